@@ -1,0 +1,90 @@
+/**
+ * How a run is to be worked on: the Oz `AmbientAgentConfig`, with a few fields of ours.
+ *
+ * Unknown fields are dropped, never refused: newer clients send more than we know.
+ */
+import { z } from 'zod'
+
+/** Built-in harness names and their other spellings. Any other name must be configured on the worker. */
+export const HARNESS_ALIASES: Record<string, string> = {
+  oz: 'baton',
+  baton: 'baton',
+  claude: 'claude',
+  'claude-code': 'claude',
+  codex: 'codex',
+  gemini: 'gemini',
+  opencode: 'opencode',
+  'open-code': 'opencode',
+  command: 'command',
+}
+
+export const HarnessName = z.string().min(1).max(64).regex(/^[a-z0-9][a-z0-9_-]*$/, 'A harness name is lower case letters, digits, - and _.')
+
+export const HarnessChoice = z.object({
+  type: z.preprocess((v) => (v === null || v === '' ? undefined : v), HarnessName.default('oz')),
+  model_id: z.string().max(256).nullish(),
+  reasoning_level: z.string().max(64).nullish(),
+})
+export type HarnessChoice = z.infer<typeof HarnessChoice>
+
+const NoNul = z.string().refine((s) => !s.includes('\0'), 'must not contain a NUL byte')
+
+/** `url`: https, ssh or, where the worker allows it, the path of a repository on the worker's own disk. */
+export const Repository = z.object({
+  url: NoNul.min(1).max(2048),
+  /** Branch, tag or commit; the remote's default branch where absent. */
+  ref: NoNul.max(256).optional(),
+  /** Folder below the workspace; the repository's own name where absent. */
+  directory: NoNul.max(256).optional(),
+})
+export type Repository = z.infer<typeof Repository>
+
+export const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'A variable name is letters, digits and _, not starting with a digit.')
+
+/** Where a run happens, given with the run itself instead of by `environment_id`. */
+export const InlineEnvironment = z.object({
+  repositories: z.array(Repository).max(20).default([]),
+  /** Shell commands, run in order in the workspace before the harness starts; the first that fails ends the run. */
+  setup_commands: z.array(NoNul.min(1).max(16_384)).max(50).default([]),
+  variables: z.record(VariableName, NoNul.max(131_071)).default({}),
+})
+export type InlineEnvironment = z.infer<typeof InlineEnvironment>
+
+export const McpServer = z.union([
+  z.object({ warp_id: z.string() }),
+  z.object({ command: z.string(), args: z.array(z.string()).default([]), env: z.record(z.string(), z.string()).default({}) }),
+  z.object({ url: z.url(), headers: z.record(z.string(), z.string()).default({}) }),
+])
+export type McpServer = z.infer<typeof McpServer>
+
+/** What happens when a harness asks leave to do something: `allow` and `deny` never ask a person. */
+export const PermissionPolicy = z.enum(['allow', 'deny'])
+export type PermissionPolicy = z.infer<typeof PermissionPolicy>
+
+export const AgentConfig = z.object({
+  name: z.string().max(256).optional(),
+  model_id: z.string().max(256).optional(),
+  base_prompt: z.string().max(131_072).optional(),
+  environment_id: z.string().max(64).optional(),
+  worker_host: z.string().max(256).optional(),
+  harness: HarnessChoice.nullish(),
+  mcp_servers: z.record(z.string().max(64), McpServer).optional(),
+  idle_timeout_minutes: z.int().min(1).max(60).optional(),
+  computer_use_enabled: z.boolean().optional(),
+  skill_spec: z.string().max(1024).optional(),
+  /** Ours. */
+  environment: InlineEnvironment.optional(),
+  /** Ours: the longest that one execution may take. */
+  timeout_minutes: z.number().positive().max(7 * 24 * 60).optional(),
+  /** Ours: executions that a run may use up before a retryable failure is final. */
+  max_tries: z.int().min(1).max(20).optional(),
+  /** Ours. */
+  permissions: PermissionPolicy.optional(),
+})
+export type AgentConfig = z.infer<typeof AgentConfig>
+
+/** The harness that a configuration asks for, by its own name. */
+export function harnessOf(config: AgentConfig): string {
+  const type = config.harness?.type ?? 'oz'
+  return HARNESS_ALIASES[type] ?? type
+}

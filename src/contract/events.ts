@@ -1,0 +1,67 @@
+/**
+ * The log: what happened, in one global order. `sequence` grows over all runs, and a reader never sees N+1 before N.
+ * Unknown event types only move a reader's cursor.
+ */
+import { z } from 'zod'
+import { QueryBoolean, repeated, route } from './route.ts'
+import { RunId, Timestamp } from './runs.ts'
+import { Delta, Entry } from './transcripts.ts'
+
+/** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again. */
+export const EVENT_TYPES = ['run_queued', 'run_in_progress', 'run_succeeded', 'run_failed', 'run_errored', 'run_blocked', 'run_cancelled',
+  'run_cancel_requested', 'new_message', 'child_agent_started', 'run_session_linked'] as const
+export type EventType = (typeof EVENT_TYPES)[number]
+
+export const Event = z.object({
+  sequence: z.int(),
+  event_type: z.string(),
+  run_id: z.string(),
+  ref_id: z.string().nullable(),
+  execution_id: z.string().nullable(),
+  occurred_at: Timestamp,
+})
+export type Event = z.infer<typeof Event>
+
+const RunIds = repeated(RunId).refine((ids) => ids === undefined || ids.length <= 500, 'at most 500 run ids')
+
+/**
+ * Frames of our own stream, one connection per reader. `hello` carries the store's epoch: when it differs from the
+ * one a reader knows, its cursors are worthless and it starts afresh. `reset`: the reader was too slow; it must
+ * read again what it shows. Frames with an `id` can be resumed after.
+ */
+export const StreamFrame = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('hello'), epoch: z.string(), sequence: z.int() }),
+  z.object({ type: z.literal('event'), event: Event }),
+  z.object({ type: z.literal('entries'), run_id: z.string(), entries: z.array(Entry) }),
+  z.object({ type: z.literal('deltas'), run_id: z.string(), execution_id: z.string(), deltas: z.array(Delta) }),
+  z.object({ type: z.literal('reset') }),
+])
+export type StreamFrame = z.infer<typeof StreamFrame>
+
+export const eventRoutes = {
+  list: route({
+    name: 'events.list', method: 'GET', path: '/agent/events', tag: 'Events', callers: ['user', 'execution'],
+    summary: 'Events after `since`, in order. Without `run_ids`: of all runs that the caller may see.',
+    query: z.object({ run_ids: RunIds, since: z.coerce.number().int().min(0).default(0), limit: z.coerce.number().int().min(1).max(500).default(100) }),
+    answer: z.array(Event),
+  }),
+  stream: route({
+    name: 'events.stream', method: 'GET', path: '/agent/events/stream', tag: 'Events', callers: ['user', 'execution'],
+    summary: 'The same as an event stream that replays from `since` (or Last-Event-ID) and goes on live.',
+    query: z.object({
+      run_ids: RunIds, ancestor_run_id: RunId.optional(), include_self: QueryBoolean.default(false),
+      since: z.coerce.number().int().min(0).optional(),
+    }),
+    answer: Event, produces: 'event-stream',
+  }),
+  follow: route({
+    name: 'events.follow', method: 'GET', path: '/stream', tag: 'Events', callers: ['user', 'execution'],
+    summary: 'One stream for a page or terminal (ours): all events of the team, and the transcripts of the named runs as they grow.',
+    query: z.object({
+      since: z.coerce.number().int().min(0).optional(),
+      /** Runs whose transcript is followed, each from `entries_after` of the same index (empty: from now). */
+      run_ids: RunIds, entries_after: repeated(z.string().max(64)),
+    }),
+    answer: StreamFrame, produces: 'event-stream',
+  }),
+}

@@ -1,0 +1,148 @@
+/**
+ * Executions: one go at a run. The list is for people; the rest is what a runner says of the one it owns.
+ *
+ * A runner's bearer token carries run and execution. A write for an execution that is no longer the run's
+ * current one is refused with 409 `conflict` and `retryable: false`; the runner stops at once.
+ */
+import { z } from 'zod'
+import { AgentConfig } from './config.ts'
+import { Delta, NewEntry } from './transcripts.ts'
+import { FaultCode } from './faults.ts'
+import { route } from './route.ts'
+import { CreateRun, RunId, Timestamp } from './runs.ts'
+import { Usage } from './usage.ts'
+
+export const ExecutionId = z.uuid()
+
+/** Why a run did not succeed, decided where it happened. FAILED is the user's to fix, ERROR is ours. */
+export const Failure = z.object({
+  error_code: FaultCode,
+  /** A sentence for a person: what happened, and what to do where we know it. */
+  message: z.string().max(16_384),
+  retryable: z.boolean(),
+  /** A machine's word for it, such as `setup_command`, `output_limit`, `lease_lapsed`. */
+  reason: z.string().max(64).optional(),
+})
+export type Failure = z.infer<typeof Failure>
+
+export const Outcome = z.discriminatedUnion('outcome', [
+  z.object({ outcome: z.literal('SUCCEEDED'), summary: z.string().max(16_384).optional() }),
+  z.object({ outcome: z.literal('FAILED'), failure: Failure }),
+  z.object({ outcome: z.literal('ERROR'), failure: Failure }),
+  z.object({ outcome: z.literal('CANCELLED') }),
+])
+export type Outcome = z.infer<typeof Outcome>
+
+export const EXECUTION_STATES = ['offered', 'claimed', 'running', 'ended'] as const
+
+export const Execution = z.object({
+  execution_id: ExecutionId,
+  run_id: RunId,
+  number: z.int(),
+  state: z.enum(EXECUTION_STATES),
+  /** What began it. */
+  cause: z.enum(['start', 'retry', 'requested', 'local']),
+  /** Set when ended; LAPSED: offered and never begun. */
+  outcome: z.enum(['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED', 'LAPSED']).optional(),
+  failure: Failure.optional(),
+  worker_host: z.string().optional(),
+  session_id: z.string().optional(),
+  offered_at: Timestamp,
+  claimed_at: Timestamp.nullable(),
+  started_at: Timestamp.nullable(),
+  ended_at: Timestamp.nullable(),
+  entries: z.int(),
+  usage: Usage.optional(),
+})
+export type Execution = z.infer<typeof Execution>
+
+export const Limits = z.object({
+  lease_ms: z.int(),
+  heartbeat_ms: z.int(),
+  /** From the request to cancel to the last signal. */
+  cancel_grace_ms: z.int(),
+  /** All entries of one execution together; more ends it with `output_limit`. */
+  transcript_bytes_max: z.int(),
+  /** One tool's or command's output as kept in the transcript; the middle of longer output is left out. */
+  tool_output_bytes_max: z.int(),
+  setup_command_ms: z.int(),
+  clone_ms: z.int(),
+  /** Absent: no limit. */
+  execution_ms: z.int().optional(),
+})
+export type Limits = z.infer<typeof Limits>
+
+export const Assignment = z.object({
+  run_id: RunId,
+  execution_id: ExecutionId,
+  number: z.int(),
+  team_id: z.string(),
+  title: z.string(),
+  prompt: z.string(),
+  config: AgentConfig,
+  parent_run_id: z.string().nullable(),
+  conversation_id: z.string(),
+  limits: Limits,
+  /** Entries of this execution that the server already holds: above 0 when a runner starts again. */
+  entries_held: z.int(),
+  /** The harness's own session of an earlier execution, where there is one to go on with. */
+  resume: z.object({ harness: z.string(), session_id: z.string() }).nullable(),
+})
+export type Assignment = z.infer<typeof Assignment>
+
+const ExecutionPath = z.object({ execution_id: ExecutionId })
+
+/** What the server tells a runner on its control stream; `heartbeat` repeats a cancel, so none is lost. */
+export const Control = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('hello') }),
+  z.object({ type: z.literal('cancel') }),
+  /** The execution is no longer the run's current one: stop, write nothing more. */
+  z.object({ type: z.literal('superseded') }),
+])
+export type Control = z.infer<typeof Control>
+
+export const executionRoutes = {
+  list: route({
+    name: 'executions.list', method: 'GET', path: '/agent/runs/{run_id}/executions', tag: 'Executions', callers: ['user', 'execution'],
+    summary: 'The executions of a run, oldest first (ours).',
+    params: z.object({ run_id: RunId }), answer: z.object({ executions: z.array(Execution) }),
+  }),
+  create: route({
+    name: 'executions.create', method: 'POST', path: '/executions', tag: 'Runner', callers: ['user'],
+    summary: 'Register a run that the caller works on itself, where it stands (execution_location LOCAL).',
+    body: CreateRun, answer: z.object({ run_id: RunId, execution_id: ExecutionId, token: z.string() }),
+  }),
+  start: route({
+    name: 'executions.start', method: 'POST', path: '/executions/{execution_id}/start', tag: 'Runner', callers: ['execution'],
+    summary: 'CLAIMED to INPROGRESS; the first lease. Repeating it while running answers the same.',
+    params: ExecutionPath, body: z.object({ version: z.string().optional() }), answer: Assignment,
+  }),
+  heartbeat: route({
+    name: 'executions.heartbeat', method: 'POST', path: '/executions/{execution_id}/heartbeat', tag: 'Runner', callers: ['execution'],
+    summary: 'Renew the lease.', params: ExecutionPath,
+    body: z.object({ session_id: z.string().max(256).optional(), usage: Usage.optional() }),
+    answer: z.object({ cancel_requested: z.boolean(), lease_ms: z.int() }),
+  }),
+  control: route({
+    name: 'executions.control', method: 'GET', path: '/executions/{execution_id}/control', tag: 'Runner', callers: ['execution'],
+    summary: 'What the runner must know at once, as an event stream.', params: ExecutionPath, answer: Control, produces: 'event-stream',
+  }),
+  append: route({
+    name: 'executions.append', method: 'POST', path: '/executions/{execution_id}/entries', tag: 'Runner', callers: ['execution'],
+    summary: 'Add transcript entries. Numbers already held are ignored; a gap is refused; the answer is the highest held.',
+    params: ExecutionPath, body: z.object({ entries: z.array(NewEntry).max(500) }), answer: z.object({ highest: z.int() }),
+    body_bytes_max: 16 * 1024 * 1024,
+  }),
+  deltas: route({
+    name: 'executions.deltas', method: 'POST', path: '/executions/{execution_id}/deltas', tag: 'Runner', callers: ['execution'],
+    summary: 'Live text that is not yet an entry; shown to whoever watches, kept nowhere.',
+    params: ExecutionPath, body: z.object({ deltas: z.array(Delta).max(50) }), answer: z.object({ watched: z.boolean() }),
+  }),
+  finish: route({
+    name: 'executions.finish', method: 'POST', path: '/executions/{execution_id}/finish', tag: 'Runner', callers: ['execution'],
+    summary: 'The end, after every entry. Repeating it with the same outcome answers the same.',
+    params: ExecutionPath,
+    body: z.object({ outcome: Outcome, entries: z.int(), usage: Usage.optional(), session_id: z.string().max(256).optional() }),
+    answer: z.object({ state: z.string() }),
+  }),
+}

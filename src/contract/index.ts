@@ -1,0 +1,28 @@
+/** The contract: what can be asked, and every shape that crosses a boundary. It knows nothing of ours. */
+export * from './access.ts'
+export * from './config.ts'
+export * from './events.ts'
+export * from './executions.ts'
+export * from './faults.ts'
+export * from './route.ts'
+export * from './runs.ts'
+export * from './transcripts.ts'
+export * from './usage.ts'
+export * from './workers.ts'
+
+import { accessRoutes } from './access.ts'
+import { eventRoutes } from './events.ts'
+import { executionRoutes } from './executions.ts'
+import { runRoutes } from './runs.ts'
+import { transcriptRoutes } from './transcripts.ts'
+import { workerRoutes } from './workers.ts'
+
+/** Every route there is. The server refuses to start with one of these unanswered. */
+export const routes = {
+  access: accessRoutes,
+  runs: runRoutes,
+  executions: executionRoutes,
+  transcripts: transcriptRoutes,
+  events: eventRoutes,
+  workers: workerRoutes,
+}
