@@ -55,7 +55,7 @@ export const EntryBody = z.discriminatedUnion('kind', [
 export type EntryBody = z.infer<typeof EntryBody>
 
 /** What a runner sends. `at` is the runner's wall clock and orders nothing. */
-export const NewEntry = z.object({ number: z.int().positive(), at: Timestamp, body: EntryBody })
+export const NewEntry = z.object({ number: z.int().positive(), at: z.iso.datetime({ offset: true }), body: EntryBody })
 export type NewEntry = z.infer<typeof NewEntry>
 
 export const Entry = NewEntry.extend({

@@ -1,0 +1,63 @@
+/**
+ * Blobs: bytes too large for a row, named by their SHA-256.
+ *
+ * A store must have the bytes on disk (fsync) before `write` resolves, must show a blob only when it is complete, and
+ * must answer null, not throw, for a name that it does not hold.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+
+export type BlobStore = {
+  write(bytes: Uint8Array): Promise<string>
+  read(blob_id: string): Promise<Uint8Array | null>
+}
+
+export function folderBlobs(folder: string): BlobStore {
+  const place = (blob_id: string) => join(folder, blob_id.slice(0, 2), blob_id)
+  return {
+    async write(bytes) {
+      const blob_id = createHash('sha256').update(bytes).digest('hex')
+      const path = place(blob_id)
+      const there = await stat(path).catch(() => null)
+      if (there?.size === bytes.length) return blob_id
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+      const draft = `${path}.${randomUUID()}`
+      try {
+        await writeDurably(draft, bytes)
+        await rename(draft, path)
+        await syncFolder(dirname(path))
+      } catch (error) {
+        await rm(draft, { force: true })
+        throw error
+      }
+      return blob_id
+    },
+    async read(blob_id) {
+      if (!/^[0-9a-f]{64}$/.test(blob_id)) return null
+      return readFile(place(blob_id)).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return null
+        throw error
+      })
+    },
+  }
+}
+
+async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await file.writeFile(bytes)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}

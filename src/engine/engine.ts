@@ -1,0 +1,86 @@
+/**
+ * The engine: makes true in PostgreSQL what the contract says can be asked. It never sees HTTP.
+ *
+ * Every function takes the caller first and sees only the caller's team. Faults are thrown; anything else thrown is a bug
+ * or the database being away.
+ */
+import type { Logger } from 'pino'
+import type { Clock } from '../db/clock.ts'
+import type { Database } from '../db/connect.ts'
+import { accessEngine } from './access.ts'
+import { openBell } from './bell.ts'
+import type { BlobStore } from './blobs.ts'
+import { dispatchEngine } from './dispatch.ts'
+import { eventsEngine } from './events.ts'
+import { executionsEngine } from './executions.ts'
+import { runsEngine } from './runs.ts'
+import { sweepEngine } from './sweep.ts'
+import { transcriptsEngine } from './transcripts.ts'
+import { workersEngine } from './workers.ts'
+
+export type EngineOptions = {
+  database: Database
+  clock: Clock
+  blobs: BlobStore
+  log: Logger
+  server_id: string
+  limits?: Partial<EngineLimits>
+}
+
+/** All in milliseconds unless the name says bytes or tries. */
+export type EngineLimits = {
+  /** An offer that no worker claims in this time lapses. */
+  offer_ms: number
+  /** A claimed run whose runner has not begun in this time goes back to the queue. */
+  begin_ms: number
+  lease_ms: number
+  heartbeat_ms: number
+  cancel_grace_ms: number
+  retry_first_ms: number
+  retry_most_ms: number
+  max_tries: number
+  transcript_bytes_max: number
+  tool_output_bytes_max: number
+  setup_command_ms: number
+  clone_ms: number
+}
+
+export const ENGINE_LIMITS: EngineLimits = {
+  offer_ms: 10_000,
+  begin_ms: 120_000,
+  lease_ms: 60_000,
+  heartbeat_ms: 5_000,
+  cancel_grace_ms: 2_000,
+  retry_first_ms: 2_000,
+  retry_most_ms: 300_000,
+  max_tries: 3,
+  transcript_bytes_max: 64 * 1024 * 1024,
+  tool_output_bytes_max: 256 * 1024,
+  setup_command_ms: 30 * 60_000,
+  clone_ms: 10 * 60_000,
+}
+
+export type Engine = Awaited<ReturnType<typeof openEngine>>
+
+export async function openEngine(options: EngineOptions) {
+  const limits = { ...ENGINE_LIMITS, ...options.limits }
+  const bell = await openBell(options.database, options.server_id)
+  const room = { ...options, limits, bell }
+  const transcripts = transcriptsEngine(room)
+  return {
+    limits,
+    bell,
+    access: accessEngine(room),
+    runs: runsEngine(room),
+    executions: executionsEngine(room),
+    transcripts,
+    events: eventsEngine(room),
+    workers: workersEngine(room),
+    dispatch: dispatchEngine(room),
+    sweep: sweepEngine(room),
+    close: () => bell.close(),
+  }
+}
+
+/** What every part of the engine works with. */
+export type Room = Omit<EngineOptions, 'limits'> & { limits: EngineLimits; bell: Awaited<ReturnType<typeof openBell>> }

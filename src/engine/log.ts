@@ -1,0 +1,47 @@
+/**
+ * The log. An event is written in the transaction of its cause, and numbers become visible in order: the counter row is
+ * bumped by the last statement before commit, so that whoever holds a higher number commits later.
+ */
+import { sql, type Transaction } from 'kysely'
+import type { EventType } from '../contract/index.ts'
+import type { Tables } from '../db/tables.ts'
+import type { Room } from './engine.ts'
+
+export type NewEvent = {
+  team_id: string
+  event_type: EventType
+  run_id: string
+  ref_id?: string | null
+  execution_id?: string | null
+}
+
+export type Write = Transaction<Tables>
+
+/** How long a transaction may wait for another that logs, in milliseconds. */
+const LOG_LOCK_MS = 5_000
+
+/**
+ * Runs `work` in a transaction and logs what it pushed to `events`. Other servers and streams are told after the commit.
+ */
+export async function logged<T>(room: Room, work: (write: Write, events: NewEvent[]) => Promise<T>): Promise<T> {
+  const events: NewEvent[] = []
+  const result = await room.database.kysely.transaction().execute(async (write) => {
+    const result = await work(write, events)
+    if (events.length > 0) await append(write, events, room.clock.now())
+    return result
+  })
+  if (events.length > 0) room.bell.ring('log', {})
+  return result
+}
+
+async function append(write: Write, events: NewEvent[], occurred_at: Date): Promise<void> {
+  await sql`select set_config('lock_timeout', ${String(LOG_LOCK_MS)}, true)`.execute(write)
+  await sql`
+    with bump as (update event_counter set value = value + ${events.length} returning value)
+    insert into events (sequence, team_id, event_type, run_id, ref_id, execution_id, occurred_at)
+    select bump.value - ${events.length} + e.place, e.team_id, e.event_type, e.run_id, e.ref_id, e.execution_id, ${occurred_at}
+    from bump, unnest(
+      ${events.map((e) => e.team_id)}::uuid[], ${events.map((e) => e.event_type)}::text[], ${events.map((e) => e.run_id)}::uuid[],
+      ${events.map((e) => e.ref_id ?? null)}::text[], ${events.map((e) => e.execution_id ?? null)}::uuid[]
+    ) with ordinality as e(team_id, event_type, run_id, ref_id, execution_id, place)`.execute(write)
+}

@@ -1,0 +1,171 @@
+/** How a run is shown: rows of runs, executions and users, rendered as the public Run. */
+import { type SelectQueryBuilder, sql } from 'kysely'
+import { AgentConfig, Failure, isEnded, type ListRuns, Metadata, type RequestUsage, type Run, RunSource, RunState } from '../contract/index.ts'
+import type { Tables } from '../db/tables.ts'
+import type { Caller } from './caller.ts'
+import type { Room } from './engine.ts'
+import { readCursor, renderCursor } from './cursor.ts'
+import { runNotFound } from './runs.ts'
+
+export async function readRun(room: Room, caller: Caller, run_id: string): Promise<Run> {
+  const row = await select(room).where('runs.run_id', '=', run_id).where('runs.team_id', '=', caller.team_id).executeTakeFirst()
+  if (!row) throw runNotFound(run_id)
+  return render(row)
+}
+
+export async function readRuns(room: Room, caller: Caller, run_ids: string[]): Promise<Run[]> {
+  if (run_ids.length === 0) return []
+  const rows = await select(room).where('runs.run_id', 'in', run_ids).where('runs.team_id', '=', caller.team_id).execute()
+  return rows.map(render)
+}
+
+export async function listRuns(room: Room, caller: Caller, query: ListRuns) {
+  const sort = `runs.${query.sort_by}` as const
+  const before = query.sort_order === 'desc'
+  let rows = filtered(room, caller, query)
+  if (query.cursor !== undefined) {
+    const cursor = readCursor(query.cursor, `${query.sort_by} ${query.sort_order}`)
+    rows = rows.where(sql<boolean>`(${sql.ref(sort)}, runs.run_id) ${sql.raw(before ? '<' : '>')} (${new Date(cursor.at)}, ${cursor.id}::uuid)`)
+  }
+  if (query.ancestor_run_id !== undefined) await readRun(room, caller, query.ancestor_run_id)
+  const found = await rows.orderBy(sort, query.sort_order).orderBy('runs.run_id', query.sort_order).limit(query.limit + 1).execute()
+  const page = found.slice(0, query.limit)
+  const last = page.at(-1)
+  const has_next_page = found.length > query.limit
+  return {
+    runs: page.map(render),
+    page_info: {
+      has_next_page,
+      ...(has_next_page && last ? { next_cursor: renderCursor({ sort: `${query.sort_by} ${query.sort_order}`, at: last[query.sort_by].toISOString(), id: last.run_id }) } : {}),
+    },
+  }
+}
+
+function filtered(room: Room, caller: Caller, query: ListRuns) {
+  let rows = select(room).where('runs.team_id', '=', caller.team_id)
+  if (query.state && query.state.length > 0) rows = rows.where('runs.state', 'in', query.state)
+  if (query.source) rows = rows.where('runs.source', '=', query.source)
+  if (query.execution_location) rows = rows.where('runs.execution_location', '=', query.execution_location)
+  if (query.creator) rows = rows.where(sql<boolean>`runs.creator_id::text = ${query.creator}`)
+  if (query.name) rows = rows.where(sql<boolean>`runs.config->>'name' = ${query.name}`)
+  if (query.created_after) rows = rows.where('runs.created_at', '>', new Date(query.created_after))
+  if (query.created_before) rows = rows.where('runs.created_at', '<', new Date(query.created_before))
+  if (query.updated_after) rows = rows.where('runs.updated_at', '>', new Date(query.updated_after))
+  if (query.ancestor_run_id) rows = rows.where('runs.parent_run_id', '=', query.ancestor_run_id)
+  if (query.q) {
+    const like = `%${query.q.replace(/[\\%_]/g, '\\$&')}%`
+    rows = rows.where((where) => where.or([where('runs.title', 'ilike', like), where('runs.prompt', 'ilike', like)]))
+  }
+  return rows
+}
+
+type Selected = ReturnType<typeof select> extends SelectQueryBuilder<Tables, infer _T, infer Row> ? Row : never
+
+function select(room: Room) {
+  const now = room.clock.now()
+  return room.database.kysely
+    .selectFrom('runs')
+    .innerJoin('users', 'users.user_id', 'runs.creator_id')
+    .innerJoin('teams', 'teams.team_id', 'runs.team_id')
+    .leftJoin('executions as current', 'current.execution_id', 'runs.execution_id')
+    .leftJoinLateral(
+      (from) =>
+        from.selectFrom('executions').whereRef('executions.run_id', '=', 'runs.run_id').select([
+          sql<number | null>`sum((usage->>'input_tokens')::float8)`.as('input_tokens'),
+          sql<number | null>`sum((usage->>'output_tokens')::float8)`.as('output_tokens'),
+          sql<number | null>`sum((usage->>'cache_read_tokens')::float8)`.as('cache_read_tokens'),
+          sql<number | null>`sum((usage->>'cache_write_tokens')::float8)`.as('cache_write_tokens'),
+          sql<number | null>`sum((usage->>'cost_usd')::float8)`.as('cost_usd'),
+          sql<number | null>`sum((usage->>'cpu_seconds')::float8)`.as('cpu_seconds'),
+          sql<number | null>`max((usage->>'peak_memory_bytes')::float8)`.as('peak_memory_bytes'),
+          sql<number | null>`sum(extract(epoch from coalesce(ended_at, ${now}::timestamptz) - started_at)::float8)`.as('run_seconds'),
+        ]).as('used'),
+      (on) => on.onTrue(),
+    )
+    .selectAll('runs')
+    .select(['users.display_name', 'users.email', 'teams.max_concurrent_runs', 'current.state as execution_state', 'current.session_id', 'current.worker_host as current_host'])
+    .select(['used.input_tokens', 'used.output_tokens', 'used.cache_read_tokens', 'used.cache_write_tokens', 'used.cost_usd', 'used.cpu_seconds', 'used.peak_memory_bytes', 'used.run_seconds'])
+    .select(sql<string[]>`array(select child.run_id::text from runs child where child.parent_run_id = runs.run_id order by child.created_at)`.as('children'))
+    .select(sql<Date>`${now}::timestamptz`.as('read_at'))
+    .select(sql<boolean>`runs.state = 'QUEUED' and (select count(*) from runs busy where busy.team_id = runs.team_id
+      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE') >= teams.max_concurrent_runs`.as('full'))
+}
+
+function render(row: Selected): Run {
+  const state = RunState.parse(row.state)
+  const user = { type: 'user' as const, uid: row.creator_id, display_name: row.display_name, ...(row.email === null ? {} : { email: row.email }) }
+  const failure = row.failure === null ? null : Failure.parse(row.failure)
+  return {
+    run_id: row.run_id,
+    task_id: row.run_id,
+    title: row.title,
+    prompt: row.prompt,
+    state,
+    created_at: row.created_at.toISOString(),
+    updated_at: row.updated_at.toISOString(),
+    started_at: row.started_at?.toISOString() ?? null,
+    ended_at: row.ended_at?.toISOString() ?? null,
+    ...(row.run_seconds === null ? {} : { run_time: renderDuration(row.run_seconds) }),
+    ...statusOf(row.status_message, failure, state),
+    source: RunSource.parse(row.source),
+    execution_location: row.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE',
+    creator: user,
+    executor: user,
+    ...usageOf(row),
+    agent_config: AgentConfig.parse(row.config),
+    conversation_id: row.conversation_id,
+    ...(row.session_id === null ? {} : { session_id: row.session_id }),
+    ...(row.parent_run_id === null ? {} : { parent_run_id: row.parent_run_id }),
+    is_sandbox_running: row.execution_state === 'claimed' || row.execution_state === 'running',
+    is_run_type_cancellable: true,
+    artifacts: [],
+    scope: { type: 'Team', uid: row.team_id },
+    metadata: Metadata.parse(row.metadata),
+    last_event_sequence: row.last_event_sequence,
+    children: row.children,
+    ...(row.execution_id === null ? {} : { execution_id: row.execution_id }),
+    executions: row.executions,
+    cancel_requested: row.cancel_requested_at !== null && !isEnded(state),
+    ...waitOf(row, state),
+    ...(row.current_host === null ? {} : { worker_host: row.current_host }),
+  }
+}
+
+function statusOf(message: string | null, failure: Failure | null, state: RunState) {
+  if (failure) {
+    const { error_code, retryable } = failure
+    return { status_message: { message: failure.message, error_code, ...(isEnded(state) ? { retryable } : {}) } }
+  }
+  return message === null ? {} : { status_message: { message } }
+}
+
+function waitOf(row: Selected, state: RunState): { waiting_for?: 'capacity' | 'worker' | 'retry'; not_before?: string } {
+  if (state !== 'QUEUED') return {}
+  if (row.not_before && row.not_before > row.read_at) return { waiting_for: 'retry', not_before: row.not_before.toISOString() }
+  return { waiting_for: row.full ? 'capacity' : 'worker' }
+}
+
+function usageOf(row: Selected): { request_usage?: RequestUsage } {
+  if (row.input_tokens === null && row.cpu_seconds === null) return {}
+  const tokens = { input_tokens: row.input_tokens ?? 0, output_tokens: row.output_tokens ?? 0, cache_read_tokens: row.cache_read_tokens ?? 0, cache_write_tokens: row.cache_write_tokens ?? 0 }
+  return {
+    request_usage: {
+      total_tokens: tokens.input_tokens + tokens.output_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens,
+      ...tokens,
+      ...(row.cost_usd === null ? {} : { inference_cost_usd: row.cost_usd }),
+      ...(row.cpu_seconds === null ? {} : { cpu_seconds: row.cpu_seconds }),
+      ...(row.peak_memory_bytes === null ? {} : { peak_memory_bytes: row.peak_memory_bytes }),
+      ...(row.run_seconds === null ? {} : { wall_seconds: row.run_seconds }),
+    },
+  }
+}
+
+/** Seconds as an ISO 8601 duration, such as `PT1H2M30.5S`. */
+export function renderDuration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds * 1000)) / 1000
+  const hours = Math.floor(whole / 3600)
+  const minutes = Math.floor((whole % 3600) / 60)
+  const rest = Number((whole % 60).toFixed(3))
+  const text = `${hours > 0 ? `${hours}H` : ''}${minutes > 0 ? `${minutes}M` : ''}${rest > 0 ? `${rest}S` : ''}`
+  return `PT${text || '0S'}`
+}
