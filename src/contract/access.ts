@@ -20,22 +20,57 @@ export const WhoAmI = z.object({
 export type WhoAmI = z.infer<typeof WhoAmI>
 
 export const Health = z.object({
-  status: z.enum(['ok', 'unavailable']), version: z.string(), server_id: z.string(),
+  status: z.enum(['ok', 'unavailable']),
+  version: z.string(),
+  server_id: z.string(),
   /** `ready` says that PostgreSQL answered just now. */
   database: z.enum(['ready', 'unavailable']),
 })
 
 export const accessRoutes = {
-  health: route({ name: 'access.health', method: 'GET', path: '/health', tag: 'Access', callers: [], summary: 'Is this server able to work?', answer: Health }),
-  whoami: route({ name: 'access.whoami', method: 'GET', path: '/whoami', tag: 'Access', callers: ['user', 'execution', 'worker'], summary: 'Who the caller is.', answer: WhoAmI }),
-  signIn: route({
-    name: 'access.sign_in', method: 'POST', path: '/session', tag: 'Access', callers: [],
-    summary: 'Open a browser session with an API key or a one-time login code; the answer sets an HttpOnly cookie.',
-    body: z.union([z.object({ api_key: z.string() }), z.object({ code: z.string() })]), answer: WhoAmI,
+  health: route({
+    name: 'access.health',
+    method: 'GET',
+    path: '/health',
+    tag: 'Access',
+    callers: [],
+    summary: 'Is this server able to work?',
+    answer: Health,
   }),
-  signOut: route({ name: 'access.sign_out', method: 'DELETE', path: '/session', tag: 'Access', callers: ['user'], summary: 'End the browser session.', answer: Nothing }),
+  whoami: route({
+    name: 'access.whoami',
+    method: 'GET',
+    path: '/whoami',
+    tag: 'Access',
+    callers: ['user', 'execution', 'worker'],
+    summary: 'Who the caller is.',
+    answer: WhoAmI,
+  }),
+  signIn: route({
+    name: 'access.sign_in',
+    method: 'POST',
+    path: '/session',
+    tag: 'Access',
+    callers: [],
+    summary: 'Open a browser session with an API key or a one-time login code; the answer sets an HttpOnly cookie.',
+    body: z.union([z.object({ api_key: z.string() }), z.object({ code: z.string() })]),
+    answer: WhoAmI,
+  }),
+  signOut: route({
+    name: 'access.sign_out',
+    method: 'DELETE',
+    path: '/session',
+    tag: 'Access',
+    callers: ['user'],
+    summary: 'End the browser session.',
+    answer: Nothing,
+  }),
   createLoginCode: route({
-    name: 'access.create_login_code', method: 'POST', path: '/login-codes', tag: 'Access', callers: ['user'],
+    name: 'access.create_login_code',
+    method: 'POST',
+    path: '/login-codes',
+    tag: 'Access',
+    callers: ['user'],
     summary: 'A code that opens one browser session for the caller within five minutes.',
     answer: z.object({ code: z.string(), expires_at: Timestamp }),
   }),

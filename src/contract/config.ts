@@ -18,7 +18,11 @@ export const HARNESS_ALIASES: Record<string, string> = {
   command: 'command',
 }
 
-export const HarnessName = z.string().min(1).max(64).regex(/^[a-z0-9][a-z0-9_-]*$/, 'A harness name is lower case letters, digits, - and _.')
+export const HarnessName = z
+  .string()
+  .min(1)
+  .max(64)
+  .regex(/^[a-z0-9][a-z0-9_-]*$/, 'A harness name is lower case letters, digits, - and _.')
 
 export const HarnessChoice = z.object({
   type: z.preprocess((v) => (v === null || v === '' ? undefined : v), HarnessName.default('oz')),
@@ -39,7 +43,9 @@ export const Repository = z.object({
 })
 export type Repository = z.infer<typeof Repository>
 
-export const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'A variable name is letters, digits and _, not starting with a digit.')
+export const VariableName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'A variable name is letters, digits and _, not starting with a digit.')
 
 /** Where a run happens, given with the run itself instead of by `environment_id`. */
 export const InlineEnvironment = z.object({
@@ -52,7 +58,11 @@ export type InlineEnvironment = z.infer<typeof InlineEnvironment>
 
 export const McpServer = z.union([
   z.object({ warp_id: z.string() }),
-  z.object({ command: z.string(), args: z.array(z.string()).default([]), env: z.record(z.string(), z.string()).default({}) }),
+  z.object({
+    command: z.string(),
+    args: z.array(z.string()).default([]),
+    env: z.record(z.string(), z.string()).default({}),
+  }),
   z.object({ url: z.url(), headers: z.record(z.string(), z.string()).default({}) }),
 ])
 export type McpServer = z.infer<typeof McpServer>
@@ -75,7 +85,11 @@ export const AgentConfig = z.object({
   /** Ours. */
   environment: InlineEnvironment.optional(),
   /** Ours: the longest that one execution may take. */
-  timeout_minutes: z.number().positive().max(7 * 24 * 60).optional(),
+  timeout_minutes: z
+    .number()
+    .positive()
+    .max(7 * 24 * 60)
+    .optional(),
   /** Ours: executions that a run may use up before a retryable failure is final. */
   max_tries: z.int().min(1).max(20).optional(),
   /** Ours. */

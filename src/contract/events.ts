@@ -8,8 +8,19 @@ import { RunId, Timestamp } from './runs.ts'
 import { Delta, Entry } from './transcripts.ts'
 
 /** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again. */
-export const EVENT_TYPES = ['run_queued', 'run_in_progress', 'run_succeeded', 'run_failed', 'run_errored', 'run_blocked', 'run_cancelled',
-  'run_cancel_requested', 'new_message', 'child_agent_started', 'run_session_linked'] as const
+export const EVENT_TYPES = [
+  'run_queued',
+  'run_in_progress',
+  'run_succeeded',
+  'run_failed',
+  'run_errored',
+  'run_blocked',
+  'run_cancelled',
+  'run_cancel_requested',
+  'new_message',
+  'child_agent_started',
+  'run_session_linked',
+] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 
 export const Event = z.object({
@@ -40,28 +51,50 @@ export type StreamFrame = z.infer<typeof StreamFrame>
 
 export const eventRoutes = {
   list: route({
-    name: 'events.list', method: 'GET', path: '/agent/events', tag: 'Events', callers: ['user', 'execution'],
+    name: 'events.list',
+    method: 'GET',
+    path: '/agent/events',
+    tag: 'Events',
+    callers: ['user', 'execution'],
     summary: 'Events after `since`, in order. Without `run_ids`: of all runs that the caller may see.',
-    query: z.object({ run_ids: RunIds, since: z.coerce.number().int().min(0).default(0), limit: z.coerce.number().int().min(1).max(500).default(100) }),
+    query: z.object({
+      run_ids: RunIds,
+      since: z.coerce.number().int().min(0).default(0),
+      limit: z.coerce.number().int().min(1).max(500).default(100),
+    }),
     answer: z.array(Event),
   }),
   stream: route({
-    name: 'events.stream', method: 'GET', path: '/agent/events/stream', tag: 'Events', callers: ['user', 'execution'],
+    name: 'events.stream',
+    method: 'GET',
+    path: '/agent/events/stream',
+    tag: 'Events',
+    callers: ['user', 'execution'],
     summary: 'The same as an event stream that replays from `since` (or Last-Event-ID) and goes on live.',
     query: z.object({
-      run_ids: RunIds, ancestor_run_id: RunId.optional(), include_self: QueryBoolean.default(false),
+      run_ids: RunIds,
+      ancestor_run_id: RunId.optional(),
+      include_self: QueryBoolean.default(false),
       since: z.coerce.number().int().min(0).optional(),
     }),
-    answer: Event, produces: 'event-stream',
+    answer: Event,
+    produces: 'event-stream',
   }),
   follow: route({
-    name: 'events.follow', method: 'GET', path: '/stream', tag: 'Events', callers: ['user', 'execution'],
-    summary: 'One stream for a page or terminal (ours): all events of the team, and the transcripts of the named runs as they grow.',
+    name: 'events.follow',
+    method: 'GET',
+    path: '/stream',
+    tag: 'Events',
+    callers: ['user', 'execution'],
+    summary:
+      'One stream for a page or terminal (ours): all events of the team, and the transcripts of the named runs as they grow.',
     query: z.object({
       since: z.coerce.number().int().min(0).optional(),
       /** Runs whose transcript is followed, each from `entries_after` of the same index (empty: from now). */
-      run_ids: RunIds, entries_after: repeated(z.string().max(64)),
+      run_ids: RunIds,
+      entries_after: repeated(z.string().max(64)),
     }),
-    answer: StreamFrame, produces: 'event-stream',
+    answer: StreamFrame,
+    produces: 'event-stream',
   }),
 }

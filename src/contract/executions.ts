@@ -6,10 +6,10 @@
  */
 import { z } from 'zod'
 import { AgentConfig } from './config.ts'
-import { Delta, NewEntry } from './transcripts.ts'
 import { FaultCode } from './faults.ts'
 import { route } from './route.ts'
 import { CreateRun, RunId, Timestamp } from './runs.ts'
+import { Delta, NewEntry } from './transcripts.ts'
 import { Usage } from './usage.ts'
 
 export const ExecutionId = z.uuid()
@@ -103,46 +103,96 @@ export type Control = z.infer<typeof Control>
 
 export const executionRoutes = {
   list: route({
-    name: 'executions.list', method: 'GET', path: '/agent/runs/{run_id}/executions', tag: 'Executions', callers: ['user', 'execution'],
+    name: 'executions.list',
+    method: 'GET',
+    path: '/agent/runs/{run_id}/executions',
+    tag: 'Executions',
+    callers: ['user', 'execution'],
     summary: 'The executions of a run, oldest first (ours).',
-    params: z.object({ run_id: RunId }), answer: z.object({ executions: z.array(Execution) }),
+    params: z.object({ run_id: RunId }),
+    answer: z.object({ executions: z.array(Execution) }),
   }),
   create: route({
-    name: 'executions.create', method: 'POST', path: '/executions', tag: 'Runner', callers: ['user'],
+    name: 'executions.create',
+    method: 'POST',
+    path: '/executions',
+    tag: 'Runner',
+    callers: ['user'],
     summary: 'Register a run that the caller works on itself, where it stands (execution_location LOCAL).',
-    body: CreateRun, answer: z.object({ run_id: RunId, execution_id: ExecutionId, token: z.string() }),
+    body: CreateRun,
+    answer: z.object({ run_id: RunId, execution_id: ExecutionId, token: z.string() }),
   }),
   start: route({
-    name: 'executions.start', method: 'POST', path: '/executions/{execution_id}/start', tag: 'Runner', callers: ['execution'],
+    name: 'executions.start',
+    method: 'POST',
+    path: '/executions/{execution_id}/start',
+    tag: 'Runner',
+    callers: ['execution'],
     summary: 'CLAIMED to INPROGRESS; the first lease. Repeating it while running answers the same.',
-    params: ExecutionPath, body: z.object({ version: z.string().optional() }), answer: Assignment,
+    params: ExecutionPath,
+    body: z.object({ version: z.string().optional() }),
+    answer: Assignment,
   }),
   heartbeat: route({
-    name: 'executions.heartbeat', method: 'POST', path: '/executions/{execution_id}/heartbeat', tag: 'Runner', callers: ['execution'],
-    summary: 'Renew the lease.', params: ExecutionPath,
+    name: 'executions.heartbeat',
+    method: 'POST',
+    path: '/executions/{execution_id}/heartbeat',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary: 'Renew the lease.',
+    params: ExecutionPath,
     body: z.object({ session_id: z.string().max(256).optional(), usage: Usage.optional() }),
     answer: z.object({ cancel_requested: z.boolean(), lease_ms: z.int() }),
   }),
   control: route({
-    name: 'executions.control', method: 'GET', path: '/executions/{execution_id}/control', tag: 'Runner', callers: ['execution'],
-    summary: 'What the runner must know at once, as an event stream.', params: ExecutionPath, answer: Control, produces: 'event-stream',
+    name: 'executions.control',
+    method: 'GET',
+    path: '/executions/{execution_id}/control',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary: 'What the runner must know at once, as an event stream.',
+    params: ExecutionPath,
+    answer: Control,
+    produces: 'event-stream',
   }),
   append: route({
-    name: 'executions.append', method: 'POST', path: '/executions/{execution_id}/entries', tag: 'Runner', callers: ['execution'],
-    summary: 'Add transcript entries. Numbers already held are ignored; a gap is refused; the answer is the highest held.',
-    params: ExecutionPath, body: z.object({ entries: z.array(NewEntry).max(500) }), answer: z.object({ highest: z.int() }),
+    name: 'executions.append',
+    method: 'POST',
+    path: '/executions/{execution_id}/entries',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary:
+      'Add transcript entries. Numbers already held are ignored; a gap is refused; the answer is the highest held.',
+    params: ExecutionPath,
+    body: z.object({ entries: z.array(NewEntry).max(500) }),
+    answer: z.object({ highest: z.int() }),
     body_bytes_max: 16 * 1024 * 1024,
   }),
   deltas: route({
-    name: 'executions.deltas', method: 'POST', path: '/executions/{execution_id}/deltas', tag: 'Runner', callers: ['execution'],
+    name: 'executions.deltas',
+    method: 'POST',
+    path: '/executions/{execution_id}/deltas',
+    tag: 'Runner',
+    callers: ['execution'],
     summary: 'Live text that is not yet an entry; shown to whoever watches, kept nowhere.',
-    params: ExecutionPath, body: z.object({ deltas: z.array(Delta).max(50) }), answer: z.object({ watched: z.boolean() }),
+    params: ExecutionPath,
+    body: z.object({ deltas: z.array(Delta).max(50) }),
+    answer: z.object({ watched: z.boolean() }),
   }),
   finish: route({
-    name: 'executions.finish', method: 'POST', path: '/executions/{execution_id}/finish', tag: 'Runner', callers: ['execution'],
+    name: 'executions.finish',
+    method: 'POST',
+    path: '/executions/{execution_id}/finish',
+    tag: 'Runner',
+    callers: ['execution'],
     summary: 'The end, after every entry. Repeating it with the same outcome answers the same.',
     params: ExecutionPath,
-    body: z.object({ outcome: Outcome, entries: z.int(), usage: Usage.optional(), session_id: z.string().max(256).optional() }),
+    body: z.object({
+      outcome: Outcome,
+      entries: z.int(),
+      usage: Usage.optional(),
+      session_id: z.string().max(256).optional(),
+    }),
     answer: z.object({ state: z.string() }),
   }),
 }

@@ -84,8 +84,14 @@ export type Answered<R extends Route> = z.output<R['answer']>
 
 /** A query value that clients repeat (`state=A&state=B`), spell with brackets (`run_ids[]=a`) or give once. */
 export function repeated<T extends z.ZodType>(item: T) {
-  return z.preprocess((value) => (value === undefined || Array.isArray(value) ? value : [value]), z.array(item).optional())
+  return z.preprocess(
+    (value) => (value === undefined || Array.isArray(value) ? value : [value]),
+    z.array(item).optional(),
+  )
 }
 
 /** `true` and `false` as a query spells them. */
-export const QueryBoolean = z.preprocess((v) => (v === 'true' || v === '1' ? true : v === 'false' || v === '0' ? false : v), z.boolean())
+export const QueryBoolean = z.preprocess(
+  (v) => (v === 'true' || v === '1' ? true : v === 'false' || v === '0' ? false : v),
+  z.boolean(),
+)

@@ -5,7 +5,17 @@ import { FaultCode } from './faults.ts'
 import { repeated, route } from './route.ts'
 import { RequestUsage } from './usage.ts'
 
-export const RUN_STATES = ['QUEUED', 'PENDING', 'CLAIMED', 'INPROGRESS', 'SUCCEEDED', 'FAILED', 'ERROR', 'BLOCKED', 'CANCELLED'] as const
+export const RUN_STATES = [
+  'QUEUED',
+  'PENDING',
+  'CLAIMED',
+  'INPROGRESS',
+  'SUCCEEDED',
+  'FAILED',
+  'ERROR',
+  'BLOCKED',
+  'CANCELLED',
+] as const
 export type RunState = (typeof RUN_STATES)[number]
 
 /** Accepts the GraphQL spelling and lower case; emits the REST spelling. */
@@ -18,8 +28,24 @@ export const RunState = z.preprocess(
 export const ENDED_STATES = ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'] as const satisfies readonly RunState[]
 export const isEnded = (state: RunState): boolean => (ENDED_STATES as readonly RunState[]).includes(state)
 
-export const RUN_SOURCES = ['API', 'CLI', 'WEB_APP', 'LOCAL', 'LINEAR', 'SLACK', 'SCHEDULED_AGENT', 'GITHUB_ACTION', 'CLOUD_MODE',
-  'JIRA', 'SELF_IMPROVEMENT', 'GITHUB_WEBHOOK', 'GITLAB_WEBHOOK', 'AUTOFIX', 'RUN_SCORER', 'ORCHESTRATION'] as const
+export const RUN_SOURCES = [
+  'API',
+  'CLI',
+  'WEB_APP',
+  'LOCAL',
+  'LINEAR',
+  'SLACK',
+  'SCHEDULED_AGENT',
+  'GITHUB_ACTION',
+  'CLOUD_MODE',
+  'JIRA',
+  'SELF_IMPROVEMENT',
+  'GITHUB_WEBHOOK',
+  'GITLAB_WEBHOOK',
+  'AUTOFIX',
+  'RUN_SCORER',
+  'ORCHESTRATION',
+] as const
 export const RunSource = z.enum(RUN_SOURCES)
 export type RunSource = z.infer<typeof RunSource>
 
@@ -30,12 +56,20 @@ export const RunId = z.uuid()
 export const PROMPT_BYTES_MAX = 1024 * 1024
 
 export const Metadata = z
-  .record(z.string().regex(/^[a-zA-Z0-9._-]{1,64}$/), z.string().refine((v) => new TextEncoder().encode(v).length <= 256 && !v.includes('\0'), 'at most 256 bytes, no NUL'))
+  .record(
+    z.string().regex(/^[a-zA-Z0-9._-]{1,64}$/),
+    z
+      .string()
+      .refine((v) => new TextEncoder().encode(v).length <= 256 && !v.includes('\0'), 'at most 256 bytes, no NUL'),
+  )
   .refine((m) => Object.keys(m).length <= 20, 'at most 20 keys')
 
 const Prompt = z
   .string()
-  .refine((p) => new TextEncoder().encode(p).length <= PROMPT_BYTES_MAX, `A prompt is at most ${PROMPT_BYTES_MAX} bytes.`)
+  .refine(
+    (p) => new TextEncoder().encode(p).length <= PROMPT_BYTES_MAX,
+    `A prompt is at most ${PROMPT_BYTES_MAX} bytes.`,
+  )
   .refine((p) => !p.includes('\0'), 'A prompt has no NUL byte.')
 
 export const CreateRun = z.object({
@@ -48,7 +82,12 @@ export const CreateRun = z.object({
 })
 export type CreateRun = z.infer<typeof CreateRun>
 
-export const CreatedRun = z.object({ run_id: RunId, task_id: RunId, state: RunState, at_capacity: z.boolean().optional() })
+export const CreatedRun = z.object({
+  run_id: RunId,
+  task_id: RunId,
+  state: RunState,
+  at_capacity: z.boolean().optional(),
+})
 export type CreatedRun = z.infer<typeof CreatedRun>
 
 export const UserProfile = z.object({
@@ -134,27 +173,55 @@ export type ListRuns = z.infer<typeof ListRuns>
 
 export const runRoutes = {
   create: route({
-    name: 'runs.create', method: 'POST', path: '/agent/runs', aliases: ['/agent/run'], tag: 'Runs', callers: ['user'],
+    name: 'runs.create',
+    method: 'POST',
+    path: '/agent/runs',
+    aliases: ['/agent/run'],
+    tag: 'Runs',
+    callers: ['user'],
     summary: 'Create a run. An Idempotency-Key header makes repeating it safe for 24 hours.',
-    body: CreateRun, answer: CreatedRun,
+    body: CreateRun,
+    answer: CreatedRun,
   }),
   list: route({
-    name: 'runs.list', method: 'GET', path: '/agent/runs', tag: 'Runs', callers: ['user', 'execution'],
+    name: 'runs.list',
+    method: 'GET',
+    path: '/agent/runs',
+    tag: 'Runs',
+    callers: ['user', 'execution'],
     summary: 'List runs, newest change first, by opaque cursor.',
-    query: ListRuns, answer: z.object({ runs: z.array(Run), page_info: PageInfo }),
+    query: ListRuns,
+    answer: z.object({ runs: z.array(Run), page_info: PageInfo }),
   }),
   get: route({
-    name: 'runs.get', method: 'GET', path: '/agent/runs/{run_id}', tag: 'Runs', callers: ['user', 'execution'],
-    summary: 'One run.', params: RunPath, answer: Run,
+    name: 'runs.get',
+    method: 'GET',
+    path: '/agent/runs/{run_id}',
+    tag: 'Runs',
+    callers: ['user', 'execution'],
+    summary: 'One run.',
+    params: RunPath,
+    answer: Run,
   }),
   cancel: route({
-    name: 'runs.cancel', method: 'POST', path: '/agent/runs/{run_id}/cancel', aliases: ['/agent/tasks/{run_id}/cancel'], tag: 'Runs', callers: ['user'],
+    name: 'runs.cancel',
+    method: 'POST',
+    path: '/agent/runs/{run_id}/cancel',
+    aliases: ['/agent/tasks/{run_id}/cancel'],
+    tag: 'Runs',
+    callers: ['user'],
     summary: 'Cancel a run. The intent is kept: it holds across restarts until the run has ended.',
-    params: RunPath, answer: z.string(),
+    params: RunPath,
+    answer: z.string(),
   }),
   retry: route({
-    name: 'runs.retry', method: 'POST', path: '/agent/runs/{run_id}/retry', tag: 'Runs', callers: ['user'],
-    summary: 'Start a new execution of a run that has ended (ours).', params: RunPath, answer: CreatedRun,
+    name: 'runs.retry',
+    method: 'POST',
+    path: '/agent/runs/{run_id}/retry',
+    tag: 'Runs',
+    callers: ['user'],
+    summary: 'Start a new execution of a run that has ended (ours).',
+    params: RunPath,
+    answer: CreatedRun,
   }),
 }
-

@@ -14,7 +14,16 @@ export const ENTRY_HEAD_BYTES = 8 * 1024
 export const ENTRY_BYTES_MAX = 1024 * 1024
 
 /** Categories of the Oz normalized conversation. */
-export const TOOL_CATEGORIES = ['command', 'files', 'search', 'integration', 'documents', 'computer', 'review', 'skill'] as const
+export const TOOL_CATEGORIES = [
+  'command',
+  'files',
+  'search',
+  'integration',
+  'documents',
+  'computer',
+  'review',
+  'skill',
+] as const
 export const ToolCategory = z.enum(TOOL_CATEGORIES)
 export type ToolCategory = z.infer<typeof ToolCategory>
 
@@ -27,13 +36,22 @@ export const EntryBody = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('text'), text: z.string() }),
   z.object({ kind: z.literal('thought'), text: z.string() }),
   z.object({
-    kind: z.literal('tool_call'), call_id: z.string(), name: z.string(), category: ToolCategory,
+    kind: z.literal('tool_call'),
+    call_id: z.string(),
+    name: z.string(),
+    category: ToolCategory,
     /** One line for a person, such as the command itself. */
-    title: z.string(), input: z.unknown().optional(), paths: z.array(z.string()).optional(),
+    title: z.string(),
+    input: z.unknown().optional(),
+    paths: z.array(z.string()).optional(),
   }),
   z.object({
-    kind: z.literal('tool_result'), call_id: z.string(), status: z.enum(['completed', 'failed', 'denied']),
-    output: z.string(), changes: z.array(FileChange).optional(), exit_code: z.int().optional(),
+    kind: z.literal('tool_result'),
+    call_id: z.string(),
+    status: z.enum(['completed', 'failed', 'denied']),
+    output: z.string(),
+    changes: z.array(FileChange).optional(),
+    exit_code: z.int().optional(),
   }),
   /** The agent's list of what it means to do; each one replaces the one before. */
   z.object({
@@ -44,7 +62,10 @@ export const EntryBody = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('output'), stream: z.enum(['stdout', 'stderr']), text: z.string() }),
   /** What Baton itself did or found: cloning, setting up, the harness started, a permission denied. */
   z.object({
-    kind: z.literal('system'), level: z.enum(['info', 'warning', 'error']), name: z.string(), text: z.string(),
+    kind: z.literal('system'),
+    level: z.enum(['info', 'warning', 'error']),
+    name: z.string(),
+    text: z.string(),
     details: z.record(z.string(), z.unknown()).optional(),
   }),
   /** Text that could not be kept; never silent. */
@@ -86,43 +107,70 @@ const Block = z.discriminatedUnion('type', [
   z.object({ type: z.literal('text'), text: z.string() }),
   z.object({ type: z.literal('action'), id: z.string(), category: ToolCategory, name: z.string(), input: z.unknown() }),
   z.object({
-    type: z.literal('action_result'), action_id: z.string(), category: ToolCategory, name: z.string(),
-    state: z.enum(['running', 'completed', 'failed', 'denied']), output: z.unknown(),
+    type: z.literal('action_result'),
+    action_id: z.string(),
+    category: ToolCategory,
+    name: z.string(),
+    state: z.enum(['running', 'completed', 'failed', 'denied']),
+    output: z.unknown(),
   }),
   z.object({ type: z.literal('event'), name: z.string(), data: z.unknown() }),
 ])
 export type Block = z.infer<typeof Block>
 
 export const ConversationMessage = z.object({
-  role: z.enum(['user', 'assistant', 'tool', 'system']), timestamp: Timestamp.optional(), content: z.array(Block),
+  role: z.enum(['user', 'assistant', 'tool', 'system']),
+  timestamp: Timestamp.optional(),
+  content: z.array(Block),
 })
 
 /** One step per execution. */
 export const ConversationStep = z.object({
-  id: z.string(), description: z.string().optional(), summary: z.string().optional(),
-  started_at: Timestamp.optional(), completed_at: Timestamp.optional(),
-  messages: z.array(ConversationMessage), steps: z.array(z.unknown()),
+  id: z.string(),
+  description: z.string().optional(),
+  summary: z.string().optional(),
+  started_at: Timestamp.optional(),
+  completed_at: Timestamp.optional(),
+  messages: z.array(ConversationMessage),
+  steps: z.array(z.unknown()),
 })
 export const Conversation = z.object({ conversation_id: z.string(), steps: z.array(ConversationStep) })
 export type Conversation = z.infer<typeof Conversation>
 
 export const transcriptRoutes = {
   list: route({
-    name: 'transcripts.list', method: 'GET', path: '/agent/runs/{run_id}/entries', tag: 'Transcripts', callers: ['user', 'execution'],
+    name: 'transcripts.list',
+    method: 'GET',
+    path: '/agent/runs/{run_id}/entries',
+    tag: 'Transcripts',
+    callers: ['user', 'execution'],
     summary: 'A window of the transcript, in order (ours). Without `after` or `before`: the last entries.',
     params: RunPath,
     query: z.object({
-      after: z.string().max(64).optional(), before: z.string().max(64).optional(),
+      after: z.string().max(64).optional(),
+      before: z.string().max(64).optional(),
       limit: z.coerce.number().int().min(1).max(500).default(50),
     }),
     answer: z.object({ entries: z.array(Entry), has_earlier: z.boolean(), has_later: z.boolean() }),
   }),
   get: route({
-    name: 'transcripts.get', method: 'GET', path: '/agent/runs/{run_id}/entries/{position}', tag: 'Transcripts', callers: ['user', 'execution'],
-    summary: 'One entry, whole (ours).', params: RunPath.extend({ position: z.string().max(64) }), answer: Entry,
+    name: 'transcripts.get',
+    method: 'GET',
+    path: '/agent/runs/{run_id}/entries/{position}',
+    tag: 'Transcripts',
+    callers: ['user', 'execution'],
+    summary: 'One entry, whole (ours).',
+    params: RunPath.extend({ position: z.string().max(64) }),
+    answer: Entry,
   }),
   conversation: route({
-    name: 'transcripts.conversation', method: 'GET', path: '/agent/runs/{run_id}/conversation', tag: 'Transcripts', callers: ['user', 'execution'],
-    summary: 'The conversation, normalized over harnesses.', params: RunPath, answer: Conversation,
+    name: 'transcripts.conversation',
+    method: 'GET',
+    path: '/agent/runs/{run_id}/conversation',
+    tag: 'Transcripts',
+    callers: ['user', 'execution'],
+    summary: 'The conversation, normalized over harnesses.',
+    params: RunPath,
+    answer: Conversation,
   }),
 }

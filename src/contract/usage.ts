@@ -20,7 +20,8 @@ export type Usage = z.infer<typeof Usage>
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_tokens: 0 }
 
-export const totalTokens = (u: Usage): number => u.input_tokens + u.output_tokens + u.cache_read_tokens + u.cache_write_tokens
+export const totalTokens = (u: Usage): number =>
+  u.input_tokens + u.output_tokens + u.cache_read_tokens + u.cache_write_tokens
 
 /** The public, Oz-shaped form. */
 export const RequestUsage = z.object({

@@ -11,10 +11,37 @@ import { Timestamp } from './runs.ts'
 export const WORKER_SOCKET_PATH = '/api/v1/selfhosted/worker/ws'
 
 /** The public list of the protocol. */
-export const WORKER_FAILURES = ['unknown', 'task_timeout', 'task_cancelled', 'graceful_shutdown', 'image_pull', 'sidecar_prep', 'container_create',
-  'container_start', 'container_wait', 'container_exit', 'container_oom', 'workspace_setup', 'setup_command', 'agent_invocation',
-  'teardown_command', 'dispatch_command', 'dispatch_timeout', 'cancel_command', 'job_create', 'job_watch', 'job_failed', 'evicted',
-  'pod_watch', 'unschedulable', 'volume_mount', 'init_container', 'invalid_image', 'active_deadline', 'cleanup'] as const
+export const WORKER_FAILURES = [
+  'unknown',
+  'task_timeout',
+  'task_cancelled',
+  'graceful_shutdown',
+  'image_pull',
+  'sidecar_prep',
+  'container_create',
+  'container_start',
+  'container_wait',
+  'container_exit',
+  'container_oom',
+  'workspace_setup',
+  'setup_command',
+  'agent_invocation',
+  'teardown_command',
+  'dispatch_command',
+  'dispatch_timeout',
+  'cancel_command',
+  'job_create',
+  'job_watch',
+  'job_failed',
+  'evicted',
+  'pod_watch',
+  'unschedulable',
+  'volume_mount',
+  'init_container',
+  'invalid_image',
+  'active_deadline',
+  'cleanup',
+] as const
 
 const Running = z.object({ task_id: z.string(), execution_id: z.string() })
 
@@ -23,22 +50,40 @@ export const FromWorker = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('worker_hello'),
     data: z.object({
-      capacity: z.int().nonnegative(), running: z.array(Running), version: z.string(), backend: z.string(),
+      capacity: z.int().nonnegative(),
+      running: z.array(Running),
+      version: z.string(),
+      backend: z.string(),
       /** Harness names that this worker can start. Empty: not known. */
       harnesses: z.array(z.string()).default([]),
     }),
   }),
-  z.object({ type: z.literal('task_claimed'), data: z.object({ task_id: z.string(), worker_id: z.string(), execution_id: z.string().optional() }) }),
-  z.object({ type: z.literal('task_rejected'), data: z.object({ task_id: z.string(), reason: z.string(), execution_id: z.string().optional() }) }),
+  z.object({
+    type: z.literal('task_claimed'),
+    data: z.object({ task_id: z.string(), worker_id: z.string(), execution_id: z.string().optional() }),
+  }),
+  z.object({
+    type: z.literal('task_rejected'),
+    data: z.object({ task_id: z.string(), reason: z.string(), execution_id: z.string().optional() }),
+  }),
   z.object({
     type: z.literal('task_completed'),
-    data: z.object({ task_id: z.string(), message: z.string().default(''), task_state: z.string().optional(), execution_id: z.string().optional() }),
+    data: z.object({
+      task_id: z.string(),
+      message: z.string().default(''),
+      task_state: z.string().optional(),
+      execution_id: z.string().optional(),
+    }),
   }),
   z.object({
     type: z.literal('task_failed'),
     data: z.object({
-      task_id: z.string(), message: z.string().default(''), task_state: z.string().optional(), failure_reason: z.string().optional(),
-      exit_code: z.int().optional(), execution_id: z.string().optional(),
+      task_id: z.string(),
+      message: z.string().default(''),
+      task_state: z.string().optional(),
+      failure_reason: z.string().optional(),
+      exit_code: z.int().optional(),
+      execution_id: z.string().optional(),
     }),
   }),
 ])
@@ -48,7 +93,11 @@ export const TaskAssignment = z.object({
   task_id: z.string(),
   execution_id: z.string(),
   task: z.object({
-    id: z.string(), title: z.string(), task_definition: z.object({ prompt: z.string() }), created_at: Timestamp, updated_at: Timestamp,
+    id: z.string(),
+    title: z.string(),
+    task_definition: z.object({ prompt: z.string() }),
+    created_at: Timestamp,
+    updated_at: Timestamp,
     owner: z.object({ Type: z.enum(['USER', 'TEAM']), Id: z.int() }).optional(),
     agent_config_snapshot: AgentConfig.optional(),
   }),
@@ -60,7 +109,10 @@ export type TaskAssignment = z.infer<typeof TaskAssignment>
 
 export const ToWorker = z.discriminatedUnion('type', [
   z.object({ type: z.literal('task_assignment'), data: TaskAssignment }),
-  z.object({ type: z.literal('task_cancellation'), data: z.object({ task_id: z.string(), execution_id: z.string().optional() }) }),
+  z.object({
+    type: z.literal('task_cancellation'),
+    data: z.object({ task_id: z.string(), execution_id: z.string().optional() }),
+  }),
 ])
 export type ToWorker = z.infer<typeof ToWorker>
 
@@ -80,7 +132,12 @@ export type Worker = z.infer<typeof Worker>
 
 export const workerRoutes = {
   list: route({
-    name: 'workers.list', method: 'GET', path: '/agent/connected-self-hosted-workers', tag: 'Workers', callers: ['user'],
-    summary: 'Workers that are connected now, to any server.', answer: z.object({ workers: z.array(Worker) }),
+    name: 'workers.list',
+    method: 'GET',
+    path: '/agent/connected-self-hosted-workers',
+    tag: 'Workers',
+    callers: ['user'],
+    summary: 'Workers that are connected now, to any server.',
+    answer: z.object({ workers: z.array(Worker) }),
   }),
 }

@@ -22,20 +22,37 @@ export function accessEngine(room: Room) {
     if (!key.last_used_at || now.getTime() - key.last_used_at.getTime() > USED_MS) {
       await db.updateTable('api_keys').set({ last_used_at: now }).where('key_id', '=', key.key_id).execute()
     }
-    return { kind: key.scope === 'worker' ? 'worker' : 'user', team_id: key.team_id, user_id: key.user_id, by: 'api_key' }
+    return {
+      kind: key.scope === 'worker' ? 'worker' : 'user',
+      team_id: key.team_id,
+      user_id: key.user_id,
+      by: 'api_key',
+    }
   }
 
   async function identifyExecution(token: string): Promise<Caller | null> {
-    const execution = await db.selectFrom('executions').select(['team_id', 'run_id', 'execution_id', 'state']).where('token_hash', '=', hashOf(token)).executeTakeFirst()
+    const execution = await db
+      .selectFrom('executions')
+      .select(['team_id', 'run_id', 'execution_id', 'state'])
+      .where('token_hash', '=', hashOf(token))
+      .executeTakeFirst()
     if (!execution) return null
     const { team_id, run_id, execution_id } = execution
-    return { kind: 'execution', team_id, run_id, execution_id, ended: execution.state === 'ended', by: 'execution_token' }
+    return {
+      kind: 'execution',
+      team_id,
+      run_id,
+      execution_id,
+      ended: execution.state === 'ended',
+      by: 'execution_token',
+    }
   }
 
   async function identifySession(secret: string): Promise<Caller | null> {
     const now = clock.now()
     const session = await db.selectFrom('sessions').selectAll().where('hash', '=', hashOf(secret)).executeTakeFirst()
-    if (!session || session.expires_at <= now || now.getTime() - session.last_used_at.getTime() > SESSION_IDLE_MS) return null
+    if (!session || session.expires_at <= now || now.getTime() - session.last_used_at.getTime() > SESSION_IDLE_MS)
+      return null
     if (now.getTime() - session.last_used_at.getTime() > USED_MS) {
       await db.updateTable('sessions').set({ last_used_at: now }).where('session_id', '=', session.session_id).execute()
     }
@@ -46,16 +63,28 @@ export function accessEngine(room: Room) {
     const secret = newSessionSecret()
     const now = clock.now()
     const expires_at = new Date(now.getTime() + SESSION_MS)
-    await db.insertInto('sessions').values({
-      session_id: randomUUID(), team_id: caller.team_id, user_id: caller.user_id, hash: hashOf(secret), created_at: now, last_used_at: now, expires_at,
-    }).execute()
+    await db
+      .insertInto('sessions')
+      .values({
+        session_id: randomUUID(),
+        team_id: caller.team_id,
+        user_id: caller.user_id,
+        hash: hashOf(secret),
+        created_at: now,
+        last_used_at: now,
+        expires_at,
+      })
+      .execute()
     return { caller: { ...caller, by: 'session' as const }, secret, expires_at }
   }
 
   async function redeemCode(code: string): Promise<UserCaller> {
     const used = await db.deleteFrom('login_codes').where('hash', '=', hashOf(code)).returningAll().executeTakeFirst()
     if (!used || used.expires_at <= clock.now()) {
-      throw new Fault('authentication_required', 'This sign-in link was used already or is older than five minutes. Make a new one with `baton run open` or sign in with an API key.')
+      throw new Fault(
+        'authentication_required',
+        'This sign-in link was used already or is older than five minutes. Make a new one with `baton run open` or sign in with an API key.',
+      )
     }
     return { kind: 'user', team_id: used.team_id, user_id: used.user_id, by: 'session' }
   }
@@ -71,7 +100,11 @@ export function accessEngine(room: Room) {
     async signIn(shown: { api_key: string } | { code: string }) {
       if ('code' in shown) return openSession(await redeemCode(shown.code))
       const caller = await identifyKey(shown.api_key)
-      if (caller?.kind !== 'user') throw new Fault('authentication_required', 'This API key is not known here. It may have expired or been revoked.')
+      if (caller?.kind !== 'user')
+        throw new Fault(
+          'authentication_required',
+          'This API key is not known here. It may have expired or been revoked.',
+        )
       return openSession(caller)
     },
 
@@ -83,23 +116,50 @@ export function accessEngine(room: Room) {
       if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person can make a sign-in link.')
       const code = newSessionSecret()
       const expires_at = new Date(clock.now().getTime() + LOGIN_CODE_MS)
-      await db.insertInto('login_codes').values({ hash: hashOf(code), team_id: caller.team_id, user_id: caller.user_id, expires_at }).execute()
+      await db
+        .insertInto('login_codes')
+        .values({ hash: hashOf(code), team_id: caller.team_id, user_id: caller.user_id, expires_at })
+        .execute()
       return { code, expires_at: expires_at.toISOString() }
     },
 
     async whoami(caller: Caller): Promise<WhoAmI> {
-      const team = await db.selectFrom('teams').selectAll().where('team_id', '=', caller.team_id).executeTakeFirstOrThrow()
-      const shown = { kind: caller.kind, team: { team_id: team.team_id, name: team.name, max_concurrent_runs: team.max_concurrent_runs }, by: caller.by }
+      const team = await db
+        .selectFrom('teams')
+        .selectAll()
+        .where('team_id', '=', caller.team_id)
+        .executeTakeFirstOrThrow()
+      const shown = {
+        kind: caller.kind,
+        team: { team_id: team.team_id, name: team.name, max_concurrent_runs: team.max_concurrent_runs },
+        by: caller.by,
+      }
       if (caller.kind === 'execution') return { ...shown, run_id: caller.run_id }
-      const user = await db.selectFrom('users').selectAll().where('user_id', '=', caller.user_id).executeTakeFirstOrThrow()
+      const user = await db
+        .selectFrom('users')
+        .selectAll()
+        .where('user_id', '=', caller.user_id)
+        .executeTakeFirstOrThrow()
       return { ...shown, user: { user_id: user.user_id, display_name: user.display_name } }
     },
 
-    async createKey(caller: UserCaller, { name, scope }: { name: string; scope: 'user' | 'worker' }): Promise<{ api_key: string }> {
+    async createKey(
+      caller: UserCaller,
+      { name, scope }: { name: string; scope: 'user' | 'worker' },
+    ): Promise<{ api_key: string }> {
       const api_key = newApiKey()
-      await db.insertInto('api_keys').values({
-        key_id: randomUUID(), team_id: caller.team_id, user_id: caller.user_id, name, scope, hash: hashOf(api_key), created_at: clock.now(),
-      }).execute()
+      await db
+        .insertInto('api_keys')
+        .values({
+          key_id: randomUUID(),
+          team_id: caller.team_id,
+          user_id: caller.user_id,
+          name,
+          scope,
+          hash: hashOf(api_key),
+          created_at: clock.now(),
+        })
+        .execute()
       return { api_key }
     },
 
@@ -108,16 +168,37 @@ export function accessEngine(room: Room) {
       return db.transaction().execute(async (write) => {
         // Serialises servers that start together on an empty store.
         await write.selectFrom('store').select('epoch').forUpdate().executeTakeFirstOrThrow()
-        const first = await write.selectFrom('users').select(['user_id', 'team_id']).orderBy('created_at').limit(1).executeTakeFirst()
-        if (first) return { api_key: null, caller: { kind: 'user', team_id: first.team_id, user_id: first.user_id, by: 'api_key' } }
+        const first = await write
+          .selectFrom('users')
+          .select(['user_id', 'team_id'])
+          .orderBy('created_at')
+          .limit(1)
+          .executeTakeFirst()
+        if (first)
+          return {
+            api_key: null,
+            caller: { kind: 'user', team_id: first.team_id, user_id: first.user_id, by: 'api_key' },
+          }
         const now = clock.now()
         const caller: UserCaller = { kind: 'user', team_id: randomUUID(), user_id: randomUUID(), by: 'api_key' }
         const api_key = newApiKey()
         await write.insertInto('teams').values({ team_id: caller.team_id, name: 'default', created_at: now }).execute()
-        await write.insertInto('users').values({ user_id: caller.user_id, team_id: caller.team_id, display_name: 'Owner', created_at: now }).execute()
-        await write.insertInto('api_keys').values({
-          key_id: randomUUID(), team_id: caller.team_id, user_id: caller.user_id, name: 'first key', scope: 'user', hash: hashOf(api_key), created_at: now,
-        }).execute()
+        await write
+          .insertInto('users')
+          .values({ user_id: caller.user_id, team_id: caller.team_id, display_name: 'Owner', created_at: now })
+          .execute()
+        await write
+          .insertInto('api_keys')
+          .values({
+            key_id: randomUUID(),
+            team_id: caller.team_id,
+            user_id: caller.user_id,
+            name: 'first key',
+            scope: 'user',
+            hash: hashOf(api_key),
+            created_at: now,
+          })
+          .execute()
         return { api_key, caller }
       })
     },

@@ -26,7 +26,10 @@ const RING_MS = 20
 /** Below PostgreSQL's limit of 8,000 bytes a payload. */
 const RINGS_A_PAYLOAD = 80
 
-const Payload = z.object({ from: z.string(), rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'entries']), z.record(z.string(), z.string())])) })
+const Payload = z.object({
+  from: z.string(),
+  rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'entries']), z.record(z.string(), z.string())])),
+})
 
 export type Bell = Awaited<ReturnType<typeof openBell>>
 
@@ -60,7 +63,7 @@ export async function openBell(database: Database, server_id: string) {
     ring<T extends Exclude<Topic, 'reconnected'>>(topic: T, ring: Rings[T]): void {
       sound(topic, ring)
       waiting.set(topic + JSON.stringify(ring), [topic, ring])
-      timer ??= setTimeout(send, RING_MS)
+      if (timer === null) timer = setTimeout(send, RING_MS)
     },
     hear<T extends Topic>(topic: T, listener: (ring: Rings[T]) => void): () => void {
       const set = listeners.get(topic) ?? new Set()

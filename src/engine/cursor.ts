@@ -9,7 +9,9 @@ export const renderCursor = (cursor: Cursor): string => Buffer.from(JSON.stringi
 
 export function readCursor(text: string, sort: string): Cursor {
   const refused = () =>
-    new Fault('invalid_request', 'This cursor does not belong to this list and sort order. Start again without one.', { errors: [{ pointer: '/cursor', detail: 'not a cursor of this list' }] })
+    new Fault('invalid_request', 'This cursor does not belong to this list and sort order. Start again without one.', {
+      errors: [{ pointer: '/cursor', detail: 'not a cursor of this list' }],
+    })
   let raw: unknown
   try {
     raw = JSON.parse(Buffer.from(text, 'base64url').toString('utf8'))

@@ -19,7 +19,14 @@ export type Offer = { connection_id: string; assignment: TaskAssignment }
 /** Runs offered in one transaction. */
 const BATCH = 50
 
-type Taken = { run: Selectable<Runs>; connection: Connection; execution_id: string; token: string; number: number; cause: 'start' | 'retry' | 'requested' }
+type Taken = {
+  run: Selectable<Runs>
+  connection: Connection
+  execution_id: string
+  token: string
+  number: number
+  cause: 'start' | 'retry' | 'requested'
+}
 
 export function dispatchEngine(room: Room) {
   const db = room.database.kysely
@@ -35,34 +42,74 @@ export function dispatchEngine(room: Room) {
   }
 
   async function anyQueued(team_id: string): Promise<boolean> {
-    const run = await db.selectFrom('runs').select('run_id').where('team_id', '=', team_id).where('state', '=', 'QUEUED').limit(1).executeTakeFirst()
+    const run = await db
+      .selectFrom('runs')
+      .select('run_id')
+      .where('team_id', '=', team_id)
+      .where('state', '=', 'QUEUED')
+      .limit(1)
+      .executeTakeFirst()
     return run !== undefined
   }
 
   async function offerTeam(team_id: string, connections: Connection[]): Promise<Offer[]> {
     const taken = await db.transaction().execute(async (write) => {
-      const team = await write.selectFrom('teams').select('max_concurrent_runs').where('team_id', '=', team_id).forNoKeyUpdate().executeTakeFirstOrThrow()
-      const busy = await write.selectFrom('runs').select((b) => b.fn.countAll<number>().as('count')).where('team_id', '=', team_id)
-        .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED']).where('execution_location', '=', 'REMOTE').executeTakeFirstOrThrow()
+      const team = await write
+        .selectFrom('teams')
+        .select('max_concurrent_runs')
+        .where('team_id', '=', team_id)
+        .forNoKeyUpdate()
+        .executeTakeFirstOrThrow()
+      const busy = await write
+        .selectFrom('runs')
+        .select((b) => b.fn.countAll<number>().as('count'))
+        .where('team_id', '=', team_id)
+        .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'])
+        .where('execution_location', '=', 'REMOTE')
+        .executeTakeFirstOrThrow()
       const slots = connections.reduce((sum, connection) => sum + connection.free, 0)
       const most = Math.min(team.max_concurrent_runs - busy.count, slots, BATCH)
       if (most <= 0) return []
       const now = room.clock.now()
       const hosts = [...new Set(connections.map((connection) => connection.worker_host))]
-      const runs = await write.selectFrom('runs').selectAll().where('team_id', '=', team_id).where('state', '=', 'QUEUED')
+      const runs = await write
+        .selectFrom('runs')
+        .selectAll()
+        .where('team_id', '=', team_id)
+        .where('state', '=', 'QUEUED')
         .where((w) => w.or([w('not_before', 'is', null), w('not_before', '<=', now)]))
         .where((w) => w.or([w('worker_host', 'is', null), w('worker_host', 'in', hosts)]))
-        .orderBy('queued_at').orderBy('run_id').limit(most).forNoKeyUpdate().skipLocked().execute()
+        .orderBy('queued_at')
+        .orderBy('run_id')
+        .limit(most)
+        .forNoKeyUpdate()
+        .skipLocked()
+        .execute()
       const taken = assign(runs, connections)
       if (taken.length > 0) await write_(taken, now)
       return taken
 
       async function write_(taken: Taken[], now: Date): Promise<void> {
         const expires_at = new Date(now.getTime() + room.limits.offer_ms)
-        await write.insertInto('executions').values(taken.map(({ run, connection, execution_id, token, number, cause }) => ({
-          execution_id, run_id: run.run_id, team_id, number, state: 'offered', cause, token_hash: hashOf(token), worker_host: connection.worker_host,
-          connection_id: connection.connection_id, offered_at: now, expires_at, harness: harnessOf(AgentConfig.parse(run.config)),
-        }))).execute()
+        await write
+          .insertInto('executions')
+          .values(
+            taken.map(({ run, connection, execution_id, token, number, cause }) => ({
+              execution_id,
+              run_id: run.run_id,
+              team_id,
+              number,
+              state: 'offered',
+              cause,
+              token_hash: hashOf(token),
+              worker_host: connection.worker_host,
+              connection_id: connection.connection_id,
+              offered_at: now,
+              expires_at,
+              harness: harnessOf(AgentConfig.parse(run.config)),
+            })),
+          )
+          .execute()
         // The arrow `offer` for a batch: the rows are locked and QUEUED, the guard says so again.
         await sql`
           update runs set state = 'PENDING', execution_id = o.execution_id, executions = runs.executions + 1, updated_at = ${now}
@@ -80,12 +127,29 @@ export function dispatchEngine(room: Room) {
 function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
   const taken: Taken[] = []
   for (const run of runs) {
-    const fits = connections.filter((c) => c.free > 0 && (run.worker_host === null || run.worker_host === c.worker_host))
-    const connection = fits.reduce<Connection | undefined>((best, c) => (best === undefined || c.free > best.free ? c : best), undefined)
+    const fits = connections.filter(
+      (c) => c.free > 0 && (run.worker_host === null || run.worker_host === c.worker_host),
+    )
+    const connection = fits.reduce<Connection | undefined>(
+      (best, c) => (best === undefined || c.free > best.free ? c : best),
+      undefined,
+    )
     if (!connection) continue
     connection.free -= 1
-    const cause = run.tries > 0 ? 'retry' : run.executions > 0 && run.failure === null && run.started_at !== null ? 'requested' : 'start'
-    taken.push({ run, connection, execution_id: randomUUID(), token: newExecutionToken(), number: run.executions + 1, cause })
+    const cause =
+      run.tries > 0
+        ? 'retry'
+        : run.executions > 0 && run.failure === null && run.started_at !== null
+          ? 'requested'
+          : 'start'
+    taken.push({
+      run,
+      connection,
+      execution_id: randomUUID(),
+      token: newExecutionToken(),
+      number: run.executions + 1,
+      cause,
+    })
   }
   return taken
 }
@@ -97,12 +161,21 @@ function render({ run, connection, execution_id, token }: Taken): Offer {
       task_id: run.run_id,
       execution_id,
       task: {
-        id: run.run_id, title: run.title, task_definition: { prompt: run.prompt }, created_at: run.created_at.toISOString(), updated_at: run.updated_at.toISOString(),
+        id: run.run_id,
+        title: run.title,
+        task_definition: { prompt: run.prompt },
+        created_at: run.created_at.toISOString(),
+        updated_at: run.updated_at.toISOString(),
         agent_config_snapshot: AgentConfig.parse(run.config),
       },
       env_vars: {
-        WARP_API_KEY: token, BATON_EXECUTION_ID: execution_id, OZ_RUN_ID: run.run_id, WARP_RUN_ID: run.run_id,
-        ...(run.parent_run_id === null ? {} : { OZ_PARENT_RUN_ID: run.parent_run_id, WARP_PARENT_RUN_ID: run.parent_run_id }),
+        WARP_API_KEY: token,
+        BATON_EXECUTION_ID: execution_id,
+        OZ_RUN_ID: run.run_id,
+        WARP_RUN_ID: run.run_id,
+        ...(run.parent_run_id === null
+          ? {}
+          : { OZ_PARENT_RUN_ID: run.parent_run_id, WARP_PARENT_RUN_ID: run.parent_run_id }),
       },
       additional_oz_args: [],
     },

@@ -2,7 +2,17 @@
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import {
-  AgentConfig, type Assignment, type CreateRun, type Execution, Execution as ExecutionShape, Fault, harnessOf, type Limits, type NewEntry, type Outcome, type Usage,
+  AgentConfig,
+  type Assignment,
+  type CreateRun,
+  type Execution,
+  Execution as ExecutionShape,
+  Fault,
+  harnessOf,
+  type Limits,
+  type NewEntry,
+  type Outcome,
+  type Usage,
 } from '../contract/index.ts'
 import { appendEntries } from './append.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
@@ -28,15 +38,44 @@ export function executionsEngine(room: Room) {
     const token = newExecutionToken()
     const now = clock.now()
     await logged(room, async (write, events) => {
-      await write.insertInto('runs').values({
-        run_id, team_id: caller.team_id, conversation_id: randomUUID(), state: 'CLAIMED', title: body.title ?? titleOf(body.prompt ?? ''), prompt: body.prompt ?? '',
-        config: JSON.stringify(config), metadata: JSON.stringify(body.metadata ?? {}), source: 'LOCAL', execution_location: 'LOCAL', creator_id, execution_id,
-        executions: 1, max_tries: 1, created_at: now, updated_at: now, queued_at: now,
-      }).execute()
-      await write.insertInto('executions').values({
-        execution_id, run_id, team_id: caller.team_id, number: 1, state: 'claimed', cause: 'local', token_hash: hashOf(token), offered_at: now, claimed_at: now,
-        expires_at: new Date(now.getTime() + limits.begin_ms), harness: harnessOf(config),
-      }).execute()
+      await write
+        .insertInto('runs')
+        .values({
+          run_id,
+          team_id: caller.team_id,
+          conversation_id: randomUUID(),
+          state: 'CLAIMED',
+          title: body.title ?? titleOf(body.prompt ?? ''),
+          prompt: body.prompt ?? '',
+          config: JSON.stringify(config),
+          metadata: JSON.stringify(body.metadata ?? {}),
+          source: 'LOCAL',
+          execution_location: 'LOCAL',
+          creator_id,
+          execution_id,
+          executions: 1,
+          max_tries: 1,
+          created_at: now,
+          updated_at: now,
+          queued_at: now,
+        })
+        .execute()
+      await write
+        .insertInto('executions')
+        .values({
+          execution_id,
+          run_id,
+          team_id: caller.team_id,
+          number: 1,
+          state: 'claimed',
+          cause: 'local',
+          token_hash: hashOf(token),
+          offered_at: now,
+          claimed_at: now,
+          expires_at: new Date(now.getTime() + limits.begin_ms),
+          harness: harnessOf(config),
+        })
+        .execute()
       events.push({ team_id: caller.team_id, event_type: 'run_queued', run_id, execution_id })
     })
     return { run_id, execution_id, token }
@@ -48,12 +87,22 @@ export function executionsEngine(room: Room) {
     const lease = new Date(now.getTime() + limits.lease_ms)
     const begun = await logged(room, async (write, events) => {
       const run = await follow(write, events, 'begin', {
-        run_id: caller.run_id, execution_id, now,
+        run_id: caller.run_id,
+        execution_id,
+        now,
         set: { started_at: sql<Date>`coalesce(started_at, ${now})`, tries: sql<number>`tries + 1`, not_before: null },
       })
       if (!run) return false
-      await write.updateTable('executions').set({ state: 'running', started_at: now, expires_at: lease, claimed_at: sql<Date>`coalesce(claimed_at, ${now})` })
-        .where('execution_id', '=', execution_id).execute()
+      await write
+        .updateTable('executions')
+        .set({
+          state: 'running',
+          started_at: now,
+          expires_at: lease,
+          claimed_at: sql<Date>`coalesce(claimed_at, ${now})`,
+        })
+        .where('execution_id', '=', execution_id)
+        .execute()
       return true
     })
     const assignment = await readAssignment(execution_id)
@@ -64,36 +113,88 @@ export function executionsEngine(room: Room) {
 
   async function readAssignment(execution_id: string): Promise<{ assignment: Assignment; state: string } | null> {
     const row = await db
-      .selectFrom('executions').innerJoin('runs', 'runs.execution_id', 'executions.execution_id')
-      .selectAll('runs').select(['executions.number', 'executions.entries', 'executions.state as execution_state', 'executions.harness'])
-      .where('executions.execution_id', '=', execution_id).executeTakeFirst()
+      .selectFrom('executions')
+      .innerJoin('runs', 'runs.execution_id', 'executions.execution_id')
+      .selectAll('runs')
+      .select(['executions.number', 'executions.entries', 'executions.state as execution_state', 'executions.harness'])
+      .where('executions.execution_id', '=', execution_id)
+      .executeTakeFirst()
     if (!row) return null
     const config = AgentConfig.parse(row.config)
-    const earlier = row.number === 1 ? undefined : await db
-      .selectFrom('executions').select('session_id').where('run_id', '=', row.run_id).where('number', '<', row.number).where('harness', '=', row.harness)
-      .where('session_id', 'is not', null).orderBy('number', 'desc').limit(1).executeTakeFirst()
+    const earlier =
+      row.number === 1
+        ? undefined
+        : await db
+            .selectFrom('executions')
+            .select('session_id')
+            .where('run_id', '=', row.run_id)
+            .where('number', '<', row.number)
+            .where('harness', '=', row.harness)
+            .where('session_id', 'is not', null)
+            .orderBy('number', 'desc')
+            .limit(1)
+            .executeTakeFirst()
     return {
       state: row.execution_state,
       assignment: {
-        run_id: row.run_id, execution_id, number: row.number, team_id: row.team_id, title: row.title, prompt: row.prompt, config,
-        parent_run_id: row.parent_run_id, conversation_id: row.conversation_id, limits: limitsFor(config), entries_held: row.entries,
+        run_id: row.run_id,
+        execution_id,
+        number: row.number,
+        team_id: row.team_id,
+        title: row.title,
+        prompt: row.prompt,
+        config,
+        parent_run_id: row.parent_run_id,
+        conversation_id: row.conversation_id,
+        limits: limitsFor(config),
+        entries_held: row.entries,
         resume: earlier?.session_id ? { harness: row.harness, session_id: earlier.session_id } : null,
       },
     }
   }
 
   function limitsFor(config: AgentConfig): Limits {
-    const { lease_ms, heartbeat_ms, cancel_grace_ms, transcript_bytes_max, tool_output_bytes_max, setup_command_ms, clone_ms } = limits
-    const execution = config.timeout_minutes === undefined ? {} : { execution_ms: Math.round(config.timeout_minutes * 60_000) }
-    return { lease_ms, heartbeat_ms, cancel_grace_ms, transcript_bytes_max, tool_output_bytes_max, setup_command_ms, clone_ms, ...execution }
+    const {
+      lease_ms,
+      heartbeat_ms,
+      cancel_grace_ms,
+      transcript_bytes_max,
+      tool_output_bytes_max,
+      setup_command_ms,
+      clone_ms,
+    } = limits
+    const execution =
+      config.timeout_minutes === undefined ? {} : { execution_ms: Math.round(config.timeout_minutes * 60_000) }
+    return {
+      lease_ms,
+      heartbeat_ms,
+      cancel_grace_ms,
+      transcript_bytes_max,
+      tool_output_bytes_max,
+      setup_command_ms,
+      clone_ms,
+      ...execution,
+    }
   }
 
-  async function finish(caller: Caller, execution_id: string, body: { outcome: Outcome; entries: number; usage?: Usage | undefined; session_id?: string | undefined }) {
+  async function finish(
+    caller: Caller,
+    execution_id: string,
+    body: { outcome: Outcome; entries: number; usage?: Usage | undefined; session_id?: string | undefined },
+  ) {
     own(caller, execution_id)
     const run = await logged(room, async (write, events) => {
-      const held = await write.selectFrom('executions').select('entries').where('execution_id', '=', execution_id).executeTakeFirst()
+      const held = await write
+        .selectFrom('executions')
+        .select('entries')
+        .where('execution_id', '=', execution_id)
+        .executeTakeFirst()
       if (held && held.entries < body.entries) {
-        throw new Fault('conflict', `The server holds ${held.entries} of ${body.entries} transcript entries; send the rest first.`, { retryable: true })
+        throw new Fault(
+          'conflict',
+          `The server holds ${held.entries} of ${body.entries} transcript entries; send the rest first.`,
+          { retryable: true },
+        )
       }
       return settle(room, write, events, execution_id, body)
     })
@@ -101,8 +202,12 @@ export function executionsEngine(room: Room) {
       bell.ring('queue', {})
       return { state: run.state }
     }
-    const known = await db.selectFrom('executions').innerJoin('runs', 'runs.run_id', 'executions.run_id').select(['executions.outcome', 'runs.state'])
-      .where('executions.execution_id', '=', execution_id).executeTakeFirst()
+    const known = await db
+      .selectFrom('executions')
+      .innerJoin('runs', 'runs.run_id', 'executions.run_id')
+      .select(['executions.outcome', 'runs.state'])
+      .where('executions.execution_id', '=', execution_id)
+      .executeTakeFirst()
     // The answer to the first finish was lost: saying the same again is no second ending.
     if (known?.outcome === body.outcome.outcome || known?.outcome === 'CANCELLED') return { state: known.state }
     throw superseded()
@@ -111,23 +216,45 @@ export function executionsEngine(room: Room) {
   /** What the control stream must say now. */
   async function check(caller: Caller, execution_id: string): Promise<{ cancel_requested: boolean }> {
     own(caller, execution_id)
-    const row = await db.selectFrom('runs').innerJoin('executions', 'executions.execution_id', 'runs.execution_id').select(['runs.cancel_requested_at', 'executions.state'])
-      .where('runs.execution_id', '=', execution_id).executeTakeFirst()
+    const row = await db
+      .selectFrom('runs')
+      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
+      .select(['runs.cancel_requested_at', 'executions.state'])
+      .where('runs.execution_id', '=', execution_id)
+      .executeTakeFirst()
     if (!row || row.state === 'ended') throw superseded()
     return { cancel_requested: row.cancel_requested_at !== null }
   }
 
   async function list(caller: Caller, run_id: string): Promise<{ executions: Execution[] }> {
-    const run = await db.selectFrom('runs').select('run_id').where('run_id', '=', run_id).where('team_id', '=', caller.team_id).executeTakeFirst()
+    const run = await db
+      .selectFrom('runs')
+      .select('run_id')
+      .where('run_id', '=', run_id)
+      .where('team_id', '=', caller.team_id)
+      .executeTakeFirst()
     if (!run) throw runNotFound(run_id)
     const rows = await db.selectFrom('executions').selectAll().where('run_id', '=', run_id).orderBy('number').execute()
     return {
-      executions: rows.map((row) => ExecutionShape.parse({
-        execution_id: row.execution_id, run_id, number: row.number, state: row.state, cause: row.cause, outcome: row.outcome ?? undefined,
-        failure: row.failure ?? undefined, worker_host: row.worker_host ?? undefined, session_id: row.session_id ?? undefined,
-        offered_at: row.offered_at.toISOString(), claimed_at: row.claimed_at?.toISOString() ?? null, started_at: row.started_at?.toISOString() ?? null,
-        ended_at: row.ended_at?.toISOString() ?? null, entries: row.entries, usage: row.usage ?? undefined,
-      })),
+      executions: rows.map((row) =>
+        ExecutionShape.parse({
+          execution_id: row.execution_id,
+          run_id,
+          number: row.number,
+          state: row.state,
+          cause: row.cause,
+          outcome: row.outcome ?? undefined,
+          failure: row.failure ?? undefined,
+          worker_host: row.worker_host ?? undefined,
+          session_id: row.session_id ?? undefined,
+          offered_at: row.offered_at.toISOString(),
+          claimed_at: row.claimed_at?.toISOString() ?? null,
+          started_at: row.started_at?.toISOString() ?? null,
+          ended_at: row.ended_at?.toISOString() ?? null,
+          entries: row.entries,
+          usage: row.usage ?? undefined,
+        }),
+      ),
     }
   }
 
@@ -137,7 +264,11 @@ export function executionsEngine(room: Room) {
     finish,
     check,
     list,
-    heartbeat(caller: Caller, execution_id: string, body: { session_id?: string | undefined; usage?: Usage | undefined }) {
+    heartbeat(
+      caller: Caller,
+      execution_id: string,
+      body: { session_id?: string | undefined; usage?: Usage | undefined },
+    ) {
       own(caller, execution_id)
       return beat({ execution_id, session_id: body.session_id ?? null, usage: body.usage ?? null })
     },

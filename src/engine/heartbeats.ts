@@ -36,7 +36,7 @@ export function heartbeats(room: Room): (beat: Beat) => Promise<Answer> {
   return (beat) =>
     new Promise((resolve, reject) => {
       waiting.push({ ...beat, resolve, reject })
-      timer ??= setTimeout(write, GATHER_MS)
+      if (timer === null) timer = setTimeout(write, GATHER_MS)
     })
 }
 
@@ -50,6 +50,8 @@ async function renew(room: Room, beats: Beat[]): Promise<Map<string, boolean>> {
       ${beats.map((b) => (b.usage === null ? null : JSON.stringify(b.usage)))}::jsonb[]
     ) as b(execution_id, session_id, usage), runs
     where executions.execution_id = b.execution_id and executions.state = 'running' and runs.execution_id = executions.execution_id
-    returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested`.execute(room.database.kysely)
+    returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested`.execute(
+    room.database.kysely,
+  )
   return new Map(rows.map((row) => [row.execution_id, row.cancel_requested]))
 }

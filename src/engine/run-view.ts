@@ -1,21 +1,37 @@
 /** How a run is shown: rows of runs, executions and users, rendered as the public Run. */
 import { type SelectQueryBuilder, sql } from 'kysely'
-import { AgentConfig, Failure, isEnded, type ListRuns, Metadata, type RequestUsage, type Run, RunSource, RunState } from '../contract/index.ts'
+import {
+  AgentConfig,
+  Failure,
+  isEnded,
+  type ListRuns,
+  Metadata,
+  type RequestUsage,
+  type Run,
+  RunSource,
+  RunState,
+} from '../contract/index.ts'
 import type { Tables } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
-import type { Room } from './engine.ts'
 import { readCursor, renderCursor } from './cursor.ts'
+import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
 
 export async function readRun(room: Room, caller: Caller, run_id: string): Promise<Run> {
-  const row = await select(room).where('runs.run_id', '=', run_id).where('runs.team_id', '=', caller.team_id).executeTakeFirst()
+  const row = await select(room)
+    .where('runs.run_id', '=', run_id)
+    .where('runs.team_id', '=', caller.team_id)
+    .executeTakeFirst()
   if (!row) throw runNotFound(run_id)
   return render(row)
 }
 
 export async function readRuns(room: Room, caller: Caller, run_ids: string[]): Promise<Run[]> {
   if (run_ids.length === 0) return []
-  const rows = await select(room).where('runs.run_id', 'in', run_ids).where('runs.team_id', '=', caller.team_id).execute()
+  const rows = await select(room)
+    .where('runs.run_id', 'in', run_ids)
+    .where('runs.team_id', '=', caller.team_id)
+    .execute()
   return rows.map(render)
 }
 
@@ -25,10 +41,16 @@ export async function listRuns(room: Room, caller: Caller, query: ListRuns) {
   let rows = filtered(room, caller, query)
   if (query.cursor !== undefined) {
     const cursor = readCursor(query.cursor, `${query.sort_by} ${query.sort_order}`)
-    rows = rows.where(sql<boolean>`(${sql.ref(sort)}, runs.run_id) ${sql.raw(before ? '<' : '>')} (${new Date(cursor.at)}, ${cursor.id}::uuid)`)
+    rows = rows.where(
+      sql<boolean>`(${sql.ref(sort)}, runs.run_id) ${sql.raw(before ? '<' : '>')} (${new Date(cursor.at)}, ${cursor.id}::uuid)`,
+    )
   }
   if (query.ancestor_run_id !== undefined) await readRun(room, caller, query.ancestor_run_id)
-  const found = await rows.orderBy(sort, query.sort_order).orderBy('runs.run_id', query.sort_order).limit(query.limit + 1).execute()
+  const found = await rows
+    .orderBy(sort, query.sort_order)
+    .orderBy('runs.run_id', query.sort_order)
+    .limit(query.limit + 1)
+    .execute()
   const page = found.slice(0, query.limit)
   const last = page.at(-1)
   const has_next_page = found.length > query.limit
@@ -36,7 +58,15 @@ export async function listRuns(room: Room, caller: Caller, query: ListRuns) {
     runs: page.map(render),
     page_info: {
       has_next_page,
-      ...(has_next_page && last ? { next_cursor: renderCursor({ sort: `${query.sort_by} ${query.sort_order}`, at: last[query.sort_by].toISOString(), id: last.run_id }) } : {}),
+      ...(has_next_page && last
+        ? {
+            next_cursor: renderCursor({
+              sort: `${query.sort_by} ${query.sort_order}`,
+              at: last[query.sort_by].toISOString(),
+              id: last.run_id,
+            }),
+          }
+        : {}),
     },
   }
 }
@@ -70,30 +100,67 @@ function select(room: Room) {
     .leftJoin('executions as current', 'current.execution_id', 'runs.execution_id')
     .leftJoinLateral(
       (from) =>
-        from.selectFrom('executions').whereRef('executions.run_id', '=', 'runs.run_id').select([
-          sql<number | null>`sum((usage->>'input_tokens')::float8)`.as('input_tokens'),
-          sql<number | null>`sum((usage->>'output_tokens')::float8)`.as('output_tokens'),
-          sql<number | null>`sum((usage->>'cache_read_tokens')::float8)`.as('cache_read_tokens'),
-          sql<number | null>`sum((usage->>'cache_write_tokens')::float8)`.as('cache_write_tokens'),
-          sql<number | null>`sum((usage->>'cost_usd')::float8)`.as('cost_usd'),
-          sql<number | null>`sum((usage->>'cpu_seconds')::float8)`.as('cpu_seconds'),
-          sql<number | null>`max((usage->>'peak_memory_bytes')::float8)`.as('peak_memory_bytes'),
-          sql<number | null>`sum(extract(epoch from coalesce(ended_at, ${now}::timestamptz) - started_at)::float8)`.as('run_seconds'),
-        ]).as('used'),
+        from
+          .selectFrom('executions')
+          .whereRef('executions.run_id', '=', 'runs.run_id')
+          .select([
+            sql<number | null>`sum((usage->>'input_tokens')::float8)`.as('input_tokens'),
+            sql<number | null>`sum((usage->>'output_tokens')::float8)`.as('output_tokens'),
+            sql<number | null>`sum((usage->>'cache_read_tokens')::float8)`.as('cache_read_tokens'),
+            sql<number | null>`sum((usage->>'cache_write_tokens')::float8)`.as('cache_write_tokens'),
+            sql<number | null>`sum((usage->>'cost_usd')::float8)`.as('cost_usd'),
+            sql<number | null>`sum((usage->>'cpu_seconds')::float8)`.as('cpu_seconds'),
+            sql<number | null>`max((usage->>'peak_memory_bytes')::float8)`.as('peak_memory_bytes'),
+            sql<
+              number | null
+            >`sum(extract(epoch from coalesce(ended_at, ${now}::timestamptz) - started_at)::float8)`.as('run_seconds'),
+          ])
+          .as('used'),
       (on) => on.onTrue(),
     )
     .selectAll('runs')
-    .select(['users.display_name', 'users.email', 'teams.max_concurrent_runs', 'current.state as execution_state', 'current.session_id', 'current.worker_host as current_host'])
-    .select(['used.input_tokens', 'used.output_tokens', 'used.cache_read_tokens', 'used.cache_write_tokens', 'used.cost_usd', 'used.cpu_seconds', 'used.peak_memory_bytes', 'used.run_seconds'])
-    .select(sql<string[]>`array(select child.run_id::text from runs child where child.parent_run_id = runs.run_id order by child.created_at)`.as('children'))
+    .select([
+      'users.display_name',
+      'users.email',
+      'teams.max_concurrent_runs',
+      'current.state as execution_state',
+      'current.session_id',
+      'current.worker_host as current_host',
+    ])
+    .select([
+      'used.input_tokens',
+      'used.output_tokens',
+      'used.cache_read_tokens',
+      'used.cache_write_tokens',
+      'used.cost_usd',
+      'used.cpu_seconds',
+      'used.peak_memory_bytes',
+      'used.run_seconds',
+    ])
+    .select(
+      sql<
+        string[]
+      >`array(select child.run_id::text from runs child where child.parent_run_id = runs.run_id order by child.created_at)`.as(
+        'children',
+      ),
+    )
     .select(sql<Date>`${now}::timestamptz`.as('read_at'))
-    .select(sql<boolean>`runs.state = 'QUEUED' and (select count(*) from runs busy where busy.team_id = runs.team_id
-      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE') >= teams.max_concurrent_runs`.as('full'))
+    .select(
+      sql<boolean>`runs.state = 'QUEUED' and (select count(*) from runs busy where busy.team_id = runs.team_id
+      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE') >= teams.max_concurrent_runs`.as(
+        'full',
+      ),
+    )
 }
 
 function render(row: Selected): Run {
   const state = RunState.parse(row.state)
-  const user = { type: 'user' as const, uid: row.creator_id, display_name: row.display_name, ...(row.email === null ? {} : { email: row.email }) }
+  const user = {
+    type: 'user' as const,
+    uid: row.creator_id,
+    display_name: row.display_name,
+    ...(row.email === null ? {} : { email: row.email }),
+  }
   const failure = row.failure === null ? null : Failure.parse(row.failure)
   return {
     run_id: row.run_id,
@@ -139,15 +206,24 @@ function statusOf(message: string | null, failure: Failure | null, state: RunSta
   return message === null ? {} : { status_message: { message } }
 }
 
-function waitOf(row: Selected, state: RunState): { waiting_for?: 'capacity' | 'worker' | 'retry'; not_before?: string } {
+function waitOf(
+  row: Selected,
+  state: RunState,
+): { waiting_for?: 'capacity' | 'worker' | 'retry'; not_before?: string } {
   if (state !== 'QUEUED') return {}
-  if (row.not_before && row.not_before > row.read_at) return { waiting_for: 'retry', not_before: row.not_before.toISOString() }
+  if (row.not_before && row.not_before > row.read_at)
+    return { waiting_for: 'retry', not_before: row.not_before.toISOString() }
   return { waiting_for: row.full ? 'capacity' : 'worker' }
 }
 
 function usageOf(row: Selected): { request_usage?: RequestUsage } {
   if (row.input_tokens === null && row.cpu_seconds === null) return {}
-  const tokens = { input_tokens: row.input_tokens ?? 0, output_tokens: row.output_tokens ?? 0, cache_read_tokens: row.cache_read_tokens ?? 0, cache_write_tokens: row.cache_write_tokens ?? 0 }
+  const tokens = {
+    input_tokens: row.input_tokens ?? 0,
+    output_tokens: row.output_tokens ?? 0,
+    cache_read_tokens: row.cache_read_tokens ?? 0,
+    cache_write_tokens: row.cache_write_tokens ?? 0,
+  }
   return {
     request_usage: {
       total_tokens: tokens.input_tokens + tokens.output_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens,

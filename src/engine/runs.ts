@@ -1,6 +1,16 @@
 /** Runs: create, list, get, cancel, ask again. */
 import { randomUUID } from 'node:crypto'
-import { type CreatedRun, type CreateRun, Fault, harnessOf, isEnded, type ListRuns, type Run, type RunSource, RunState } from '../contract/index.ts'
+import {
+  type CreatedRun,
+  type CreateRun,
+  Fault,
+  harnessOf,
+  isEnded,
+  type ListRuns,
+  type Run,
+  type RunSource,
+  RunState,
+} from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
@@ -16,33 +26,66 @@ export function runsEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
 
-  async function create(caller: Caller, body: CreateRun, options: CreateOptions): Promise<{ answer: CreatedRun; replayed: boolean }> {
+  async function create(
+    caller: Caller,
+    body: CreateRun,
+    options: CreateOptions,
+  ): Promise<{ answer: CreatedRun; replayed: boolean }> {
     const user_id = personOf(caller)
     const config = body.config ?? {}
     checkRunnable(body)
     const result = await logged(room, (write, events) =>
-      once(write, { caller, route: 'runs.create', key: options.idempotency_key, body: { body, source: options.source }, now: clock.now() }, async () => {
-        const now = clock.now()
-        const run_id = randomUUID()
-        await enqueue(write, events, {
-          run_id, team_id: caller.team_id, conversation_id: randomUUID(), state: 'QUEUED', creator_id: user_id,
-          title: body.title ?? titleOf(body.prompt ?? ''), prompt: body.prompt ?? '', config: JSON.stringify(config),
-          metadata: JSON.stringify(body.metadata ?? {}), source: options.source, execution_location: 'REMOTE',
-          worker_host: hostOf(config.worker_host), max_tries: config.max_tries ?? room.limits.max_tries,
-          created_at: now, updated_at: now, queued_at: now,
-        })
-        return { run_id, task_id: run_id, state: 'QUEUED' as const, ...(await atCapacity(write, caller.team_id)) }
-      }),
+      once(
+        write,
+        {
+          caller,
+          route: 'runs.create',
+          key: options.idempotency_key,
+          body: { body, source: options.source },
+          now: clock.now(),
+        },
+        async () => {
+          const now = clock.now()
+          const run_id = randomUUID()
+          await enqueue(write, events, {
+            run_id,
+            team_id: caller.team_id,
+            conversation_id: randomUUID(),
+            state: 'QUEUED',
+            creator_id: user_id,
+            title: body.title ?? titleOf(body.prompt ?? ''),
+            prompt: body.prompt ?? '',
+            config: JSON.stringify(config),
+            metadata: JSON.stringify(body.metadata ?? {}),
+            source: options.source,
+            execution_location: 'REMOTE',
+            worker_host: hostOf(config.worker_host),
+            max_tries: config.max_tries ?? room.limits.max_tries,
+            created_at: now,
+            updated_at: now,
+            queued_at: now,
+          })
+          return { run_id, task_id: run_id, state: 'QUEUED' as const, ...(await atCapacity(write, caller.team_id)) }
+        },
+      ),
     )
     if (!result.replayed) bell.ring('queue', {})
     return result
   }
 
   async function atCapacity(write: Pick<typeof db, 'selectFrom'>, team_id: string): Promise<{ at_capacity?: boolean }> {
-    const team = await write.selectFrom('teams').select('max_concurrent_runs').where('team_id', '=', team_id).executeTakeFirstOrThrow()
+    const team = await write
+      .selectFrom('teams')
+      .select('max_concurrent_runs')
+      .where('team_id', '=', team_id)
+      .executeTakeFirstOrThrow()
     const busy = await write
-      .selectFrom('runs').select((b) => b.fn.countAll<number>().as('count')).where('team_id', '=', team_id)
-      .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED']).where('execution_location', '=', 'REMOTE').executeTakeFirstOrThrow()
+      .selectFrom('runs')
+      .select((b) => b.fn.countAll<number>().as('count'))
+      .where('team_id', '=', team_id)
+      .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'])
+      .where('execution_location', '=', 'REMOTE')
+      .executeTakeFirstOrThrow()
     return busy.count >= team.max_concurrent_runs ? { at_capacity: true } : {}
   }
 
@@ -53,16 +96,32 @@ export function runsEngine(room: Room) {
     const intent = { cancel_requested_at: now, cancel_requested_by: by }
     const touched = await logged(room, async (write, events) => {
       // Nothing has begun yet: it ends here. The worker, if one was offered the run, is told and its token is worthless.
-      const ended = await follow(write, events, 'cancel', { run_id, from: ['QUEUED', 'PENDING', 'CLAIMED'], now, set: { ...intent, ended_at: now, not_before: null } })
+      const ended = await follow(write, events, 'cancel', {
+        run_id,
+        from: ['QUEUED', 'PENDING', 'CLAIMED'],
+        now,
+        set: { ...intent, ended_at: now, not_before: null },
+      })
       if (ended) {
         if (ended.execution_id) await endExecution(write, ended.execution_id, now)
         return ended
       }
       // A runner is at work: the intent is a row, and the runner, the worker and the sweep all act on it.
       const asked = await write
-        .updateTable('runs').set({ ...intent, updated_at: now }).where('run_id', '=', run_id)
-        .where('state', 'in', ['INPROGRESS', 'BLOCKED']).where('cancel_requested_at', 'is', null).returningAll().executeTakeFirst()
-      if (asked) events.push({ team_id: asked.team_id, event_type: 'run_cancel_requested', run_id, execution_id: asked.execution_id })
+        .updateTable('runs')
+        .set({ ...intent, updated_at: now })
+        .where('run_id', '=', run_id)
+        .where('state', 'in', ['INPROGRESS', 'BLOCKED'])
+        .where('cancel_requested_at', 'is', null)
+        .returningAll()
+        .executeTakeFirst()
+      if (asked)
+        events.push({
+          team_id: asked.team_id,
+          event_type: 'run_cancel_requested',
+          run_id,
+          execution_id: asked.execution_id,
+        })
       return asked
     })
     const run = touched ?? (await readRow(caller, run_id))
@@ -78,22 +137,45 @@ export function runsEngine(room: Room) {
     personOf(caller)
     const current = await readRow(caller, run_id)
     if (current.execution_location === 'LOCAL') {
-      throw new Fault('operation_not_supported', 'This run was started by hand where it ran; start it there again with `baton agent run`.')
+      throw new Fault(
+        'operation_not_supported',
+        'This run was started by hand where it ran; start it there again with `baton agent run`.',
+      )
     }
     const now = clock.now()
     const run = await logged(room, (write, events) =>
       follow(write, events, 'again', {
-        run_id, now,
-        set: { queued_at: now, not_before: null, ended_at: null, tries: 0, cancel_requested_at: null, cancel_requested_by: null, status_message: null, failure: null },
+        run_id,
+        now,
+        set: {
+          queued_at: now,
+          not_before: null,
+          ended_at: null,
+          tries: 0,
+          cancel_requested_at: null,
+          cancel_requested_by: null,
+          status_message: null,
+          failure: null,
+        },
       }),
     )
-    if (!run) throw new Fault('conflict', `Run ${run_id} has not ended (${current.state}); only an ended run can be tried again.`, { retryable: false })
+    if (!run)
+      throw new Fault(
+        'conflict',
+        `Run ${run_id} has not ended (${current.state}); only an ended run can be tried again.`,
+        { retryable: false },
+      )
     bell.ring('queue', {})
     return { run_id, task_id: run_id, state: 'QUEUED', ...(await atCapacity(db, caller.team_id)) }
   }
 
   async function readRow(caller: Caller, run_id: string) {
-    const run = await db.selectFrom('runs').selectAll().where('run_id', '=', run_id).where('team_id', '=', caller.team_id).executeTakeFirst()
+    const run = await db
+      .selectFrom('runs')
+      .selectAll()
+      .where('run_id', '=', run_id)
+      .where('team_id', '=', caller.team_id)
+      .executeTakeFirst()
     if (!run) throw runNotFound(run_id)
     return run
   }
@@ -119,14 +201,31 @@ export function personOf(caller: Caller): string {
 
 /** Says what is missing before a row is made for it. */
 export function checkRunnable(body: CreateRun): void {
-  if (body.prompt === undefined || body.prompt.trim() === '') throw new Fault('invalid_request', 'A run needs a prompt.', { errors: [{ pointer: '/prompt', detail: 'Give a prompt that is not empty.' }] })
+  if (body.prompt === undefined || body.prompt.trim() === '')
+    throw new Fault('invalid_request', 'A run needs a prompt.', {
+      errors: [{ pointer: '/prompt', detail: 'Give a prompt that is not empty.' }],
+    })
   const config = body.config ?? {}
   if (config.environment_id !== undefined) {
-    throw new Fault('invalid_request', 'Stored environments are not known to this server yet; give repositories and setup commands in config.environment.', { errors: [{ pointer: '/config/environment_id', detail: 'not supported; use config.environment' }] })
+    throw new Fault(
+      'invalid_request',
+      'Stored environments are not known to this server yet; give repositories and setup commands in config.environment.',
+      { errors: [{ pointer: '/config/environment_id', detail: 'not supported; use config.environment' }] },
+    )
   }
-  if (config.skill_spec !== undefined) throw new Fault('invalid_request', 'Skills are not known to this server yet; put the instructions into the prompt.', { errors: [{ pointer: '/config/skill_spec', detail: 'not supported' }] })
+  if (config.skill_spec !== undefined)
+    throw new Fault(
+      'invalid_request',
+      'Skills are not known to this server yet; put the instructions into the prompt.',
+      { errors: [{ pointer: '/config/skill_spec', detail: 'not supported' }] },
+    )
   for (const [name, server] of Object.entries(config.mcp_servers ?? {})) {
-    if ('warp_id' in server) throw new Fault('invalid_request', `MCP server ${name}: warp_id names a server that is stored at Warp; give a url or a command.`, { errors: [{ pointer: `/config/mcp_servers/${name}`, detail: 'give url or command' }] })
+    if ('warp_id' in server)
+      throw new Fault(
+        'invalid_request',
+        `MCP server ${name}: warp_id names a server that is stored at Warp; give a url or a command.`,
+        { errors: [{ pointer: `/config/mcp_servers/${name}`, detail: 'give url or command' }] },
+      )
   }
   harnessOf(config)
 }
@@ -137,9 +236,18 @@ export function titleOf(prompt: string): string {
 }
 
 /** `warp` is how Oz clients say "no worker in particular". */
-const hostOf = (worker_host: string | undefined): string | null => (worker_host === undefined || worker_host === 'warp' ? null : worker_host)
+const hostOf = (worker_host: string | undefined): string | null =>
+  worker_host === undefined || worker_host === 'warp' ? null : worker_host
 
-export async function endExecution(write: Pick<Room['database']['kysely'], 'updateTable'>, execution_id: string, now: Date): Promise<void> {
-  await write.updateTable('executions').set({ state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null })
-    .where('execution_id', '=', execution_id).where('state', '!=', 'ended').execute()
+export async function endExecution(
+  write: Pick<Room['database']['kysely'], 'updateTable'>,
+  execution_id: string,
+  now: Date,
+): Promise<void> {
+  await write
+    .updateTable('executions')
+    .set({ state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null })
+    .where('execution_id', '=', execution_id)
+    .where('state', '!=', 'ended')
+    .execute()
 }

@@ -17,32 +17,60 @@ export type Ending = { outcome: Outcome; usage?: Usage | undefined; session_id?:
  * Ends the execution if it has not ended, and moves its run. Null: it had ended, or was not the current one.
  * Call it inside `logged`; it takes the run's row first, as every writer of a run does.
  */
-export async function settle(room: Room, write: Write, events: NewEvent[], execution_id: string, ending: Ending): Promise<Selectable<Runs> | null> {
+export async function settle(
+  room: Room,
+  write: Write,
+  events: NewEvent[],
+  execution_id: string,
+  ending: Ending,
+): Promise<Selectable<Runs> | null> {
   const now = room.clock.now()
   const run = await write
-    .selectFrom('runs').innerJoin('executions', 'executions.execution_id', 'runs.execution_id').selectAll('runs')
-    .where('runs.execution_id', '=', execution_id).where('executions.state', '!=', 'ended').forNoKeyUpdate('runs').executeTakeFirst()
+    .selectFrom('runs')
+    .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
+    .selectAll('runs')
+    .where('runs.execution_id', '=', execution_id)
+    .where('executions.state', '!=', 'ended')
+    .forNoKeyUpdate('runs')
+    .executeTakeFirst()
   if (!run) return null
   const outcome: Outcome = run.cancel_requested_at === null ? ending.outcome : { outcome: 'CANCELLED' }
   const execution = await write
     .updateTable('executions')
     .set({
-      state: 'ended', outcome: outcome.outcome, ended_at: now, expires_at: null,
+      state: 'ended',
+      outcome: outcome.outcome,
+      ended_at: now,
+      expires_at: null,
       failure: 'failure' in outcome ? JSON.stringify(outcome.failure) : null,
       ...(ending.usage === undefined ? {} : { usage: JSON.stringify(ending.usage) }),
       ...(ending.session_id === undefined ? {} : { session_id: ending.session_id }),
     })
-    .where('execution_id', '=', execution_id).where('state', '!=', 'ended').returningAll().executeTakeFirst()
+    .where('execution_id', '=', execution_id)
+    .where('state', '!=', 'ended')
+    .returningAll()
+    .executeTakeFirst()
   if (!execution) return null
   return (await move(room, write, events, run, execution, outcome, now)) ?? null
 }
 
-async function move(room: Room, write: Write, events: NewEvent[], run: Selectable<Runs>, execution: Selectable<Executions>, outcome: Outcome, now: Date) {
+async function move(
+  room: Room,
+  write: Write,
+  events: NewEvent[],
+  run: Selectable<Runs>,
+  execution: Selectable<Executions>,
+  outcome: Outcome,
+  now: Date,
+) {
   const step = { run_id: run.run_id, execution_id: execution.execution_id, now }
   const ended = { ended_at: now, not_before: null }
   switch (outcome.outcome) {
     case 'SUCCEEDED':
-      return follow(write, events, 'succeed', { ...step, set: { ...ended, status_message: outcome.summary ?? null, failure: null } })
+      return follow(write, events, 'succeed', {
+        ...step,
+        set: { ...ended, status_message: outcome.summary ?? null, failure: null },
+      })
     case 'CANCELLED':
       return follow(write, events, 'cancel', { ...step, set: { ...ended, failure: null, status_message: null } })
     case 'FAILED':
@@ -55,7 +83,10 @@ async function move(room: Room, write: Write, events: NewEvent[], run: Selectabl
         const not_before = new Date(now.getTime() + backoff(room, tries))
         return follow(write, events, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
       }
-      return follow(write, events, outcome.outcome === 'FAILED' ? 'fail' : 'err', { ...step, set: { ...ended, tries, failure } })
+      return follow(write, events, outcome.outcome === 'FAILED' ? 'fail' : 'err', {
+        ...step,
+        set: { ...ended, tries, failure },
+      })
     }
   }
 }
@@ -68,5 +99,6 @@ export function backoff(room: Pick<Room, 'limits'>, tries: number): number {
 
 /** An end that the runner did not report itself. */
 export const lost = (reason: string, message: string): Outcome => ({
-  outcome: 'ERROR', failure: { error_code: 'internal_error', message, retryable: true, reason } satisfies Failure,
+  outcome: 'ERROR',
+  failure: { error_code: 'internal_error', message, retryable: true, reason } satisfies Failure,
 })

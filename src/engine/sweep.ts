@@ -25,25 +25,43 @@ export function sweepEngine(room: Room) {
   let tidied = started
 
   async function expired(state: 'offered' | 'claimed' | 'running') {
-    return db.selectFrom('executions').innerJoin('runs', 'runs.execution_id', 'executions.execution_id').select(['executions.execution_id', 'executions.run_id', 'executions.worker_host', 'runs.execution_location'])
-      .where('executions.state', '=', state).where('executions.expires_at', '<', clock.now()).orderBy('executions.expires_at').limit(BATCH).execute()
+    return db
+      .selectFrom('executions')
+      .innerJoin('runs', 'runs.execution_id', 'executions.execution_id')
+      .select(['executions.execution_id', 'executions.run_id', 'executions.worker_host', 'runs.execution_location'])
+      .where('executions.state', '=', state)
+      .where('executions.expires_at', '<', clock.now())
+      .orderBy('executions.expires_at')
+      .limit(BATCH)
+      .execute()
   }
 
   async function end(execution_id: string, reason: string, message: string): Promise<void> {
-    const run = await logged(room, (write, events) => settle(room, write, events, execution_id, { outcome: lost(reason, message) }))
+    const run = await logged(room, (write, events) =>
+      settle(room, write, events, execution_id, { outcome: lost(reason, message) }),
+    )
     if (run) bell.ring('control', { execution_id })
   }
 
   async function cancelOverdue(): Promise<number> {
     const due = new Date(clock.now().getTime() - CANCEL_OVERDUE_MS)
-    const runs = await db.selectFrom('runs').select('execution_id').where('state', 'in', ['INPROGRESS', 'BLOCKED']).where('cancel_requested_at', '<', due).limit(BATCH).execute()
+    const runs = await db
+      .selectFrom('runs')
+      .select('execution_id')
+      .where('state', 'in', ['INPROGRESS', 'BLOCKED'])
+      .where('cancel_requested_at', '<', due)
+      .limit(BATCH)
+      .execute()
     for (const { execution_id } of runs) if (execution_id) await end(execution_id, 'cancelled', 'Cancelled.')
     return runs.length
   }
 
   async function tidy(): Promise<void> {
     tidied = clock.now()
-    await db.deleteFrom('idempotency_keys').where('created_at', '<', new Date(tidied.getTime() - KEY_MS)).execute()
+    await db
+      .deleteFrom('idempotency_keys')
+      .where('created_at', '<', new Date(tidied.getTime() - KEY_MS))
+      .execute()
     await db.deleteFrom('sessions').where('expires_at', '<', tidied).execute()
     await db.deleteFrom('login_codes').where('expires_at', '<', tidied).execute()
     await workers.forget()
@@ -64,7 +82,11 @@ export function sweepEngine(room: Room) {
       }
       if (clock.now().getTime() - started.getTime() >= limits.lease_ms) {
         for (const { execution_id } of await expired('running')) {
-          await end(execution_id, 'lease_lapsed', `The runner was not heard of for ${limits.lease_ms / 1000} s; its machine or worker may have gone.`)
+          await end(
+            execution_id,
+            'lease_lapsed',
+            `The runner was not heard of for ${limits.lease_ms / 1000} s; its machine or worker may have gone.`,
+          )
           swept += 1
         }
       }

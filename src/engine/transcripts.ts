@@ -17,7 +17,12 @@ export function transcriptsEngine(room: Room) {
   const db = room.database.kysely
 
   async function visible(caller: Caller, run_id: string) {
-    const run = await db.selectFrom('runs').select(['run_id', 'conversation_id']).where('run_id', '=', run_id).where('team_id', '=', caller.team_id).executeTakeFirst()
+    const run = await db
+      .selectFrom('runs')
+      .select(['run_id', 'conversation_id'])
+      .where('run_id', '=', run_id)
+      .where('team_id', '=', caller.team_id)
+      .executeTakeFirst()
     if (!run) throw runNotFound(run_id)
     return run
   }
@@ -28,14 +33,24 @@ export function transcriptsEngine(room: Room) {
   }
 
   function above(run_id: string, position: string | null) {
-    const rows = db.selectFrom('entries').selectAll().where('run_id', '=', run_id).orderBy('execution_number').orderBy('number')
+    const rows = db
+      .selectFrom('entries')
+      .selectAll()
+      .where('run_id', '=', run_id)
+      .orderBy('execution_number')
+      .orderBy('number')
     if (position === null || position === '') return rows
     const at = readPosition(position)
     return rows.where(sql<boolean>`(execution_number, number) > (${at.execution_number}, ${at.number})`)
   }
 
   async function before(run_id: string, position: string | null, limit: number): Promise<Entry[]> {
-    let rows = db.selectFrom('entries').selectAll().where('run_id', '=', run_id).orderBy('execution_number', 'desc').orderBy('number', 'desc')
+    let rows = db
+      .selectFrom('entries')
+      .selectAll()
+      .where('run_id', '=', run_id)
+      .orderBy('execution_number', 'desc')
+      .orderBy('number', 'desc')
     if (position !== null) {
       const at = readPosition(position)
       rows = rows.where(sql<boolean>`(execution_number, number) < (${at.execution_number}, ${at.number})`)
@@ -46,14 +61,24 @@ export function transcriptsEngine(room: Room) {
   async function list(caller: Caller, run_id: string, window: Window) {
     await visible(caller, run_id)
     if (window.after !== undefined && window.before !== undefined) {
-      throw new Fault('invalid_request', 'Give either after or before, not both.', { errors: [{ pointer: '/before', detail: 'excludes after' }] })
+      throw new Fault('invalid_request', 'Give either after or before, not both.', {
+        errors: [{ pointer: '/before', detail: 'excludes after' }],
+      })
     }
     if (window.after !== undefined) {
       const found = await after(run_id, window.after, window.limit + 1)
-      return { entries: found.slice(0, window.limit), has_earlier: window.after !== '', has_later: found.length > window.limit }
+      return {
+        entries: found.slice(0, window.limit),
+        has_earlier: window.after !== '',
+        has_later: found.length > window.limit,
+      }
     }
     const found = await before(run_id, window.before ?? null, window.limit + 1)
-    return { entries: found.slice(-window.limit), has_earlier: found.length > window.limit, has_later: window.before !== undefined }
+    return {
+      entries: found.slice(-window.limit),
+      has_earlier: found.length > window.limit,
+      has_later: window.before !== undefined,
+    }
   }
 
   async function whole(row: Selectable<Entries>): Promise<Entry> {
@@ -68,18 +93,35 @@ export function transcriptsEngine(room: Room) {
   async function get(caller: Caller, run_id: string, position: string): Promise<Entry> {
     await visible(caller, run_id)
     const at = readPosition(position)
-    const row = await db.selectFrom('entries').selectAll().where('run_id', '=', run_id).where('execution_number', '=', at.execution_number).where('number', '=', at.number).executeTakeFirst()
+    const row = await db
+      .selectFrom('entries')
+      .selectAll()
+      .where('run_id', '=', run_id)
+      .where('execution_number', '=', at.execution_number)
+      .where('number', '=', at.number)
+      .executeTakeFirst()
     if (!row) throw new Fault('resource_not_found', `Run ${run_id} has no entry ${position}.`)
     return whole(row)
   }
 
   async function conversation(caller: Caller, run_id: string): Promise<Conversation> {
     const run = await visible(caller, run_id)
-    const rows = await above(run_id, null).limit(CONVERSATION_ENTRIES_MAX + 1).execute()
+    const rows = await above(run_id, null)
+      .limit(CONVERSATION_ENTRIES_MAX + 1)
+      .execute()
     if (rows.length > CONVERSATION_ENTRIES_MAX) {
-      throw new Fault('operation_not_supported', `This conversation has more than ${CONVERSATION_ENTRIES_MAX} entries; read it in windows from /agent/runs/${run_id}/entries.`)
+      throw new Fault(
+        'operation_not_supported',
+        `This conversation has more than ${CONVERSATION_ENTRIES_MAX} entries; read it in windows from /agent/runs/${run_id}/entries.`,
+      )
     }
-    const executions = await db.selectFrom('executions').select(['execution_id', 'number', 'started_at', 'ended_at', 'outcome']).where('run_id', '=', run_id).where('started_at', 'is not', null).orderBy('number').execute()
+    const executions = await db
+      .selectFrom('executions')
+      .select(['execution_id', 'number', 'started_at', 'ended_at', 'outcome'])
+      .where('run_id', '=', run_id)
+      .where('started_at', 'is not', null)
+      .orderBy('number')
+      .execute()
     const entries: Entry[] = []
     for (const row of rows) entries.push(await whole(row))
     return renderConversation(run.conversation_id, executions, entries)
@@ -89,18 +131,28 @@ export function transcriptsEngine(room: Room) {
 }
 
 /** Sorts as text: execution number and entry number, each padded. */
-export const renderPosition = (execution_number: number, number: number): string => `${String(execution_number).padStart(6, '0')}.${String(number).padStart(9, '0')}`
+export const renderPosition = (execution_number: number, number: number): string =>
+  `${String(execution_number).padStart(6, '0')}.${String(number).padStart(9, '0')}`
 
 function readPosition(position: string): { execution_number: number; number: number } {
   const match = /^(\d{1,9})\.(\d{1,9})$/.exec(position)
-  if (!match) throw new Fault('invalid_request', `${JSON.stringify(position)} is not a position of a transcript; take one from an entry.`, { errors: [{ pointer: '/position', detail: 'not a position' }] })
+  if (!match)
+    throw new Fault(
+      'invalid_request',
+      `${JSON.stringify(position)} is not a position of a transcript; take one from an entry.`,
+      { errors: [{ pointer: '/position', detail: 'not a position' }] },
+    )
   return { execution_number: Number(match[1]), number: Number(match[2]) }
 }
 
 function render(row: Selectable<Entries>): Entry {
   const body = EntryBody.safeParse(row.body)
   return {
-    run_id: row.run_id, execution_id: row.execution_id, execution_number: row.execution_number, number: row.number, at: row.at.toISOString(),
+    run_id: row.run_id,
+    execution_id: row.execution_id,
+    execution_number: row.execution_number,
+    number: row.number,
+    at: row.at.toISOString(),
     position: renderPosition(row.execution_number, row.number),
     body: body.success ? body.data : { kind: 'unknown', raw: row.body },
     ...(row.blob_id === null ? {} : { cut: { bytes: row.body_bytes } }),

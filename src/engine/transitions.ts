@@ -55,7 +55,12 @@ export async function follow(write: Write, events: NewEvent[], name: ArrowName, 
   if (step.execution_id !== undefined) update = update.where('execution_id', '=', step.execution_id)
   const run = await update.returningAll().executeTakeFirst()
   if (run && arrow.event) {
-    events.push({ team_id: run.team_id, event_type: arrow.event, run_id: run.run_id, execution_id: step.execution_id ?? null })
+    events.push({
+      team_id: run.team_id,
+      event_type: arrow.event,
+      run_id: run.run_id,
+      execution_id: step.execution_id ?? null,
+    })
   }
   return run
 }
@@ -68,5 +73,9 @@ export async function enqueue(write: Write, events: NewEvent[], row: Insertable<
 
 /** What a write of an execution that is not current, or no longer running, gets. */
 export function superseded(): Fault {
-  return new Fault('conflict', 'This execution is no longer the current one of its run. Stop; nothing more will be kept.', { retryable: false })
+  return new Fault(
+    'conflict',
+    'This execution is no longer the current one of its run. Stop; nothing more will be kept.',
+    { retryable: false },
+  )
 }

@@ -27,31 +27,70 @@ export function workersEngine(room: Room) {
     if (caller.kind === 'execution') throw new Fault('not_authorized', 'A run cannot be a worker.')
     const connection_id = randomUUID()
     const now = clock.now()
-    await db.insertInto('worker_connections').values({ connection_id, team_id: caller.team_id, worker_host, server_id: room.server_id, connected_at: now, last_seen_at: now }).execute()
+    await db
+      .insertInto('worker_connections')
+      .values({
+        connection_id,
+        team_id: caller.team_id,
+        worker_host,
+        server_id: room.server_id,
+        connected_at: now,
+        last_seen_at: now,
+      })
+      .execute()
     return connection_id
   }
 
   /** Answers the executions that the worker still runs although they are no longer current. */
-  async function hello(connection_id: string, said: Said<'worker_hello'>): Promise<{ cancel: { task_id: string; execution_id: string }[] }> {
-    const connection = await db.updateTable('worker_connections')
-      .set({ capacity: said.capacity, backend: said.backend, version: said.version, harnesses: JSON.stringify(said.harnesses), last_seen_at: clock.now() })
-      .where('connection_id', '=', connection_id).returningAll().executeTakeFirst()
+  async function hello(
+    connection_id: string,
+    said: Said<'worker_hello'>,
+  ): Promise<{ cancel: { task_id: string; execution_id: string }[] }> {
+    const connection = await db
+      .updateTable('worker_connections')
+      .set({
+        capacity: said.capacity,
+        backend: said.backend,
+        version: said.version,
+        harnesses: JSON.stringify(said.harnesses),
+        last_seen_at: clock.now(),
+      })
+      .where('connection_id', '=', connection_id)
+      .returningAll()
+      .executeTakeFirst()
     if (!connection) return { cancel: [] }
     const ids = said.running.map((running) => running.execution_id).filter((id) => UUID.test(id))
-    const current = ids.length === 0 ? [] : await db.selectFrom('runs').innerJoin('executions', 'executions.execution_id', 'runs.execution_id').select(['executions.execution_id', 'runs.cancel_requested_at'])
-      .where('executions.execution_id', 'in', ids).where('executions.state', '!=', 'ended').where('runs.team_id', '=', connection.team_id).execute()
-    const wanted = new Set(current.filter((execution) => execution.cancel_requested_at === null).map((execution) => execution.execution_id))
+    const current =
+      ids.length === 0
+        ? []
+        : await db
+            .selectFrom('runs')
+            .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
+            .select(['executions.execution_id', 'runs.cancel_requested_at'])
+            .where('executions.execution_id', 'in', ids)
+            .where('executions.state', '!=', 'ended')
+            .where('runs.team_id', '=', connection.team_id)
+            .execute()
+    const wanted = new Set(
+      current.filter((execution) => execution.cancel_requested_at === null).map((execution) => execution.execution_id),
+    )
     const kept = current.map((execution) => execution.execution_id)
-    if (kept.length > 0) await db.updateTable('executions').set({ connection_id }).where('execution_id', 'in', kept).execute()
+    if (kept.length > 0)
+      await db.updateTable('executions').set({ connection_id }).where('execution_id', 'in', kept).execute()
     return { cancel: said.running.filter((running) => !wanted.has(running.execution_id)) }
   }
 
   async function offered(connection_id: string, said: Named) {
     if (!UUID.test(said.task_id)) return undefined
-    const execution = await db.selectFrom('runs').innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
+    const execution = await db
+      .selectFrom('runs')
+      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
       .innerJoin('worker_connections as c', 'c.worker_host', 'executions.worker_host')
       .select(['executions.execution_id', 'executions.state', 'executions.connection_id', 'runs.run_id'])
-      .where('runs.run_id', '=', said.task_id).where('c.connection_id', '=', connection_id).whereRef('c.team_id', '=', 'runs.team_id').executeTakeFirst()
+      .where('runs.run_id', '=', said.task_id)
+      .where('c.connection_id', '=', connection_id)
+      .whereRef('c.team_id', '=', 'runs.team_id')
+      .executeTakeFirst()
     if (said.execution_id !== undefined && execution?.execution_id !== said.execution_id) return undefined
     return execution
   }
@@ -63,10 +102,18 @@ export function workersEngine(room: Room) {
     if (execution.state === 'claimed' || execution.state === 'running') return true
     const now = clock.now()
     return db.transaction().execute(async (write) => {
-      const run = await follow(write, [], 'claim', { run_id: execution.run_id, execution_id: execution.execution_id, now })
+      const run = await follow(write, [], 'claim', {
+        run_id: execution.run_id,
+        execution_id: execution.execution_id,
+        now,
+      })
       if (!run) return false
-      await write.updateTable('executions').set({ state: 'claimed', claimed_at: now, expires_at: new Date(now.getTime() + room.limits.begin_ms) })
-        .where('execution_id', '=', execution.execution_id).where('state', '=', 'offered').execute()
+      await write
+        .updateTable('executions')
+        .set({ state: 'claimed', claimed_at: now, expires_at: new Date(now.getTime() + room.limits.begin_ms) })
+        .where('execution_id', '=', execution.execution_id)
+        .where('state', '=', 'offered')
+        .execute()
       return true
     })
   }
@@ -82,7 +129,11 @@ export function workersEngine(room: Room) {
     await db.transaction().execute(async (write) => {
       const run = await follow(write, [], 'release', { run_id, execution_id, now })
       if (!run) return
-      await write.updateTable('executions').set({ state: 'ended', outcome: 'LAPSED', ended_at: now, expires_at: null }).where('execution_id', '=', execution_id).execute()
+      await write
+        .updateTable('executions')
+        .set({ state: 'ended', outcome: 'LAPSED', ended_at: now, expires_at: null })
+        .where('execution_id', '=', execution_id)
+        .execute()
     })
     bell.ring('queue', {})
   }
@@ -91,7 +142,10 @@ export function workersEngine(room: Room) {
    * The sandbox is gone. When the runner reported its result this changes nothing; when it did not, there is none, and an
    * exit code of 0 is no success.
    */
-  async function ended(connection_id: string, frame: Extract<FromWorker, { type: 'task_completed' | 'task_failed' }>): Promise<void> {
+  async function ended(
+    connection_id: string,
+    frame: Extract<FromWorker, { type: 'task_completed' | 'task_failed' }>,
+  ): Promise<void> {
     const execution = await offered(connection_id, frame.data)
     if (!execution || execution.state === 'ended') return
     const outcome = frame.type === 'task_completed' ? withoutResult(frame.data) : failedOutcome(frame.data)
@@ -102,9 +156,22 @@ export function workersEngine(room: Room) {
 
   async function list(caller: Caller): Promise<{ workers: Worker[] }> {
     const seen = new Date(clock.now().getTime() - UNSEEN_MS)
-    const rows = await db.selectFrom('worker_connections').selectAll().where('team_id', '=', caller.team_id).where('last_seen_at', '>', seen).orderBy('worker_host').orderBy('connected_at').execute()
-    const running = await db.selectFrom('executions').select(['worker_host', (b) => b.fn.countAll<number>().as('count')])
-      .where('team_id', '=', caller.team_id).where('state', 'in', ['claimed', 'running']).where('worker_host', 'is not', null).groupBy('worker_host').execute()
+    const rows = await db
+      .selectFrom('worker_connections')
+      .selectAll()
+      .where('team_id', '=', caller.team_id)
+      .where('last_seen_at', '>', seen)
+      .orderBy('worker_host')
+      .orderBy('connected_at')
+      .execute()
+    const running = await db
+      .selectFrom('executions')
+      .select(['worker_host', (b) => b.fn.countAll<number>().as('count')])
+      .where('team_id', '=', caller.team_id)
+      .where('state', 'in', ['claimed', 'running'])
+      .where('worker_host', 'is not', null)
+      .groupBy('worker_host')
+      .execute()
     const hosts = [...new Set(rows.map((row) => row.worker_host))]
     return {
       workers: hosts.map((worker_host) => {
@@ -112,12 +179,14 @@ export function workersEngine(room: Room) {
         const latest = own.at(-1)
         const known = own.every((row) => row.capacity !== null)
         return {
-          worker_host, connection_count: own.length,
+          worker_host,
+          connection_count: own.length,
           connected_at: new Date(Math.min(...own.map((row) => row.connected_at.getTime()))).toISOString(),
           last_seen_at: new Date(Math.max(...own.map((row) => row.last_seen_at.getTime()))).toISOString(),
           ...(known ? { capacity: own.reduce((sum, row) => sum + (row.capacity ?? 0), 0) } : {}),
           running: running.find((row) => row.worker_host === worker_host)?.count ?? 0,
-          ...(latest?.backend ? { backend: latest.backend } : {}), ...(latest?.version ? { version: latest.version } : {}),
+          ...(latest?.backend ? { backend: latest.backend } : {}),
+          ...(latest?.version ? { version: latest.version } : {}),
           ...(Array.isArray(latest?.harnesses) ? { harnesses: latest.harnesses.map(String) } : {}),
         }
       }),
@@ -125,16 +194,29 @@ export function workersEngine(room: Room) {
   }
 
   return {
-    open, hello, claimed, rejected, ended, list, release,
+    open,
+    hello,
+    claimed,
+    rejected,
+    ended,
+    list,
+    release,
     async seen(connection_ids: string[]): Promise<void> {
-      if (connection_ids.length > 0) await db.updateTable('worker_connections').set({ last_seen_at: clock.now() }).where('connection_id', 'in', connection_ids).execute()
+      if (connection_ids.length > 0)
+        await db
+          .updateTable('worker_connections')
+          .set({ last_seen_at: clock.now() })
+          .where('connection_id', 'in', connection_ids)
+          .execute()
     },
     async close(connection_id: string): Promise<void> {
       await db.deleteFrom('worker_connections').where('connection_id', '=', connection_id).execute()
     },
     /** Connections of servers that died. */
     async forget(): Promise<void> {
-      await sql`delete from worker_connections where last_seen_at < ${new Date(clock.now().getTime() - 10 * UNSEEN_MS)}`.execute(db)
+      await sql`delete from worker_connections where last_seen_at < ${new Date(clock.now().getTime() - 10 * UNSEEN_MS)}`.execute(
+        db,
+      )
     },
   }
 }
@@ -142,19 +224,32 @@ export function workersEngine(room: Room) {
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 function withoutResult(said: Said<'task_completed'>): Outcome {
-  if (said.task_state === 'CANCELLED') return lost('stopped', 'The worker stopped this run without being asked to cancel it.')
-  return lost('no_result', `The sandbox ended and no result was reported.${said.message ? ` The worker says: ${said.message}` : ''}`)
+  if (said.task_state === 'CANCELLED')
+    return lost('stopped', 'The worker stopped this run without being asked to cancel it.')
+  return lost(
+    'no_result',
+    `The sandbox ended and no result was reported.${said.message ? ` The worker says: ${said.message}` : ''}`,
+  )
 }
 
 /** Failures that trying again on the same ground cannot mend, with whose they are. */
 const FINAL: Record<string, FaultCode> = {
-  workspace_setup: 'environment_setup_failed', setup_command: 'environment_setup_failed', image_pull: 'environment_setup_failed', invalid_image: 'environment_setup_failed',
-  volume_mount: 'environment_setup_failed', agent_invocation: 'environment_setup_failed', container_oom: 'budget_exceeded', task_timeout: 'budget_exceeded', active_deadline: 'budget_exceeded',
+  workspace_setup: 'environment_setup_failed',
+  setup_command: 'environment_setup_failed',
+  image_pull: 'environment_setup_failed',
+  invalid_image: 'environment_setup_failed',
+  volume_mount: 'environment_setup_failed',
+  agent_invocation: 'environment_setup_failed',
+  container_oom: 'budget_exceeded',
+  task_timeout: 'budget_exceeded',
+  active_deadline: 'budget_exceeded',
 }
 
 function failedOutcome(said: Said<'task_failed'>): Outcome {
   const reason = said.failure_reason ?? 'unknown'
-  const message = said.message || `The worker could not run this (${reason}${said.exit_code === undefined ? '' : `, exit code ${said.exit_code}`}).`
+  const message =
+    said.message ||
+    `The worker could not run this (${reason}${said.exit_code === undefined ? '' : `, exit code ${said.exit_code}`}).`
   const error_code = FINAL[reason]
   if (error_code === undefined) return lost(reason, message)
   return { outcome: 'FAILED', failure: { error_code, message, retryable: false, reason } }

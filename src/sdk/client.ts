@@ -4,9 +4,7 @@
  * A refused request throws the `Fault` that the server named; a server that cannot be reached throws `Unreachable`.
  * Reads, and writes with an idempotency key, are repeated on 429, 503 and broken connections; nothing else is.
  */
-import {
-  type Answered, API_PREFIX, type Asked, Fault, parseProblem, type Route, routes,
-} from '../contract/index.ts'
+import { type Answered, API_PREFIX, type Asked, Fault, parseProblem, type Route, routes } from '../contract/index.ts'
 
 export class Unreachable extends Error {
   override readonly name = 'Unreachable'
@@ -26,10 +24,12 @@ export type ClientOptions = {
 
 type Empty = Record<string, never>
 type Part<K extends string, T> = Empty extends T ? { [P in K]?: T } : { [P in K]: T }
-export type CallParts<R extends Route> = Part<'params', Asked<R>['params']> & Part<'query', Asked<R>['query']> & Part<'body', Asked<R>['body']> & {
-  signal?: AbortSignal | undefined
-  headers?: Record<string, string>
-}
+export type CallParts<R extends Route> = Part<'params', Asked<R>['params']> &
+  Part<'query', Asked<R>['query']> &
+  Part<'body', Asked<R>['body']> & {
+    signal?: AbortSignal | undefined
+    headers?: Record<string, string>
+  }
 
 type CallOf<R extends Route> = Empty extends Asked<R>['params'] & Asked<R>['query'] & Asked<R>['body']
   ? (parts?: CallParts<R>) => Promise<Answered<R>>
@@ -39,24 +39,53 @@ type Calls<T> = { [K in keyof T]: T[K] extends Route ? CallOf<T[K]> : Calls<T[K]
 
 export type Client = Calls<typeof routes> & {
   /** The answer's body exactly as the server sent it, and an open response for streams. */
-  raw(method: string, path: string, init?: { query?: URLSearchParams; body?: unknown; headers?: Record<string, string>; signal?: AbortSignal | undefined }): Promise<Response>
+  raw(
+    method: string,
+    path: string,
+    init?: {
+      query?: URLSearchParams
+      body?: unknown
+      headers?: Record<string, string>
+      signal?: AbortSignal | undefined
+    },
+  ): Promise<Response>
   options: ClientOptions
 }
 
 export function connect(options: ClientOptions): Client {
   const calls: Record<string, Record<string, unknown>> = {}
   for (const [group, members] of Object.entries(routes)) {
-    calls[group] = Object.fromEntries(Object.entries(members).map(([name, route]) => [name, (parts?: Loose) => call(options, route as Route, parts ?? {})]))
+    calls[group] = Object.fromEntries(
+      Object.entries(members).map(([name, route]) => [
+        name,
+        (parts?: Loose) => call(options, route as Route, parts ?? {}),
+      ]),
+    )
   }
-  const raw: Client['raw'] = (method, path, init = {}) => send(options, method, path, init.query, init.body, init.headers, init.signal)
+  const raw: Client['raw'] = (method, path, init = {}) =>
+    send(options, method, path, init.query, init.body, init.headers, init.signal)
   return { ...calls, raw, options } as unknown as Client
 }
 
-type Loose = { params?: unknown; query?: unknown; body?: unknown; signal?: AbortSignal | undefined; headers?: Record<string, string> }
+type Loose = {
+  params?: unknown
+  query?: unknown
+  body?: unknown
+  signal?: AbortSignal | undefined
+  headers?: Record<string, string>
+}
 
 async function call(options: ClientOptions, route: Route, parts: Loose): Promise<unknown> {
   const path = API_PREFIX + fillPath(route.path, parts.params)
-  const response = await send(options, route.method, path, queryOf(parts.query), parts.body, parts.headers, parts.signal)
+  const response = await send(
+    options,
+    route.method,
+    path,
+    queryOf(parts.query),
+    parts.body,
+    parts.headers,
+    parts.signal,
+  )
   if (response.status === 204) return route.answer.parse({})
   return route.answer.parse(await readJson(response))
 }
@@ -76,7 +105,13 @@ export function queryOf(query: unknown): URLSearchParams | undefined {
 }
 
 async function send(
-  options: ClientOptions, method: string, path: string, query?: URLSearchParams, body?: unknown, headers: Record<string, string> = {}, signal?: AbortSignal,
+  options: ClientOptions,
+  method: string,
+  path: string,
+  query?: URLSearchParams,
+  body?: unknown,
+  headers: Record<string, string> = {},
+  signal?: AbortSignal,
 ): Promise<Response> {
   const search = query?.size ? `?${query}` : ''
   const url = options.server.replace(/\/$/, '') + path + search
@@ -127,7 +162,10 @@ async function faultOf(response: Response): Promise<Fault> {
 async function readJson(response: Response): Promise<unknown> {
   const type = response.headers.get('content-type') ?? ''
   if (!type.includes('json')) {
-    throw new Fault('internal_error', `Expected JSON from ${response.url}, got ${type || 'no content type'}. Is this a Baton server?`)
+    throw new Fault(
+      'internal_error',
+      `Expected JSON from ${response.url}, got ${type || 'no content type'}. Is this a Baton server?`,
+    )
   }
   return response.json()
 }

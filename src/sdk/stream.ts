@@ -23,7 +23,11 @@ export type FollowOptions = {
 }
 
 /** Yields parsed frames until the signal aborts (returns) or the server refuses for good (throws the fault). */
-export async function* follow<R extends Route>(client: Client, route: R, options: FollowOptions): AsyncGenerator<{ id?: string; frame: Answered<R> }> {
+export async function* follow<R extends Route>(
+  client: Client,
+  route: R,
+  options: FollowOptions,
+): AsyncGenerator<{ id?: string; frame: Answered<R> }> {
   let last_id = options.last_id
   for (let attempt = 0; !options.signal.aborted; attempt++) {
     try {
@@ -38,13 +42,18 @@ export async function* follow<R extends Route>(client: Client, route: R, options
       if (error instanceof Fault && !error.retryable && error.status < 500) throw error
     }
     options.onState?.('down')
-    await pause(RECONNECT_MS[Math.min(Math.max(attempt, 0), RECONNECT_MS.length - 1)] ?? 1000, options.signal).catch(() => {})
+    await pause(RECONNECT_MS[Math.min(Math.max(attempt, 0), RECONNECT_MS.length - 1)] ?? 1000, options.signal).catch(
+      () => {},
+    )
   }
 }
 
 /** One connection: yields until the server ends it or the line dies. */
 export async function* openStream<R extends Route>(
-  client: Client, route: R, options: FollowOptions, last_id?: string,
+  client: Client,
+  route: R,
+  options: FollowOptions,
+  last_id?: string,
 ): AsyncGenerator<{ id?: string; frame: Answered<R> }> {
   const silence = new AbortController()
   const signal = AbortSignal.any([options.signal, silence.signal])
@@ -66,14 +75,20 @@ export async function* openStream<R extends Route>(
         out.enqueue(chunk)
       },
     })
-    const events = response.body.pipeThrough(listening).pipeThrough(new TextDecoderStream() as unknown as TransformStream<Uint8Array, string>).pipeThrough(new EventSourceParserStream())
+    const events = response.body
+      .pipeThrough(listening)
+      .pipeThrough(new TextDecoderStream() as unknown as TransformStream<Uint8Array, string>)
+      .pipeThrough(new EventSourceParserStream())
     const reader = events.getReader()
     try {
       for (;;) {
         const { value, done } = await reader.read()
         if (done) return
         const frame = route.answer.safeParse(safeJson(value.data))
-        if (frame.success) yield value.id === undefined ? { frame: frame.data as Answered<R> } : { id: value.id, frame: frame.data as Answered<R> }
+        if (frame.success)
+          yield value.id === undefined
+            ? { frame: frame.data as Answered<R> }
+            : { id: value.id, frame: frame.data as Answered<R> }
       }
     } finally {
       await reader.cancel().catch(() => {})
