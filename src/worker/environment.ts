@@ -1,0 +1,61 @@
+/** The environment of a runner: little of the worker's own, what the assignment says, and what the platform sets. */
+import type { TaskAssignment } from '../contract/index.ts'
+import type { Environment } from './models.ts'
+
+/**
+ * What a plain process needs of the machine: where programs and homes are, language, trust and proxies. HOME and the
+ * folders of the CLIs let a harness use its owner's own login where the worker has no key. No variable here holds a secret.
+ */
+const PASSED = ['PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'LANG', 'LANGUAGE', 'TZ', 'TERM', 'XDG_CONFIG_HOME', 'XDG_CACHE_HOME',
+  'XDG_DATA_HOME', 'CLAUDE_CONFIG_DIR', 'CODEX_HOME', 'SSL_CERT_FILE', 'SSL_CERT_DIR', 'NODE_EXTRA_CA_CERTS', 'NODE_USE_ENV_PROXY',
+  'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'ALL_PROXY', 'http_proxy', 'https_proxy', 'no_proxy', 'all_proxy',
+  // Windows programs do not start without these.
+  'SYSTEMROOT', 'SystemRoot', 'COMSPEC', 'PATHEXT', 'USERPROFILE', 'APPDATA', 'LOCALAPPDATA']
+
+/** The variables that carry one provider. A run that brings its own key or address for it gets none of the broker's. */
+const PROVIDER_VARIABLES = [
+  ['ANTHROPIC_API_KEY', 'ANTHROPIC_BASE_URL', 'ANTHROPIC_AUTH_TOKEN'],
+  ['OPENAI_API_KEY', 'OPENAI_BASE_URL'],
+  ['GEMINI_API_KEY', 'GOOGLE_GEMINI_BASE_URL', 'GOOGLE_GENERATIVE_AI_API_KEY'],
+  ['BATON_MODEL_API_KEY', 'BATON_MODEL_BASE_URL', 'BATON_MODEL_ID'],
+]
+
+export type RunnerEnvironment = {
+  /** The worker's own. */
+  worker: Environment
+  /** What the one who starts the worker wants every runner to have. */
+  runner: Record<string, string>
+  /** From `modelEnvironment`. */
+  models: Record<string, string>
+  assignment: TaskAssignment
+  server: string
+  allow_local_repositories: boolean
+}
+
+export function runnerEnvironment(parts: RunnerEnvironment): Record<string, string> {
+  const { env_vars, task_id } = parts.assignment
+  return {
+    ...passedOn(parts.worker),
+    ...parts.runner,
+    ...withoutOwn(parts.models, env_vars),
+    ...env_vars,
+    GIT_TERMINAL_PROMPT: '0',
+    GH_PROMPT_DISABLED: '1',
+    TASK_ID: task_id,
+    WARP_SERVER_ROOT_URL: parts.server,
+    ...(parts.allow_local_repositories ? { BATON_ALLOW_LOCAL_REPOSITORIES: '1' } : {}),
+  }
+}
+
+function passedOn(worker: Environment): Record<string, string> {
+  const passed: Record<string, string> = {}
+  for (const [name, value] of Object.entries(worker)) {
+    if (value !== undefined && (PASSED.includes(name) || name.startsWith('LC_'))) passed[name] = value
+  }
+  return passed
+}
+
+function withoutOwn(models: Record<string, string>, env_vars: Record<string, string>): Record<string, string> {
+  const own = PROVIDER_VARIABLES.filter((names) => names.some((name) => name in env_vars)).flat()
+  return Object.fromEntries(Object.entries(models).filter(([name]) => !own.includes(name)))
+}
