@@ -1,6 +1,6 @@
 /** One PostgreSQL for the whole vitest run. */
 import type { TestProject } from 'vitest/node'
-import { startTestPostgres } from './database.ts'
+import { startTestPostgres } from './postgres.ts'
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const postgres = await startTestPostgres()
