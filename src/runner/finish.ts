@@ -1,0 +1,51 @@
+/** Reports the end of an execution: first every entry, then the outcome, again and again until the server has answered. */
+import type { Outcome, Usage } from '../contract/index.ts'
+import { type Client, pause } from '../sdk/client.ts'
+import type { Journal } from './journal.ts'
+import { ANSWER_MS, awayDelay, isAway, isSuperseded, type Upload } from './upload.ts'
+
+/** How long a server that is away is waited for, in milliseconds: longer than any sensible repair of it. */
+export const FINISH_GIVE_UP_MS = 6 * 60 * 60_000
+/** The same when this process was told to end and its patience is not its own. */
+export const FINISH_TOLD_GIVE_UP_MS = 8_000
+
+export type FinishOptions = {
+  client: Client
+  execution_id: string
+  journal: Journal
+  upload: Upload
+  outcome: Outcome
+  usage: () => Usage
+  session_id: string | null
+  give_up_ms: number
+  superseded: AbortSignal
+}
+
+export type Finished = { told: true } | { told: false; why: 'superseded' | 'unreachable'; message: string }
+
+export async function reportEnd(options: FinishOptions): Promise<Finished> {
+  const { execution_id, journal, upload, outcome, session_id } = options
+  const out_of_time = AbortSignal.timeout(options.give_up_ms)
+  const signal = AbortSignal.any([options.superseded, out_of_time])
+  let trouble = 'The server did not take the whole transcript in time.'
+  for (let tries = 0; ; tries++) {
+    try {
+      await upload.flushed(signal)
+      const body = { outcome, entries: journal.highest, usage: options.usage(), ...(session_id === null ? {} : { session_id }) }
+      await options.client.executions.finish({ params: { execution_id }, body, signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]) })
+      return { told: true }
+    } catch (error) {
+      if (options.superseded.aborted) return { told: false, why: 'superseded', message: 'This execution is no longer the current one of its run.' }
+      if (isSuperseded(error)) return { told: false, why: 'superseded', message: error.message }
+      if (out_of_time.aborted) return { told: false, why: 'unreachable', message: trouble }
+      if (!isAway(error) && tries >= REFUSALS_MAX) return { told: false, why: 'unreachable', message: sentence(error) }
+      trouble = sentence(error)
+      await pause(awayDelay(tries), signal).catch(() => {})
+    }
+  }
+}
+
+/** A server that answers, but does not accept the report, is not asked for hours. */
+const REFUSALS_MAX = 10
+
+const sentence = (error: unknown) => `The end of the run could not be reported: ${error instanceof Error ? error.message : String(error)}`

@@ -1,0 +1,68 @@
+/**
+ * The line between a running execution and the server: heartbeats renew the lease and carry usage, the control stream
+ * brings a cancel at once. The heartbeat's answer repeats it, so a cancel is never lost; the server alone decides
+ * that a lease has lapsed, so a line that is down stops nothing here.
+ */
+import { routes, type Usage } from '../contract/index.ts'
+import { type Client, pause } from '../sdk/client.ts'
+import { follow } from '../sdk/stream.ts'
+import { isSuperseded } from './upload.ts'
+
+/** A heartbeat that is not answered for this long is given up; the next one follows, in milliseconds. */
+const BEAT_ANSWER_MS = 10_000
+
+export type LifelineOptions = {
+  client: Client
+  execution_id: string
+  heartbeat_ms: number
+  usage: () => Usage
+  session_id: () => string | null
+  onCancel: () => void
+  onSuperseded: (message: string) => void
+}
+
+export type Lifeline = {
+  /** Says that we live, and hears whether a cancel was asked for; null when the server does not answer in time. */
+  ask(within_ms: number): Promise<{ cancel_requested: boolean } | null>
+  close(): void
+}
+
+export function openLifeline(options: LifelineOptions): Lifeline {
+  const closing = new AbortController()
+  const signal = closing.signal
+
+  async function beat(within_ms: number): Promise<{ cancel_requested: boolean } | null> {
+    const session_id = options.session_id()
+    const body = { usage: options.usage(), ...(session_id === null ? {} : { session_id }) }
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(within_ms)])
+    try {
+      return await options.client.executions.heartbeat({ params: { execution_id: options.execution_id }, body, signal: limit })
+    } catch (error) {
+      if (!signal.aborted && isSuperseded(error)) options.onSuperseded(error.message)
+      return null
+    }
+  }
+
+  async function beatAlways(): Promise<void> {
+    for (;;) {
+      await pause(options.heartbeat_ms, signal)
+      const answer = await beat(BEAT_ANSWER_MS)
+      if (answer?.cancel_requested) options.onCancel()
+    }
+  }
+
+  async function listen(): Promise<void> {
+    try {
+      for await (const { frame } of follow(options.client, routes.executions.control, { params: { execution_id: options.execution_id }, signal })) {
+        if (frame.type === 'cancel') options.onCancel()
+        if (frame.type === 'superseded') options.onSuperseded('This execution is no longer the current one of its run.')
+      }
+    } catch (error) {
+      if (!signal.aborted && isSuperseded(error)) options.onSuperseded(error.message)
+    }
+  }
+
+  beatAlways().catch(() => {})
+  listen().catch(() => {})
+  return { ask: beat, close: () => closing.abort() }
+}

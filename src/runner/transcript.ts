@@ -1,0 +1,94 @@
+/**
+ * The transcript being written: what a harness and the runner say becomes redacted, fitted, journaled entries.
+ *
+ * Nothing here waits and nothing here throws for a full disk or a flood: those end the run through `onLimit`, once.
+ * After that, and after `seal`, entries are counted but not kept, but for those that the runner itself still owes.
+ */
+import { EntryBody, type Limits, type NewEntry, type Outcome } from '../contract/index.ts'
+import type { Deltas } from './deltas.ts'
+import { diskFull, outputLimit } from './failures.ts'
+import { bodyBytes, fitEntry } from './fit.ts'
+import { type Journal, JournalFull } from './journal.ts'
+import type { RedactedStream, Redactor } from './redact.ts'
+
+export type Transcript = {
+  entry(body: EntryBody): void
+  delta(kind: 'text' | 'thought' | 'output', text: string, stream?: 'stdout' | 'stderr'): void
+  /** What Baton itself did or found; kept even after the limit struck. */
+  system(level: 'info' | 'warning' | 'error', name: string, text: string, details?: Record<string, unknown>): void
+  /** Writes what is held back and how much was dropped. */
+  flush(): void
+  /** Nothing more is written. */
+  seal(): void
+}
+
+export type TranscriptOptions = {
+  journal: Journal
+  redactor: Redactor
+  limits: Limits
+  deltas: Deltas
+  onEntry: (entry: NewEntry) => void
+  onLimit: (outcome: Outcome) => void
+}
+
+type Stream = 'stdout' | 'stderr'
+
+export function makeTranscript(options: TranscriptOptions): Transcript {
+  const { journal, redactor, limits, deltas } = options
+  const held: Record<Stream, RedactedStream> = { stdout: redactor.stream(), stderr: redactor.stream() }
+  let state: 'open' | 'limited' | 'full' | 'sealed' = 'open'
+  let dropped = 0
+
+  function write(body: EntryBody): void {
+    if (state === 'sealed' || state === 'full') return
+    try {
+      options.onEntry(journal.append(body))
+    } catch (error) {
+      if (!(error instanceof JournalFull)) throw error
+      state = 'full'
+      options.onLimit(diskFull(error.message))
+    }
+  }
+
+  function keep(body: EntryBody): void {
+    const bytes = bodyBytes(body)
+    if (state === 'open' && journal.bytes + bytes > limits.transcript_bytes_max) {
+      state = 'limited'
+      options.onLimit(outputLimit(limits.transcript_bytes_max))
+    }
+    if (state === 'open') write(body)
+    else dropped += bytes
+  }
+
+  function clean(body: EntryBody): EntryBody {
+    const parsed = EntryBody.safeParse(redactor.deep(fitEntry(body, limits.tool_output_bytes_max)))
+    return parsed.success ? parsed.data : { kind: 'gap', bytes: bodyBytes(body), reason: `A ${body.kind} entry was not well-formed.` }
+  }
+
+  function output(stream: Stream, text: string): void {
+    if (text !== '') keep(clean({ kind: 'output', stream, text }))
+  }
+
+  return {
+    entry(body) {
+      deltas.settle(body)
+      if (body.kind === 'output') output(body.stream, held[body.stream].push(body.text))
+      else keep(clean(body))
+    },
+    delta(kind, text, stream) {
+      if (state === 'open') deltas.add(kind, text, stream)
+    },
+    system(level, name, text, details) {
+      write(clean({ kind: 'system', level, name, text, ...(details === undefined ? {} : { details }) }))
+    },
+    flush() {
+      output('stdout', held.stdout.flush())
+      output('stderr', held.stderr.flush())
+      if (dropped > 0) write({ kind: 'gap', bytes: dropped, reason: 'The transcript had reached its limit.' })
+      dropped = 0
+    },
+    seal() {
+      state = 'sealed'
+    },
+  }
+}
