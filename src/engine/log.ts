@@ -4,7 +4,7 @@
  */
 import { sql, type Transaction } from 'kysely'
 import type { EventType } from '../contract/index.ts'
-import type { Tables } from '../db/tables.ts'
+import type { Tables } from '../db/connect.ts'
 import type { Room } from './engine.ts'
 
 export type NewEvent = {

@@ -1,5 +1,5 @@
 /** How a run is shown: rows of runs, executions and users, rendered as the public Run. */
-import { type SelectQueryBuilder, sql } from 'kysely'
+import { sql } from 'kysely'
 import {
   AgentConfig,
   Failure,
@@ -11,7 +11,6 @@ import {
   RunSource,
   RunState,
 } from '../contract/index.ts'
-import type { Tables } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
 import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
@@ -89,7 +88,7 @@ function filtered(room: Room, caller: Caller, query: ListRuns) {
   return rows
 }
 
-type Selected = ReturnType<typeof select> extends SelectQueryBuilder<Tables, infer _T, infer Row> ? Row : never
+type Selected = Awaited<ReturnType<ReturnType<typeof select>['execute']>>[number]
 
 function select(room: Room) {
   const now = room.clock.now()

@@ -7,8 +7,9 @@
  * Each is one guarded statement: no row means that the arrow does not lead from where the run is, or that the
  * execution is no longer the current one. Nothing is read first to decide.
  */
-import type { Insertable, Updateable } from 'kysely'
+import type { Insertable, UpdateObject } from 'kysely'
 import { type EventType, Fault, type RunState } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { NewEvent, Write } from './log.ts'
 
@@ -40,7 +41,7 @@ export type Step = {
   execution_id?: string
   /** Narrows the arrow: only from these of its states. */
   from?: readonly RunState[]
-  set?: Updateable<Runs>
+  set?: UpdateObject<Tables, 'runs'>
   now: Date
 }
 
