@@ -89,6 +89,10 @@ async function runInitdb(folder: string, binaries: Binaries, user: PostgresUser 
 function initdbRefusal(place: Place, output: string): DatabaseRefused {
   if (/No space left on device|Disk quota exceeded/.test(output)) return folderRefusal(place.data_dir, Object.assign(new Error(output), { code: 'ENOSPC' }))
   if (/Read-only file system/.test(output)) return folderRefusal(place.data_dir, Object.assign(new Error(output), { code: 'EROFS' }))
+  if (/user does not exist/.test(output)) {
+    return new DatabaseRefused('start_failed', `PostgreSQL does not run under a uid without a name, and ${process.getuid?.()} has none in ` +
+      '/etc/passwd. Run Baton as a named user or as root, or set DATABASE_URL to a PostgreSQL server.')
+  }
   return new DatabaseRefused('start_failed', `PostgreSQL's initdb failed in ${place.data_dir}:\n${output.trim().split('\n').slice(-10).join('\n')}`)
 }
 

@@ -39,6 +39,8 @@ export const SETTINGS: Readonly<Record<string, string>> = {
 const LOG_BYTES_MAX = 4 * 1024 * 1024
 const STOP_MS_MAX = 30_000
 const POLL_MS = 20
+/** It removes its lock file as it ends. An adopted one then stays as a zombie where no init reaps it: do not wait for ever. */
+const UNREAPED_MS = 500
 
 /** `failure` is null until the process has ended by itself; then its last words. */
 export type PostgresProcess = { pid: number; ended: Promise<void>; failure(): string | null }
@@ -77,8 +79,10 @@ export async function stopPostgres(pid: number, cluster: string): Promise<void> 
   for (const signal of ['SIGINT', 'SIGQUIT', 'SIGKILL'] as const) {
     if (!kill(pid, signal)) return
     const deadline = performance.now() + STOP_MS_MAX
+    let unlocked_ms = 0
     while (performance.now() < deadline) {
-      if (!(await isRunning(pid, cluster))) return
+      if (!kill(pid, 0) || unlocked_ms > UNREAPED_MS) return
+      if ((await readPostmaster(cluster))?.pid !== pid) unlocked_ms += POLL_MS
       await delay(POLL_MS)
     }
   }
@@ -98,11 +102,6 @@ export async function turnLog(log_file: string): Promise<void> {
   if (size <= LOG_BYTES_MAX) return
   await copyFile(log_file, `${log_file}.1`)
   await truncate(log_file)
-}
-
-/** One that nobody waits for stays as a zombie where no init reaps it; its lock file is gone all the same. */
-async function isRunning(pid: number, cluster: string): Promise<boolean> {
-  return kill(pid, 0) && (await readPostmaster(cluster))?.pid === pid
 }
 
 function kill(pid: number, signal: NodeJS.Signals | 0): boolean {

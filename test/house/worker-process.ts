@@ -1,0 +1,17 @@
+/** A worker in a process of its own, so that a test can kill it. */
+import { pino } from 'pino'
+import { z } from 'zod'
+import { openWorker } from '../../src/worker/worker.ts'
+import { SHELL_RUNNER } from './shell-runner.ts'
+
+const Options = z.object({ server: z.string(), state_dir: z.string(), capacity: z.int().default(4) })
+const { server, state_dir, capacity } = Options.parse(JSON.parse(process.argv[2] ?? '{}'))
+const stop = new AbortController()
+process.once('SIGTERM', () => stop.abort())
+
+const worker = await openWorker({
+  server, state_dir, capacity, api_key: 'worker-key', worker_id: 'crew', version: '1.0.0', backend: 'process', models: [],
+  harnesses: [], runner: SHELL_RUNNER, environment: process.env, allow_local_repositories: false,
+  log: pino({ level: 'info' }), signal: stop.signal, limits: { reconnect_min_ms: 50, reconnect_max_ms: 200 },
+})
+await worker.closed
