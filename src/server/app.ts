@@ -1,0 +1,107 @@
+/** The HTTP application: every route of the contract, the documents that describe them, and the web page. */
+import type { HttpBindings } from '@hono/node-server'
+import { type Context, Hono } from 'hono'
+import { API_PREFIX, Fault, type Route, routes } from '../contract/index.ts'
+import { type Answer, respond } from './answers.ts'
+import { checkHost } from './hosts.ts'
+import { renderOpenApi } from './openapi.ts'
+import { findPage, PAGE_HEADERS } from './pages.ts'
+import { faultOf, renderFault, traceOf } from './problems.ts'
+import { renderReference } from './reference.ts'
+import type { ServerRoom } from './room.ts'
+import { accessAnswers } from './routes/access.ts'
+import { eventAnswers } from './routes/events.ts'
+import { executionAnswers } from './routes/executions.ts'
+import { runAnswers } from './routes/runs.ts'
+import { transcriptAnswers } from './routes/transcripts.ts'
+import { workerAnswers } from './routes/workers.ts'
+
+type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
+
+export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
+  const answers = [accessAnswers, runAnswers, executionAnswers, transcriptAnswers, eventAnswers, workerAnswers].flatMap((make) => make(room))
+  checkComplete(answers)
+  const app = new Hono<Env>()
+  app.use(async (c, next) => {
+    const began = performance.now()
+    c.set('trace_id', traceOf(c.req.header('traceparent')))
+    checkHost(c.env.incoming.headers, room.host, room.public_hosts)
+    await next()
+    logRequest(room, c, performance.now() - began)
+  })
+  for (const answer of answers) {
+    for (const path of pathsOf(answer.route)) {
+      app.on(answer.route.method, path.replace(/\{(\w+)\}/g, ':$1'), (c) =>
+        respond(room, answer, {
+          incoming: c.env.incoming, outgoing: c.env.outgoing, params: c.req.param(), search: searchOf(c.env.incoming.url), trace_id: c.get('trace_id'),
+        }))
+    }
+  }
+  mountDocuments(app, room.version)
+  app.get('*', async (c) => {
+    if (c.req.path.startsWith('/api/')) return refuseUnknown(c)
+    const page = await findPage(web_dir, { path: c.req.path, accept: c.req.header('accept') ?? '', if_none_match: c.req.header('if-none-match') })
+    return page === null ? refuseUnknown(c) : new Response(page.body, page)
+  })
+  app.notFound((c) => refuseUnknown(c))
+  app.onError((thrown, c) => {
+    const trace_id = c.get('trace_id') ?? traceOf(undefined)
+    const { status, headers, body } = renderFault(faultOf(thrown, trace_id, room.log), trace_id, c.req.path)
+    // What is left of a body that was refused is not read: the connection ends with the answer.
+    const unread = !c.env.incoming.complete ? { connection: 'close' } : {}
+    return new Response(body, { status, headers: { ...headers, ...unread } })
+  })
+  return app
+
+  /** Another method's route: 405 and what it allows; no route at all: 404. */
+  function refuseUnknown(c: Context<Env>): Response {
+    const allowed = allRoutes().filter((route) => pathsOf(route).some((path) => matches(path, c.req.path))).map((route) => route.method)
+    const trace_id = c.get('trace_id')
+    if (allowed.length === 0) {
+      throw new Fault('resource_not_found', `There is nothing at ${c.req.path}. The API is described at /reference.`)
+    }
+    const fault = new Fault('invalid_request', `${c.req.method} is not allowed at ${c.req.path}; ${allowed.join(' and ')} ${allowed.length === 1 ? 'is' : 'are'}.`, { status: 405 })
+    const { status, headers, body } = renderFault(fault, trace_id, c.req.path)
+    return new Response(body, { status, headers: { ...headers, allow: allowed.join(', ') } })
+  }
+}
+
+export const allRoutes = (): Route[] => Object.values(routes).flatMap((group) => Object.values(group) as Route[])
+
+const pathsOf = (route: Route): string[] => [route.path, ...(route.aliases ?? [])].map((path) => API_PREFIX + path)
+
+/** A route that nobody answers, or that two answer, is a bug that must not wait for its first caller. */
+function checkComplete(answers: Answer[]): void {
+  for (const route of allRoutes()) {
+    const found = answers.filter((answer) => answer.route === route).length
+    if (found !== 1) throw new Error(`Route ${route.name} is answered ${found} times; every route of the contract is answered once.`)
+  }
+}
+
+function matches(pattern: string, path: string): boolean {
+  const parts = pattern.split('/')
+  const given = path.split('/')
+  return parts.length === given.length && parts.every((part, at) => (part.startsWith('{') ? given[at] !== '' : part === given[at]))
+}
+
+const searchOf = (url: string | undefined): string => {
+  const at = url?.indexOf('?') ?? -1
+  return at < 0 ? '' : (url ?? '').slice(at + 1)
+}
+
+function mountDocuments(app: Hono<Env>, version: string): void {
+  const openapi = JSON.stringify(renderOpenApi(allRoutes(), version))
+  const reference = renderReference(renderOpenApi(allRoutes(), version))
+  const document = (type: string) => ({ ...PAGE_HEADERS, 'content-type': type, 'cache-control': 'no-cache' })
+  app.get('/openapi.json', () => new Response(openapi, { headers: document('application/json') }))
+  app.get('/reference', () => new Response(reference.html, { headers: document('text/html; charset=utf-8') }))
+  app.get('/reference.css', () => new Response(reference.css, { headers: document('text/css; charset=utf-8') }))
+}
+
+/** What was refused is of interest, what went well only to who looks for it; bugs were logged with their stack already. */
+function logRequest({ log }: ServerRoom, c: Context<Env>, ms: number): void {
+  const { status } = c.res
+  const fields = { method: c.req.method, path: c.req.path, status, ms: Math.round(ms * 10) / 10, trace_id: c.get('trace_id') }
+  if (status >= 400) log.info(fields, 'request.refused')
+  else log.debug(fields, 'request.answered')
+}

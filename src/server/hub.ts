@@ -1,0 +1,182 @@
+/**
+ * The event hub: one tail of the log for all streams of this server.
+ *
+ * A reader replays until it has caught up with the tail, then joins it in the same turn of the event loop, so that
+ * nothing lies between. All readers that have joined stand at `head`. One whose buffer is full leaves the tail, waits
+ * until it has drained, replays what it missed (mostly from memory) and joins again: it makes nobody wait.
+ */
+import type { Logger } from 'pino'
+import type { Engine } from '../engine/engine.ts'
+import type { ServerLimits } from './limits.ts'
+import type { EventStream } from './streams.ts'
+import { pollLoop } from './poll.ts'
+
+export type LoggedEvent = Awaited<ReturnType<Engine['events']['read']>>[number]
+
+/** `bare`: the public form, one event a frame; `framed`: wrapped as a frame of our own stream. */
+export type Form = 'bare' | 'framed'
+
+export type Reader = {
+  stream: EventStream
+  /** The last event dealt with; null: begin with what comes next. */
+  since: number | null
+  form: Form
+  /** Readers with the same key want the same events. */
+  key: string
+  wants(event: LoggedEvent): boolean
+  /** Called once, before anything is sent, with the position that the reader begins after. */
+  begins?: (sequence: number) => void
+  /** Called in place of a replay that would be longer than `replay_events_max`. */
+  skipsTo?: (sequence: number) => void
+}
+
+/** An event with its frame in each form, rendered when first needed and then shared. */
+type Kept = { event: LoggedEvent; frames: Partial<Record<Form, Buffer>> }
+type Seat = { reader: Reader; leave(sequence: number): void }
+
+const PAGE = 500
+
+export type Hub = Awaited<ReturnType<typeof openHub>>
+
+export async function openHub({ engine, limits, log }: { engine: Engine; limits: ServerLimits; log: Logger }) {
+  const kept: Kept[] = []
+  const seats = new Map<string, Set<Seat>>()
+  const listeners = new Set<(events: LoggedEvent[]) => void>()
+  let head = await engine.events.head()
+
+  async function readPage(): Promise<boolean> {
+    const events = await engine.events.read(head, PAGE)
+    const before = head
+    const last = events.at(-1)
+    // Another read of the same page may have come first.
+    if (!last || last.sequence <= head) return false
+    head = last.sequence
+    const fresh = events.map((event): Kept => ({ event, frames: {} }))
+    kept.push(...fresh)
+    if (kept.length > limits.events_kept) kept.splice(0, kept.length - limits.events_kept)
+    for (const alike of seats.values()) fanOut(alike, fresh, before)
+    for (const listener of listeners) listener(events)
+    return events.length === PAGE
+  }
+
+  const tail = pollLoop({
+    name: 'log', log, poll_ms: limits.poll_ms, gather_ms: limits.gather_ms,
+    async step() {
+      while (await readPage()) {}
+    },
+  })
+  const deaf = [engine.bell.hear('log', tail.wake), engine.bell.hear('reconnected', tail.wake)]
+
+  /** What a reader at `sequence` has yet to see, where memory holds all of it. */
+  function remembered(sequence: number): Kept[] | null {
+    const behind = head - sequence
+    if (behind <= 0) return []
+    // Numbers have no holes, so the place of an event follows from its number.
+    return behind <= kept.length ? kept.slice(kept.length - behind) : null
+  }
+
+  async function startOf({ since }: Reader): Promise<number> {
+    if (since === null) return head
+    // Ahead of the tail: either it has yet to come to what the reader saw elsewhere, or this is another store's number.
+    if (since > head) await tail.step()
+    return Math.min(since, head)
+  }
+
+  /** Writes what there is until the reader stands at `head`, with room for more, or has gone. */
+  async function catchUp(reader: Reader, from: number): Promise<number> {
+    let sequence = from
+    while (!reader.stream.closed.aborted) {
+      await reader.stream.drained()
+      if (reader.skipsTo && head - sequence > limits.replay_events_max) {
+        sequence = head
+        reader.skipsTo(sequence)
+      }
+      const rest = remembered(sequence)
+      if (rest?.length === 0) return sequence
+      const page = rest?.slice(0, PAGE) ?? (await engine.events.read(sequence, PAGE)).map((event): Kept => ({ event, frames: {} }))
+      const last = page.at(-1)
+      if (!last) return sequence
+      send(reader, page)
+      sequence = last.event.sequence
+    }
+    return sequence
+  }
+
+  /** Resolves, with the last event that was sent, when the reader has fallen behind or gone. */
+  function stay(reader: Reader): Promise<number> {
+    return new Promise((resolve) => {
+      const key = `${reader.form} ${reader.key}`
+      const alike = seats.get(key) ?? new Set<Seat>()
+      const gone = () => seat.leave(head)
+      const seat: Seat = {
+        reader,
+        leave(sequence) {
+          alike.delete(seat)
+          if (alike.size === 0 && seats.get(key) === alike) seats.delete(key)
+          reader.stream.closed.removeEventListener('abort', gone)
+          resolve(sequence)
+        },
+      }
+      seats.set(key, alike.add(seat))
+      reader.stream.closed.addEventListener('abort', gone)
+    })
+  }
+
+  return {
+    head: () => head,
+    /** Serves one reader until its stream closes. */
+    async follow(reader: Reader): Promise<void> {
+      let sequence = await startOf(reader)
+      reader.begins?.(sequence)
+      for (;;) {
+        sequence = await catchUp(reader, sequence)
+        if (reader.stream.closed.aborted) return
+        sequence = await stay(reader)
+      }
+    },
+    /** Hears each batch of new events once, in order. */
+    hear(listener: (events: LoggedEvent[]) => void): () => void {
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+    async close(): Promise<void> {
+      for (const stop of deaf) stop()
+      await tail.close()
+    },
+  }
+}
+
+/** Gives a batch to readers that see the same: found and joined once, whatever their number. */
+function fanOut(alike: Set<Seat>, fresh: Kept[], before: number): void {
+  let frames: Buffer | null | undefined
+  for (const seat of alike) {
+    const { reader } = seat
+    if (!reader.stream.hasRoom()) {
+      seat.leave(before)
+      continue
+    }
+    frames ??= framesFor(reader, fresh)
+    if (frames) reader.stream.write(frames)
+  }
+}
+
+function send(reader: Reader, page: Kept[]): void {
+  const frames = framesFor(reader, page)
+  if (frames) reader.stream.write(frames)
+}
+
+function framesFor(reader: Reader, page: Kept[]): Buffer | null {
+  const frames = page.filter(({ event }) => reader.wants(event)).map((one) => (one.frames[reader.form] ??= render(one.event, reader.form)))
+  return frames.length === 0 ? null : frames.length === 1 ? (frames[0] ?? null) : Buffer.concat(frames)
+}
+
+function render(logged: LoggedEvent, form: Form): Buffer {
+  const { sequence, event_type, run_id, ref_id, execution_id, occurred_at } = logged
+  const event = { sequence, event_type, run_id, ref_id, execution_id, occurred_at }
+  return frame(form === 'bare' ? event : { type: 'event', event }, sequence)
+}
+
+/** One server-sent event; with an `id` a reader can resume after it. */
+export function frame(value: unknown, id?: number): Buffer {
+  return Buffer.from(`${id === undefined ? '' : `id: ${id}\n`}data: ${JSON.stringify(value)}\n\n`)
+}

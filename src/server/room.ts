@@ -1,0 +1,30 @@
+/** What every part of the server works with. */
+import type { Logger } from 'pino'
+import type { Clock } from '../db/clock.ts'
+import type { Database } from '../db/connect.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { WrongKeys } from './callers.ts'
+import type { Hub } from './hub.ts'
+import type { ServerLimits } from './limits.ts'
+import type { Streams } from './streams.ts'
+import type { Watches } from './watches.ts'
+
+export type ServerRoom = {
+  engine: Engine
+  database: Database
+  clock: Clock
+  log: Logger
+  limits: ServerLimits
+  server_id: string
+  version: string
+  /** The address that the server is bound to. */
+  host: string
+  /** Names besides loopback under which it is reached. */
+  public_hosts: string[]
+  hub: Hub
+  watches: Watches
+  streams: Streams
+  wrong_keys: WrongKeys
+  /** Check each answer against its route's schema. */
+  validate_answers: boolean
+}

@@ -1,0 +1,74 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { eventRoutes, Fault } from '../../contract/index.ts'
+import type { Caller } from '../../engine/caller.ts'
+import { type Answer, mount, mountStream } from '../answers.ts'
+import { frame, type LoggedEvent } from '../hub.ts'
+import type { ServerRoom } from '../room.ts'
+
+/** Transcripts that one stream follows. */
+const FOLLOWED_MAX = 50
+
+export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
+  return [
+    mount(eventRoutes.list, ({ caller, query }) => engine.events.list(caller, query)),
+    mountStream(
+      eventRoutes.stream,
+      ({ caller, query, headers }, stream) => hub.follow({ stream, form: 'bare', since: sinceOf(headers, query.since), ...selection(caller, query) }),
+      async ({ caller, query }) => {
+        if (query.run_ids && query.ancestor_run_id) throw new Fault('invalid_request', 'Give either run_ids or ancestor_run_id, not both.')
+        await engine.events.visible(caller, [...(query.run_ids ?? []), ...(query.ancestor_run_id ? [query.ancestor_run_id] : [])])
+      },
+    ),
+    mountStream(
+      eventRoutes.follow,
+      async ({ caller, query, headers }, stream) => {
+        const epoch = await engine.events.epoch()
+        const events = hub.follow({
+          stream, form: 'framed', since: sinceOf(headers, query.since), ...selection(caller, {}),
+          begins: (sequence) => stream.write(frame({ type: 'hello', epoch, sequence }, sequence)),
+          skipsTo: (sequence) => stream.write(frame({ type: 'reset' }, sequence)),
+        })
+        const transcripts = (query.run_ids ?? []).map((run_id, at) => watches.follow(stream, caller, run_id, query.entries_after?.[at]))
+        await Promise.all([events, ...transcripts])
+      },
+      async ({ caller, query }) => {
+        const run_ids = query.run_ids ?? []
+        if (run_ids.length > FOLLOWED_MAX) throw new Fault('invalid_request', `One stream follows at most ${FOLLOWED_MAX} transcripts.`)
+        await engine.events.visible(caller, run_ids)
+      },
+    ),
+  ]
+}
+
+/** What a browser or client heard last counts more than the address that it asks again. */
+function sinceOf(headers: IncomingHttpHeaders, since: number | undefined): number | null {
+  const last = headers['last-event-id']
+  if (typeof last === 'string' && /^\d{1,15}$/.test(last)) return Number(last)
+  return since ?? null
+}
+
+type Query = { run_ids?: string[] | undefined; ancestor_run_id?: string | undefined; include_self?: boolean }
+
+/** Which events a reader sees. Children are known by their parent, so that those made later join by themselves. */
+function selection(caller: Caller, query: Query): { key: string; wants(event: LoggedEvent): boolean } {
+  const { team_id } = caller
+  const { ancestor_run_id, include_self = false } = query
+  if (ancestor_run_id !== undefined) {
+    return {
+      key: `${team_id} below ${ancestor_run_id} ${include_self}`,
+      wants: (event) => event.team_id === team_id && (event.parent_run_id === ancestor_run_id || (include_self && event.run_id === ancestor_run_id)),
+    }
+  }
+  if (query.run_ids !== undefined) {
+    const run_ids = new Set(query.run_ids)
+    return { key: `${team_id} of ${[...run_ids].sort().join()}`, wants: (event) => event.team_id === team_id && run_ids.has(event.run_id) }
+  }
+  if (caller.kind === 'execution') {
+    const { run_id } = caller
+    return {
+      key: `${team_id} around ${run_id}`,
+      wants: (event) => event.team_id === team_id && (event.run_id === run_id || event.parent_run_id === run_id),
+    }
+  }
+  return { key: `${team_id} all`, wants: (event) => event.team_id === team_id }
+}

@@ -1,0 +1,72 @@
+import { type Control, executionRoutes, Fault } from '../../contract/index.ts'
+import type { Caller, ExecutionCaller } from '../../engine/caller.ts'
+import { type Answer, mount, mountStream } from '../answers.ts'
+import { frame } from '../hub.ts'
+import { pollLoop } from '../poll.ts'
+import type { ServerRoom } from '../room.ts'
+import type { EventStream } from '../streams.ts'
+
+/** A control stream looks for itself this often; the bell and the heartbeat's answer come sooner. */
+const CONTROL_POLL_MS = 10_000
+
+export function executionAnswers(room: ServerRoom): Answer[] {
+  const { engine, watches } = room
+  return [
+    mount(executionRoutes.list, ({ caller, params }) => engine.executions.list(caller, params.run_id)),
+    mount(executionRoutes.create, ({ caller, body }) => engine.executions.createLocal(caller, body)),
+    mount(executionRoutes.start, ({ caller, params }) => engine.executions.start(caller, params.execution_id)),
+    mount(executionRoutes.heartbeat, ({ caller, params, body }) => engine.executions.heartbeat(caller, params.execution_id, body)),
+    mount(executionRoutes.append, ({ caller, params, body }) => engine.executions.append(caller, params.execution_id, body.entries)),
+    mount(executionRoutes.deltas, async ({ caller, params, body }) => {
+      const { run_id, execution_id } = ownExecution(caller, params.execution_id)
+      return { watched: watches.show(run_id, execution_id, body.deltas) }
+    }),
+    mount(executionRoutes.finish, ({ caller, params, body }) => engine.executions.finish(caller, params.execution_id, body)),
+    mountStream(
+      executionRoutes.control,
+      ({ caller, params }, stream) => followControl(room, caller, params.execution_id, stream),
+      async ({ caller, params }) => void ownExecution(caller, params.execution_id),
+    ),
+  ]
+}
+
+/** Says `cancel` once, and ends with `superseded`. */
+async function followControl({ engine, log, limits }: ServerRoom, caller: Caller, execution_id: string, stream: EventStream): Promise<void> {
+  const say = (control: Control) => stream.write(frame(control))
+  let cancel_said = false
+  say({ type: 'hello' })
+  const loop = pollLoop({
+    name: 'control', log, poll_ms: CONTROL_POLL_MS, gather_ms: limits.gather_ms,
+    async step() {
+      try {
+        const { cancel_requested } = await engine.executions.check(caller, execution_id)
+        if (cancel_requested && !cancel_said) say({ type: 'cancel' })
+        cancel_said ||= cancel_requested
+      } catch (thrown) {
+        if (!(thrown instanceof Fault)) throw thrown
+        say({ type: 'superseded' })
+        stream.end()
+      }
+    },
+  })
+  const deaf = [
+    engine.bell.hear('control', (ring) => ring.execution_id === execution_id && loop.wake()),
+    engine.bell.hear('reconnected', loop.wake),
+  ]
+  await ended(stream)
+  for (const stop of deaf) stop()
+  await loop.close()
+}
+
+const ended = (stream: EventStream): Promise<void> => new Promise((resolve) => {
+  if (stream.closed.aborted) resolve()
+  else stream.closed.addEventListener('abort', () => resolve(), { once: true })
+})
+
+function ownExecution(caller: Caller, execution_id: string): ExecutionCaller {
+  if (caller.kind !== 'execution' || caller.execution_id !== execution_id.toLowerCase()) {
+    throw new Fault('resource_not_found', `There is no execution ${execution_id}.`)
+  }
+  if (caller.ended) throw new Fault('conflict', 'This execution has ended; stop and write nothing more.', { retryable: false })
+  return caller
+}

@@ -1,0 +1,127 @@
+/**
+ * The server: carries a question in and an answer out, over HTTP, event streams and worker sockets. It keeps nothing that
+ * another server on the same database would miss.
+ */
+import { randomUUID } from 'node:crypto'
+import { createServer, type Server as HttpServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { getRequestListener } from '@hono/node-server'
+import type { Logger } from 'pino'
+import packageFile from '../../package.json' with { type: 'json' }
+import type { Clock } from '../db/clock.ts'
+import type { Database } from '../db/connect.ts'
+import type { BlobStore } from '../engine/blobs.ts'
+import { type Engine, type EngineLimits, openEngine } from '../engine/engine.ts'
+import { makeApp } from './app.ts'
+import { wrongKeys } from './callers.ts'
+import { openHub } from './hub.ts'
+import { SERVER_LIMITS, type ServerLimits } from './limits.ts'
+import { pollLoop } from './poll.ts'
+import type { ServerRoom } from './room.ts'
+import { openWorkerSockets } from './sockets.ts'
+import { openStreams } from './streams.ts'
+import { openWatches } from './watches.ts'
+
+export type ServerOptions = {
+  database: Database
+  clock: Clock
+  blobs: BlobStore
+  log: Logger
+  host?: string
+  /** 0: any free one. */
+  port: number
+  /** Names besides loopback under which the server is reached, such as the one that a proxy serves. */
+  public_hosts?: string[]
+  /** The built web page; null: there is none. */
+  web_dir: string | null
+  limits?: Partial<ServerLimits>
+  engine_limits?: Partial<EngineLimits>
+  /** Check each answer against its route's schema, and fail loudly. */
+  validate_answers?: boolean
+}
+
+export type Server = {
+  url: string
+  port: number
+  server_id: string
+  engine: Engine
+  /** Ends streams and sockets with a hint to come back, answers what was asked, and lets go of the port. */
+  close(): Promise<void>
+}
+
+const SWEEP_MS = 1_000
+const KEEP_ALIVE_MS = 65_000
+const HEADERS_MS = 15_000
+
+/** Rejects when the port is taken (EADDRINUSE) or the database does not answer. */
+export async function openServer(options: ServerOptions): Promise<Server> {
+  const { database, clock, blobs, log, host = '127.0.0.1', public_hosts = [] } = options
+  const limits = { ...SERVER_LIMITS, ...options.limits }
+  const server_id = randomUUID()
+  const engine = await openEngine({ database, clock, blobs, log, server_id, ...(options.engine_limits && { limits: options.engine_limits }) })
+  try {
+    const hub = await openHub({ engine, limits, log })
+    const room: ServerRoom = {
+      engine, database, clock, log, limits, server_id, host, public_hosts, hub,
+      version: packageFile.version,
+      watches: openWatches({ engine, limits, log }),
+      streams: openStreams(limits, log),
+      wrong_keys: wrongKeys(limits.wrong_keys_a_minute, () => clock.now()),
+      validate_answers: options.validate_answers ?? false,
+    }
+    return await open(room, options)
+  } catch (error) {
+    await engine.close()
+    throw error
+  }
+}
+
+async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
+  const { engine, hub, limits, log, server_id, host } = room
+  const sockets = openWorkerSockets(room)
+  const app = makeApp(room, options.web_dir)
+  const http = createServer({ requestTimeout: limits.request_ms, headersTimeout: HEADERS_MS, keepAliveTimeout: KEEP_ALIVE_MS }, getRequestListener(app.fetch, {
+    overrideGlobalObjects: false,
+    // Only what is not HTTP as it should be comes here, such as a request without a Host header.
+    errorHandler: (error) => new Response(`${error instanceof Error ? error.message : 'Bad request'}\n`, { status: 400 }),
+  }))
+  http.on('upgrade', (incoming, socket, head) => void sockets.upgrade(incoming, socket, head))
+  try {
+    await listen(http, host, options.port)
+  } catch (error) {
+    await Promise.all([sockets.close(), hub.close(), room.watches.close()])
+    room.streams.close()
+    throw error
+  }
+  const port = (http.address() as AddressInfo).port
+  const sweep = pollLoop({ name: 'sweep', log, poll_ms: SWEEP_MS, gather_ms: SWEEP_MS, step: async () => void (await engine.sweep.run()) })
+  log.info({ server_id, host, port }, 'server.ready')
+  let closed: Promise<void> | null = null
+  return {
+    url: `http://${host.includes(':') ? `[${host}]` : host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`,
+    port, server_id, engine,
+    close: () => (closed ??= close()),
+  }
+
+  async function close(): Promise<void> {
+    const stopped = new Promise<void>((resolve) => http.close(() => resolve()))
+    room.streams.close()
+    await Promise.all([sweep.close(), sockets.close(), hub.close(), room.watches.close()])
+    http.closeIdleConnections()
+    const late = setTimeout(() => http.closeAllConnections(), limits.close_ms)
+    await stopped
+    clearTimeout(late)
+    await engine.close()
+    log.info({ server_id }, 'server.closed')
+  }
+}
+
+function listen(http: HttpServer, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    http.once('error', reject)
+    http.listen(port, host, () => {
+      http.off('error', reject)
+      resolve()
+    })
+  })
+}

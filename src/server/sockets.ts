@@ -1,0 +1,276 @@
+/**
+ * Worker sockets: the public self-hosted worker protocol, with our optional frames.
+ *
+ * One connection is one pool of slots. Frames about one run are dealt with in the order in which they came; frames about
+ * different runs do not wait for each other.
+ */
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { type RawData, type WebSocket, WebSocketServer } from 'ws'
+import { Fault, FromWorker, type ToWorker, WORKER_SOCKET_PATH } from '../contract/index.ts'
+import type { Caller } from '../engine/caller.ts'
+import type { Offer } from '../engine/dispatch.ts'
+import { identify } from './callers.ts'
+import { openDispatcher } from './dispatcher.ts'
+import { checkHost, checkOrigin } from './hosts.ts'
+import { faultOf, renderFault, traceOf } from './problems.ts'
+import type { ServerRoom } from './room.ts'
+import { openSlots, type Slots } from './slots.ts'
+
+type Connection = {
+  connection_id: string
+  team_id: string
+  worker_host: string
+  socket: WebSocket
+  request: IncomingMessage
+  slots: Slots
+  heard_at: number
+  identified_at: number
+  /** The last frame of each run that is still being dealt with. */
+  chains: Map<string, Promise<void>>
+  wrong_frames: number
+}
+
+const TICK_MS = 1_000
+const SEEN_MS = 10_000
+/** Bytes that wait for a worker that does not read; assignments carry prompts of up to a megabyte. */
+const BUFFERED_BYTES_MAX = 16 * 1024 * 1024
+/** Frames that may wait to be dealt with before the socket is read no further. */
+const CHAINS_MAX = 200
+const WRONG_FRAMES_MAX = 20
+
+export type WorkerSockets = ReturnType<typeof openWorkerSockets>
+
+export function openWorkerSockets(room: ServerRoom) {
+  const { engine, limits, log } = room
+  const connections = new Map<string, Connection>()
+  const acceptor = new WebSocketServer({ noServer: true, maxPayload: limits.worker_frame_bytes_max, perMessageDeflate: false })
+  const dispatcher = openDispatcher(room, {
+    connections: () => [...connections.values()].map(({ connection_id, team_id, worker_host, slots }) => ({ connection_id, team_id, worker_host, free: slots.free() })),
+    deliver,
+  })
+  const deaf = [
+    engine.bell.hear('control', ({ execution_id }) => void checkExecution(execution_id)),
+    engine.bell.hear('reconnected', () => {
+      for (const connection of connections.values()) for (const held of connection.slots.held()) void checkExecution(held.execution_id)
+    }),
+    room.hub.hear((events) => {
+      for (const event of events) {
+        if (!ENDS.has(event.event_type)) continue
+        for (const connection of connections.values()) connection.slots.runEnded(event.run_id)
+      }
+    }),
+  ]
+  const ticker = setInterval(() => void tick(), TICK_MS).unref()
+  let seen_at = Date.now()
+
+  async function upgrade(incoming: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const trace_id = traceOf(String(incoming.headers.traceparent ?? ''))
+    const ignore = () => {}
+    socket.on('error', ignore)
+    try {
+      const { caller, worker_host } = await admit(incoming)
+      const connection_id = await engine.workers.open(caller, worker_host)
+      if (socket.destroyed) return void (await engine.workers.close(connection_id))
+      acceptor.handleUpgrade(incoming, socket, head, (accepted) => {
+        socket.off('error', ignore)
+        serve({
+          connection_id, team_id: caller.team_id, worker_host, socket: accepted, request: incoming, slots: openSlots(limits, dispatcher.wake),
+          heard_at: Date.now(), identified_at: Date.now(), chains: new Map(), wrong_frames: 0,
+        })
+      })
+    } catch (thrown) {
+      refuse(socket, faultOf(thrown, trace_id, log), trace_id)
+    }
+  }
+
+  async function admit(incoming: IncomingMessage): Promise<{ caller: Caller; worker_host: string }> {
+    checkHost(incoming.headers, room.host, room.public_hosts)
+    checkOrigin(incoming.headers, room.public_hosts)
+    const url = new URL(incoming.url ?? '/', 'http://worker')
+    if (url.pathname !== WORKER_SOCKET_PATH) throw new Fault('resource_not_found', `There is no socket at ${url.pathname}; workers connect to ${WORKER_SOCKET_PATH}.`)
+    const { cookie: _, ...headers } = incoming.headers
+    const caller = await identify(engine, room.wrong_keys, { headers, address: incoming.socket.remoteAddress ?? 'unknown', method: 'GET' })
+    if (caller.kind === 'execution') throw new Fault('not_authorized', 'A run\'s own token opens no worker connection; use a worker\'s or a person\'s key.')
+    const worker_host = url.searchParams.get('worker_id') ?? ''
+    if (!/^[\x21-\x7e]{1,256}$/.test(worker_host)) throw new Fault('invalid_request', 'Name the worker: ?worker_id= and 1 to 256 characters without spaces.')
+    if (/^warp/i.test(worker_host)) throw new Fault('invalid_request', 'A worker_id may not start with "warp": that stands for no worker in particular.')
+    const of_team = [...connections.values()].filter((connection) => connection.team_id === caller.team_id).length
+    if (of_team >= limits.sockets_per_team) throw new Fault('resource_unavailable', `Your team has ${of_team} workers connected to this server, which is the most that it holds.`)
+    return { caller, worker_host }
+  }
+
+  function serve(connection: Connection): void {
+    const { socket, connection_id, worker_host, team_id } = connection
+    const heard = () => {
+      connection.heard_at = Date.now()
+    }
+    connections.set(connection_id, connection)
+    log.info({ connection_id, worker_host, team_id }, 'worker.connected')
+    socket.on('ping', heard)
+    socket.on('pong', heard)
+    socket.on('error', (error) => log.warn({ connection_id, worker_host, reason: error.message }, 'worker.socket_error'))
+    socket.on('message', (frame, is_binary) => {
+      heard()
+      receive(connection, frame, is_binary)
+    })
+    socket.on('close', (code) => {
+      connections.delete(connection_id)
+      log.info({ connection_id, worker_host, code }, 'worker.disconnected')
+      void leave(connection)
+    })
+    dispatcher.wake()
+  }
+
+  /** What it was offered and had not claimed goes to others at once; what it works on goes on without us. */
+  async function leave(connection: Connection): Promise<void> {
+    await Promise.all(connection.chains.values())
+    const unclaimed = connection.slots.held().filter((held) => !held.claimed)
+    connection.slots.close()
+    try {
+      for (const held of unclaimed) await engine.workers.release(held.task_id, held.execution_id)
+      await engine.workers.close(connection.connection_id)
+    } catch (error) {
+      // Offers lapse and rows of connections age by themselves.
+      log.warn({ err: error, connection_id: connection.connection_id }, 'worker.leave_failed')
+    }
+  }
+
+  function receive(connection: Connection, frame: RawData, is_binary: boolean): void {
+    const parsed = is_binary ? null : FromWorker.safeParse(safeJson(frame.toString()))
+    if (!parsed?.success) {
+      // Types that we do not know are passed over, as the protocol asks; a peer that says nothing else is none.
+      connection.wrong_frames += 1
+      log.debug({ connection_id: connection.connection_id, frame: frame.toString().slice(0, 200) }, 'worker.frame_ignored')
+      if (connection.wrong_frames > WRONG_FRAMES_MAX) connection.socket.close(1008, 'These frames are not those of a worker.')
+      return
+    }
+    const said = parsed.data
+    const key = said.type === 'worker_hello' ? '' : said.data.task_id
+    const before = connection.chains.get(key) ?? Promise.resolve()
+    const chain = before.then(() => take(connection, said)).catch((error: unknown) => {
+      log.error({ err: error, connection_id: connection.connection_id, type: said.type }, 'worker.frame_failed')
+    }).finally(() => {
+      if (connection.chains.get(key) === chain) connection.chains.delete(key)
+      if (connection.chains.size < CHAINS_MAX / 2) connection.socket.resume()
+    })
+    connection.chains.set(key, chain)
+    if (connection.chains.size >= CHAINS_MAX) connection.socket.pause()
+  }
+
+  async function take(connection: Connection, said: FromWorker): Promise<void> {
+    const { connection_id, slots } = connection
+    switch (said.type) {
+      case 'worker_hello': {
+        slots.hello(said.data.capacity, said.data.running)
+        const { cancel } = await engine.workers.hello(connection_id, said.data)
+        for (const one of cancel) send(connection, { type: 'task_cancellation', data: one })
+        return
+      }
+      case 'task_claimed': {
+        slots.claimed(said.data.task_id)
+        if (await engine.workers.claimed(connection_id, said.data)) return
+        const { task_id, execution_id } = said.data
+        send(connection, { type: 'task_cancellation', data: { task_id, ...(execution_id === undefined ? {} : { execution_id }) } })
+        return slots.freeSoon(task_id)
+      }
+      case 'task_rejected':
+        slots.rejected(said.data.task_id)
+        return engine.workers.rejected(connection_id, said.data)
+      case 'task_completed':
+      case 'task_failed':
+        slots.ended(said.data.task_id)
+        return engine.workers.ended(connection_id, said)
+    }
+  }
+
+  /** False when the worker has gone. */
+  function deliver({ connection_id, assignment }: Offer): boolean {
+    const connection = connections.get(connection_id)
+    if (!connection || connection.socket.readyState !== connection.socket.OPEN) return false
+    connection.slots.offered(assignment.task_id, assignment.execution_id)
+    send(connection, { type: 'task_assignment', data: assignment })
+    return true
+  }
+
+  /** Tells the worker of an execution that it is to end, when that is so. */
+  async function checkExecution(execution_id: string): Promise<void> {
+    for (const connection of connections.values()) {
+      const held = connection.slots.held().find((one) => one.execution_id === execution_id)
+      if (!held) continue
+      const { team_id } = connection
+      const wanted = await engine.executions
+        .check({ kind: 'execution', team_id, run_id: held.task_id, execution_id, by: 'execution_token', ended: false }, execution_id)
+        .then(({ cancel_requested }) => !cancel_requested)
+        .catch((thrown: unknown) => {
+          if (thrown instanceof Fault) return false
+          log.warn({ err: thrown, execution_id }, 'worker.check_failed')
+          return true
+        })
+      if (wanted) return
+      send(connection, { type: 'task_cancellation', data: { task_id: held.task_id, execution_id } })
+    }
+  }
+
+  function send(connection: Connection, frame: ToWorker): void {
+    if (connection.socket.bufferedAmount > BUFFERED_BYTES_MAX) return connection.socket.terminate()
+    connection.socket.send(JSON.stringify(frame))
+  }
+
+  async function tick(): Promise<void> {
+    const now = Date.now()
+    for (const connection of connections.values()) {
+      const silent_ms = now - connection.heard_at
+      if (silent_ms >= limits.worker_silent_ms) connection.socket.terminate()
+      else if (silent_ms >= limits.worker_ping_ms) connection.socket.ping()
+      if (now - connection.identified_at >= limits.identify_again_ms) {
+        connection.identified_at = now
+        void endUnknown(connection)
+      }
+    }
+    if (now - seen_at < SEEN_MS) return
+    seen_at = now
+    await engine.workers.seen([...connections.keys()]).catch((error: unknown) => log.warn({ err: error }, 'worker.seen_failed'))
+  }
+
+  async function endUnknown({ request, socket }: Connection): Promise<void> {
+    const token = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
+    const known = await engine.access.identify({ token }).then((caller) => caller !== null).catch(() => true)
+    if (!known) socket.close(1008, 'The key of this worker was revoked.')
+  }
+
+  return {
+    upgrade,
+    count: () => connections.size,
+    async close(): Promise<void> {
+      clearInterval(ticker)
+      for (const stop of deaf) stop()
+      await dispatcher.close()
+      const gone = [...connections.values()].map((connection) => new Promise<void>((resolve) => {
+        connection.socket.on('close', () => resolve())
+        connection.socket.close(1001, 'The server is going away; connect again.')
+        setTimeout(() => connection.socket.terminate(), limits.close_ms / 2).unref()
+      }))
+      const leaving = [...connections.values()]
+      await Promise.all(gone)
+      await Promise.all(leaving.flatMap((connection) => [...connection.chains.values()]))
+      acceptor.close()
+    },
+  }
+}
+
+const ENDS = new Set(['run_succeeded', 'run_failed', 'run_errored', 'run_cancelled'])
+
+function refuse(socket: Duplex, fault: Fault, trace_id: string): void {
+  const { status, headers, body } = renderFault(fault, trace_id, WORKER_SOCKET_PATH)
+  const lines = Object.entries({ ...headers, connection: 'close', 'content-length': String(Buffer.byteLength(body)) }).map(([name, value]) => `${name}: ${value}`)
+  socket.end(`HTTP/1.1 ${status} ${fault.code}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
+}
+
+function safeJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
