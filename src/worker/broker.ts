@@ -15,8 +15,7 @@ import { Transform, type TransformCallback } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import type { ModelUpstream, Provider } from './models.ts'
-import { PROVIDERS } from './models.ts'
+import { type ModelUpstream, PROVIDERS, type Provider } from './models.ts'
 import { sha256, writeAtomic } from './sandboxes/record.ts'
 
 export const BROKER_LIMITS = {
@@ -65,9 +64,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     port: 0,
     agents: { http: new http.Agent({ keepAlive: true }), https: new https.Agent({ keepAlive: true }) },
   }
-  const server = http.createServer({ requestTimeout: 0, headersTimeout: 20_000, maxHeaderSize: 32 * 1024 }, (request, response) => {
-    void answer(desk, request, response)
-  })
+  const server = http.createServer(
+    { requestTimeout: 0, headersTimeout: 20_000, maxHeaderSize: 32 * 1024 },
+    (request, response) => {
+      void answer(desk, request, response)
+    },
+  )
   desk.port = await listenAgain(server, options)
   return {
     url: `http://127.0.0.1:${desk.port}`,
@@ -76,12 +78,13 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       desk.guests.set(execution_id, { execution_id, token_hash: Buffer.from(token_hash, 'hex'), requests: 0 })
     },
     expel: (execution_id) => void desk.guests.delete(execution_id),
-    close: () => new Promise((resolve) => {
-      server.close(() => resolve())
-      server.closeAllConnections()
-      desk.agents.http.destroy()
-      desk.agents.https.destroy()
-    }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+        desk.agents.http.destroy()
+        desk.agents.https.destroy()
+      }),
   }
 }
 
@@ -94,7 +97,10 @@ async function listenAgain(server: http.Server, { state_dir, log }: BrokerOption
   const port = (last === undefined ? null : await listen(server, last)) ?? (await listen(server, 0))
   if (port === null) throw new Error('The model broker cannot listen on 127.0.0.1. Is the loopback interface up?')
   if (last !== undefined && port !== last) {
-    log.warn({ last_port: last, port }, 'The model broker\'s port is taken. Runs that are going on lose their models; new ones use the new port.')
+    log.warn(
+      { last_port: last, port },
+      "The model broker's port is taken. Runs that are going on lose their models; new ones use the new port.",
+    )
   }
   if (port !== last) await writeAtomic(path, JSON.stringify({ port }))
   return port
@@ -121,11 +127,15 @@ async function answer(desk: Desk, request: IncomingMessage, response: ServerResp
     return refuse(403, 'The model broker answers programs on this machine only.')
   }
   const guest = findGuest(desk, request.headers, target?.key ?? null)
-  if (!guest) return refuse(401, 'The model broker does not know this token. It ends with the execution that it was given to.')
+  if (!guest)
+    return refuse(401, 'The model broker does not know this token. It ends with the execution that it was given to.')
   const model = target && desk.models.get(target.provider)
-  if (!target || !model) return refuse(404, 'The model broker serves no such path. This worker has no model provider there.')
-  if (request.method !== 'GET' && request.method !== 'POST') return refuse(405, 'The model broker forwards GET and POST only.')
-  if (guest.requests >= desk.limits.requests_max) return refuse(429, `An execution may have ${desk.limits.requests_max} model requests at a time.`)
+  if (!target || !model)
+    return refuse(404, 'The model broker serves no such path. This worker has no model provider there.')
+  if (request.method !== 'GET' && request.method !== 'POST')
+    return refuse(405, 'The model broker forwards GET and POST only.')
+  if (guest.requests >= desk.limits.requests_max)
+    return refuse(429, `An execution may have ${desk.limits.requests_max} model requests at a time.`)
   if (Number(request.headers['content-length']) > desk.limits.request_bytes_max) return refuse(413, tooLarge(desk))
   guest.requests++
   try {
@@ -151,13 +161,23 @@ export function parseTarget(url: string): Target | null {
   const search = new URLSearchParams(query)
   const key = search.get('key')
   search.delete('key')
-  return { provider, rest: segments.length === 0 ? '' : `/${segments.join('/')}`, query: search.size === 0 ? '' : `?${search}`, key }
+  return {
+    provider,
+    rest: segments.length === 0 ? '' : `/${segments.join('/')}`,
+    query: search.size === 0 ? '' : `?${search}`,
+    key,
+  }
 }
 
 function isPlain(segment: string, last: boolean): boolean {
   if (segment === '') return last
   const bare = segment.replace(/%2e/gi, '.')
-  return /^[A-Za-z0-9._~!$&'()*+,;=:@%-]+$/.test(segment) && bare !== '.' && bare !== '..' && !/%(2f|5c|00|25)/i.test(segment)
+  return (
+    /^[A-Za-z0-9._~!$&'()*+,;=:@%-]+$/.test(segment) &&
+    bare !== '.' &&
+    bare !== '..' &&
+    !/%(2f|5c|00|25)/i.test(segment)
+  )
 }
 
 /** Each provider's clients have their own place for the key. */
@@ -167,12 +187,19 @@ function findGuest(desk: Desk, headers: IncomingHttpHeaders, key: string | null)
   const hashes = spoken.filter((one) => typeof one === 'string').map((one) => Buffer.from(sha256(one), 'hex'))
   let found: Guest | null = null
   for (const guest of desk.guests.values()) {
-    for (const hash of hashes) if (hash.length === guest.token_hash.length && timingSafeEqual(hash, guest.token_hash)) found = guest
+    for (const hash of hashes)
+      if (hash.length === guest.token_hash.length && timingSafeEqual(hash, guest.token_hash)) found = guest
   }
   return found
 }
 
-async function forward(desk: Desk, model: ModelUpstream, target: Target, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function forward(
+  desk: Desk,
+  model: ModelUpstream,
+  target: Target,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const url = new URL(model.base_url + target.rest + target.query)
   const secure = url.protocol === 'https:'
   const abort = new AbortController()
@@ -185,13 +212,18 @@ async function forward(desk: Desk, model: ModelUpstream, target: Target, request
   })
   const silence = () => upstream.destroy(new Error('it was silent for too long'))
   upstream.setTimeout(desk.limits.upstream_silence_ms, silence)
-  const connecting = setTimeout(() => upstream.destroy(new Error('it took too long to connect')), desk.limits.connect_ms)
+  const connecting = setTimeout(
+    () => upstream.destroy(new Error('it took too long to connect')),
+    desk.limits.connect_ms,
+  )
   upstream.once('socket', (socket) => {
     const connected = () => clearTimeout(connecting)
     if (socket.connecting) socket.once(secure ? 'secureConnect' : 'connect', connected)
     else connected()
   })
-  const answered = new Promise<IncomingMessage>((resolve, reject) => upstream.once('response', resolve).on('error', reject))
+  const answered = new Promise<IncomingMessage>((resolve, reject) =>
+    upstream.once('response', resolve).on('error', reject),
+  )
   const limit = limitBytes(desk.limits.request_bytes_max)
   try {
     const sent = pipeline(request, limit, upstream).catch((error: unknown) => {
@@ -204,7 +236,12 @@ async function forward(desk: Desk, model: ModelUpstream, target: Target, request
   } catch (error) {
     if (abort.signal.aborted && response.destroyed) return
     if (error instanceof TooLarge) return writeRefusal(response, model.provider, 413, tooLarge(desk))
-    const why = error instanceof Error && 'code' in error ? String(error.code) : error instanceof Error ? error.message : 'unknown'
+    const why =
+      error instanceof Error && 'code' in error
+        ? String(error.code)
+        : error instanceof Error
+          ? error.message
+          : 'unknown'
     desk.log.warn({ provider: model.provider, host: url.host, why }, 'A model provider cannot be reached.')
     writeRefusal(response, model.provider, 502, `The worker cannot reach the model provider at ${url.host}: ${why}.`)
   } finally {
@@ -218,23 +255,50 @@ async function passBack(reply: IncomingMessage, model: ModelUpstream, response: 
   // A redirect would make the client carry its token somewhere else.
   if (status >= 300 && status < 400 && status !== 304) {
     reply.destroy()
-    return writeRefusal(response, model.provider, 502, 'The model provider answered with a redirect, which the worker does not follow.')
+    return writeRefusal(
+      response,
+      model.provider,
+      502,
+      'The model provider answered with a redirect, which the worker does not follow.',
+    )
   }
   response.writeHead(status, passedOn(reply.headers, FROM_UPSTREAM))
   response.flushHeaders()
   await pipeline(reply, response)
 }
 
-const HOP_BY_HOP = ['connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'te', 'trailer',
-  'transfer-encoding', 'upgrade']
-const TO_UPSTREAM = new Set([...HOP_BY_HOP, 'host', 'authorization', 'x-api-key', 'x-goog-api-key', 'api-key', 'cookie', 'expect', 'forwarded',
-  'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto'])
+const HOP_BY_HOP = [
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]
+const TO_UPSTREAM = new Set([
+  ...HOP_BY_HOP,
+  'host',
+  'authorization',
+  'x-api-key',
+  'x-goog-api-key',
+  'api-key',
+  'cookie',
+  'expect',
+  'forwarded',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+])
 const FROM_UPSTREAM = new Set([...HOP_BY_HOP, 'set-cookie', 'location', 'alt-svc'])
 
 function passedOn(headers: IncomingHttpHeaders, held: Set<string>): Record<string, string | string[]> {
   const named = new Set((headers.connection ?? '').split(',').map((name) => name.trim().toLowerCase()))
   const passed: Record<string, string | string[]> = {}
-  for (const [name, value] of Object.entries(headers)) if (value !== undefined && !held.has(name) && !named.has(name)) passed[name] = value
+  for (const [name, value] of Object.entries(headers))
+    if (value !== undefined && !held.has(name) && !named.has(name)) passed[name] = value
   return passed
 }
 
@@ -273,24 +337,54 @@ function writeRefusal(response: ServerResponse, provider: Provider, status: numb
     return
   }
   const body = JSON.stringify(refusalBody(provider, status, message))
-  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body), connection: 'close' })
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(body),
+    connection: 'close',
+  })
   response.end(body)
 }
 
 function refusalBody(provider: Provider, status: number, message: string): unknown {
   switch (provider) {
     case 'anthropic': {
-      const types: Record<number, string> = { 401: 'authentication_error', 403: 'permission_error', 404: 'not_found_error', 413: 'request_too_large', 429: 'rate_limit_error' }
-      return { type: 'error', error: { type: types[status] ?? (status < 500 ? 'invalid_request_error' : 'api_error'), message } }
+      const types: Record<number, string> = {
+        401: 'authentication_error',
+        403: 'permission_error',
+        404: 'not_found_error',
+        413: 'request_too_large',
+        429: 'rate_limit_error',
+      }
+      return {
+        type: 'error',
+        error: { type: types[status] ?? (status < 500 ? 'invalid_request_error' : 'api_error'), message },
+      }
     }
     case 'gemini': {
-      const names: Record<number, string> = { 401: 'UNAUTHENTICATED', 403: 'PERMISSION_DENIED', 404: 'NOT_FOUND', 429: 'RESOURCE_EXHAUSTED', 502: 'UNAVAILABLE' }
+      const names: Record<number, string> = {
+        401: 'UNAUTHENTICATED',
+        403: 'PERMISSION_DENIED',
+        404: 'NOT_FOUND',
+        429: 'RESOURCE_EXHAUSTED',
+        502: 'UNAVAILABLE',
+      }
       return { error: { code: status, message, status: names[status] ?? 'INVALID_ARGUMENT' } }
     }
     case 'openai':
     case 'custom': {
-      const codes: Record<number, string> = { 401: 'invalid_api_key', 429: 'rate_limit_exceeded', 502: 'upstream_unreachable' }
-      return { error: { message, type: status < 500 ? 'invalid_request_error' : 'server_error', param: null, code: codes[status] ?? null } }
+      const codes: Record<number, string> = {
+        401: 'invalid_api_key',
+        429: 'rate_limit_exceeded',
+        502: 'upstream_unreachable',
+      }
+      return {
+        error: {
+          message,
+          type: status < 500 ? 'invalid_request_error' : 'server_error',
+          param: null,
+          code: codes[status] ?? null,
+        },
+      }
     }
   }
 }

@@ -60,11 +60,18 @@ type State = {
 
 export function openLine(options: LineOptions): Line {
   const line: State = {
-    options, limits: { ...LINE_LIMITS, ...options.limits }, outbox: [], number: 0, socket: null, closing: new AbortController(),
+    options,
+    limits: { ...LINE_LIMITS, ...options.limits },
+    outbox: [],
+    number: 0,
+    socket: null,
+    closing: new AbortController(),
   }
   let running: Promise<void> | null = null
   return {
-    open: () => void (running ??= keepOpen(line, line.closing.signal)),
+    open: () => {
+      running ??= keepOpen(line, line.closing.signal)
+    },
     say: (frame, onDelivered) => say(line, frame, onDelivered),
     connected: () => line.socket !== null,
     flush: async (ms) => {
@@ -82,7 +89,10 @@ function say(line: State, frame: FromWorker, onDelivered?: () => void): void {
   line.outbox.push({ number: ++line.number, text: JSON.stringify(frame), onDelivered })
   if (line.outbox.length > line.limits.outbox_max) {
     line.outbox.shift()
-    line.options.log.warn({ limit: line.limits.outbox_max }, 'Too much waits for the server; the oldest message was dropped.')
+    line.options.log.warn(
+      { limit: line.limits.outbox_max },
+      'Too much waits for the server; the oldest message was dropped.',
+    )
   }
   const last = line.outbox.at(-1)
   if (line.socket && last) send(line.socket, [last], line.number)
@@ -115,7 +125,11 @@ type ConnectionEnd = { opened: boolean; refused: boolean; message: string }
 function connectOnce(line: State, signal: AbortSignal): Promise<ConnectionEnd> {
   const { options, limits } = line
   const { promise, resolve } = Promise.withResolvers<ConnectionEnd>()
-  const end: ConnectionEnd = { opened: false, refused: false, message: 'The server cannot be reached. The worker tries again.' }
+  const end: ConnectionEnd = {
+    opened: false,
+    refused: false,
+    message: 'The server cannot be reached. The worker tries again.',
+  }
   const socket = new WebSocket(socketUrl(options), {
     headers: { authorization: `Bearer ${options.api_key}`, 'user-agent': `baton-worker/${options.version}` },
     handshakeTimeout: limits.handshake_ms,
@@ -142,11 +156,17 @@ function connectOnce(line: State, signal: AbortSignal): Promise<ConnectionEnd> {
   socket.on('upgrade', ({ headers }) => {
     const theirs = headers['x-baton-version']
     if (typeof theirs === 'string' && theirs !== options.version) {
-      options.log.warn({ server_version: theirs, version: options.version }, 'Server and worker are of different versions. Update the older one.')
+      options.log.warn(
+        { server_version: theirs, version: options.version },
+        'Server and worker are of different versions. Update the older one.',
+      )
     }
   })
   socket.on('open', () => {
-    Object.assign(end, { opened: true, message: 'The line to the server broke. The worker connects again; runs go on.' })
+    Object.assign(end, {
+      opened: true,
+      message: 'The line to the server broke. The worker connects again; runs go on.',
+    })
     pong_at = performance.now()
     line.socket = socket
     socket.send(JSON.stringify(options.hello()))
@@ -159,7 +179,8 @@ function connectOnce(line: State, signal: AbortSignal): Promise<ConnectionEnd> {
   })
   socket.on('message', (bytes, binary) => hear(line, binary ? null : bytes.toString()))
   socket.on('error', (error) => {
-    if (!end.opened && !end.refused) end.message = `The server at ${options.server} cannot be reached (${wordOf(error)}). The worker tries again.`
+    if (!end.opened && !end.refused)
+      end.message = `The server at ${options.server} cannot be reached (${wordOf(error)}). The worker tries again.`
   })
   socket.on('close', (code, reason) => {
     clearInterval(ping)
@@ -167,7 +188,10 @@ function connectOnce(line: State, signal: AbortSignal): Promise<ConnectionEnd> {
     signal.removeEventListener('abort', late)
     line.socket = null
     if (code === 1008 || (code >= 4000 && code < 4100)) {
-      Object.assign(end, { refused: true, message: `The server sent the worker away: ${reason.toString() || `code ${code}`}` })
+      Object.assign(end, {
+        refused: true,
+        message: `The server sent the worker away: ${reason.toString() || `code ${code}`}`,
+      })
     }
     resolve(end)
   })
@@ -184,18 +208,32 @@ function socketUrl({ server, worker_id }: LineOptions): string {
 function refusalOf(status: number, { server, worker_id }: LineOptions): Partial<ConnectionEnd> {
   switch (status) {
     case 401:
-      return { refused: true, message: `The server at ${server} does not accept the worker's API key. Start the worker with a valid --api-key.` }
+      return {
+        refused: true,
+        message: `The server at ${server} does not accept the worker's API key. Give a valid --api-key.`,
+      }
     case 403:
-      return { refused: true, message: `The server at ${server} does not let this API key run a worker named "${worker_id}".` }
+      return {
+        refused: true,
+        message: `The server at ${server} does not let this API key run a worker named "${worker_id}".`,
+      }
     case 400:
-      return { refused: true, message: `The server at ${server} refused the worker's name "${worker_id}". Start it with another --worker-id.` }
+      return {
+        refused: true,
+        message: `The server at ${server} refused the worker's name "${worker_id}". Start it with another --worker-id.`,
+      }
     case 404:
-      return { refused: true, message: `There is no worker endpoint at ${server}. Is this the address of a Baton server?` }
+      return {
+        refused: true,
+        message: `There is no worker endpoint at ${server}. Is this the address of a Baton server?`,
+      }
     case 426:
-      return { refused: true, message: `The server at ${server} speaks another version of the worker protocol. Update the older one.` }
-    default:
-      return { message: `The server at ${server} answered ${status} to the worker. The worker tries again.` }
+      return {
+        refused: true,
+        message: `The server at ${server} speaks another version of the worker protocol. Update the older one.`,
+      }
   }
+  return { message: `The server at ${server} answered ${status} to the worker. The worker tries again.` }
 }
 
 function hear(line: State, text: string | null): void {
@@ -208,11 +246,18 @@ function hear(line: State, text: string | null): void {
     return void log.warn({ bytes: text.length }, 'The server sent a frame that is not JSON.')
   }
   const frame = ToWorker.safeParse(raw)
-  if (frame.success) return line.options.onFrame(frame.data)
+  if (frame.success) {
+    line.options.onFrame(frame.data)
+    return
+  }
   const type = raw !== null && typeof raw === 'object' && 'type' in raw ? String(raw.type).slice(0, 64) : undefined
   if (type === 'heartbeat') return
   const issue = frame.error.issues[0]
-  log.warn({ type, at: issue?.path.join('.'), issue: issue?.message }, 'The server sent a frame that this worker does not understand. Are both of the same version?')
+  log.warn(
+    { type, at: issue?.path.join('.'), issue: issue?.message },
+    'The server sent a frame that this worker does not understand. Are both of the same version?',
+  )
 }
 
-const wordOf = (error: Error): string => ('code' in error && typeof error.code === 'string' ? error.code : error.message)
+const wordOf = (error: Error): string =>
+  'code' in error && typeof error.code === 'string' ? error.code : error.message

@@ -27,11 +27,14 @@ export class ModelsMisconfigured extends Error {
 
 export function secret(value: string): Secret {
   const shown = () => '•••'
-  return Object.defineProperties({ reveal: () => value }, {
-    toString: { value: shown },
-    toJSON: { value: shown },
-    [inspect.custom]: { value: shown },
-  })
+  return Object.defineProperties(
+    { reveal: () => value },
+    {
+      toString: { value: shown },
+      toJSON: { value: shown },
+      [inspect.custom]: { value: shown },
+    },
+  )
 }
 
 /** Throws `ModelsMisconfigured` for a base URL that is none. */
@@ -40,7 +43,8 @@ export function readModels(env: Environment): ModelUpstream[] {
     keyed('anthropic', env.ANTHROPIC_API_KEY, url('ANTHROPIC_BASE_URL', env, 'https://api.anthropic.com')),
     keyed('openai', env.OPENAI_API_KEY, url('OPENAI_BASE_URL', env, 'https://api.openai.com/v1')),
     keyed(
-      'gemini', env.GEMINI_API_KEY || env.GOOGLE_GENERATIVE_AI_API_KEY,
+      'gemini',
+      env.GEMINI_API_KEY || env.GOOGLE_GENERATIVE_AI_API_KEY,
       url('GOOGLE_GEMINI_BASE_URL', env, 'https://generativelanguage.googleapis.com'),
     ),
     custom(env),
@@ -72,7 +76,10 @@ function url(name: string, env: Environment, otherwise: string): string {
 }
 
 /** What a sandbox is told of the models. */
-export function modelEnvironment(token: string, broker: { url: string; models: readonly ModelUpstream[] } | null): Record<string, string> {
+export function modelEnvironment(
+  token: string,
+  broker: { url: string; models: readonly ModelUpstream[] } | null,
+): Record<string, string> {
   if (!broker) return {}
   const env: Record<string, string> = {}
   for (const { provider, model_id } of broker.models) {
@@ -88,7 +95,9 @@ export function modelEnvironment(token: string, broker: { url: string; models: r
         break
       case 'custom':
         Object.assign(env, {
-          BATON_MODEL_BASE_URL: `${broker.url}/custom/v1`, BATON_MODEL_API_KEY: token, ...(model_id ? { BATON_MODEL_ID: model_id } : {}),
+          BATON_MODEL_BASE_URL: `${broker.url}/custom/v1`,
+          BATON_MODEL_API_KEY: token,
+          ...(model_id ? { BATON_MODEL_ID: model_id } : {}),
         })
     }
   }

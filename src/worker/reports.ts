@@ -17,15 +17,20 @@ export async function openReports(state_dir: string, log: Logger): Promise<Repor
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const pathOf = (execution_id: string) => join(folder, `${folderName(execution_id)}.json`)
   return {
-    keep: (execution_id, frame) => writeAtomic(pathOf(execution_id), JSON.stringify(frame)).catch((err: unknown) => {
-      log.warn({ execution_id, err }, 'The end of a run could not be written to disk. It is told to the server from memory.')
-    }),
+    keep: (execution_id, frame) =>
+      writeAtomic(pathOf(execution_id), JSON.stringify(frame)).catch((err: unknown) => {
+        log.warn(
+          { execution_id, err },
+          'The end of a run could not be written to disk. It is told to the server from memory.',
+        )
+      }),
     drop: (execution_id) => rm(pathOf(execution_id), { force: true }).catch(() => {}),
     list: async () => {
       const found: { execution_id: string; frame: FromWorker }[] = []
       for (const name of await readdir(folder)) {
         const frame = await readFrame(join(folder, name))
-        if (frame && 'execution_id' in frame.data && frame.data.execution_id) found.push({ execution_id: frame.data.execution_id, frame })
+        if (frame && 'execution_id' in frame.data && frame.data.execution_id)
+          found.push({ execution_id: frame.data.execution_id, frame })
         else await rm(join(folder, name), { force: true })
       }
       return found

@@ -22,7 +22,9 @@ export async function holdState(state_dir: string): Promise<StateFolder> {
     if (await writeNew(lock, mine)) return { path, release: () => rm(lock, { force: true }) }
     const holder = await readHolder(lock)
     if (holder && holder.boot_id === bootId() && isAlive(holder)) {
-      throw new StateTaken(`Another worker (process ${holder.pid}) uses ${path}. Stop it, or start this one with another --data-dir.`)
+      throw new StateTaken(
+        `Another worker (process ${holder.pid}) uses ${path}. Stop it, or start this one with another --data-dir.`,
+      )
     }
     await rm(lock, { force: true })
   }

@@ -17,7 +17,7 @@ import type { FromWorker, TaskAssignment, ToWorker } from '../contract/index.ts'
 import { type Broker, openBroker } from './broker.ts'
 import { runnerEnvironment } from './environment.ts'
 import { type Line, type LineLimits, openLine } from './line.ts'
-import { type Environment, modelEnvironment, type ModelUpstream } from './models.ts'
+import { type Environment, type ModelUpstream, modelEnvironment } from './models.ts'
 import { openReports, type Reports } from './reports.ts'
 import { openProcessBackend } from './sandboxes/process.ts'
 import { sha256 } from './sandboxes/record.ts'
@@ -107,14 +107,29 @@ export async function openWorker(options: WorkerOptions): Promise<Worker> {
 async function openIn(state: StateFolder, options: WorkerOptions): Promise<Worker> {
   const { log, limits } = options
   const backend = await openProcessBackend({
-    state_dir: state.path, log, limits, keep_workspaces: options.keep_workspaces, cgroups: options.cgroups,
+    state_dir: state.path,
+    log,
+    limits,
+    keep_workspaces: options.keep_workspaces,
+    cgroups: options.cgroups,
   })
   const desk: Desk = {
-    options, log, backend, limits: { ...WORKER_LIMITS, ...limits }, slots: new Map(), closed: new AbortController(),
-    broker: options.models.length === 0 ? null : await openBroker({ models: options.models, state_dir: state.path, log }),
+    options,
+    log,
+    backend,
+    limits: { ...WORKER_LIMITS, ...limits },
+    slots: new Map(),
+    closed: new AbortController(),
+    broker:
+      options.models.length === 0 ? null : await openBroker({ models: options.models, state_dir: state.path, log }),
     reports: await openReports(state.path, log),
     line: openLine({
-      server: options.server, api_key: options.api_key, worker_id: options.worker_id, version: options.version, log, limits,
+      server: options.server,
+      api_key: options.api_key,
+      worker_id: options.worker_id,
+      version: options.version,
+      log,
+      limits,
       hello: () => hello(desk),
       onFrame: (frame) => hear(desk, frame),
     }),
@@ -126,9 +141,10 @@ async function openIn(state: StateFolder, options: WorkerOptions): Promise<Worke
   // Not before everything is adopted: what the hello does not name, the server takes for lost.
   desk.line.open()
   const closed = Promise.withResolvers<void>()
-  let closing: Promise<void> | null = null
+  let closing = false
   const close: Worker['close'] = (how = {}) => {
-    closing ??= closeDesk(desk, state, how.end_runs ?? false).then(closed.resolve, closed.reject)
+    if (!closing) void closeDesk(desk, state, how.end_runs ?? false).then(closed.resolve, closed.reject)
+    closing = true
     return closed.promise
   }
   const stop = () => void close().catch((err: unknown) => log.error({ err }, 'The worker did not close cleanly.'))
@@ -142,16 +158,21 @@ const running = (desk: Desk): RunningExecution[] =>
 
 function hello(desk: Desk): FromWorker {
   const { capacity, version, harnesses } = desk.options
-  return { type: 'worker_hello', data: { capacity, running: running(desk), version, backend: desk.backend.name, harnesses } }
+  return {
+    type: 'worker_hello',
+    data: { capacity, running: running(desk), version, backend: desk.backend.name, harnesses },
+  }
 }
 
 function hear(desk: Desk, frame: ToWorker): void {
   if (desk.closed.signal.aborted) return
   switch (frame.type) {
     case 'task_assignment':
-      return consider(desk, frame.data)
+      consider(desk, frame.data)
+      break
     case 'task_cancellation':
-      return cancel(desk, frame.data)
+      cancel(desk, frame.data)
+      break
   }
 }
 
@@ -162,7 +183,8 @@ function consider(desk: Desk, assignment: TaskAssignment): void {
   const older = [...slots.values()].filter((slot) => slot.task_id === task_id)
   if (options.capacity > 0 && slots.size - older.length >= options.capacity) {
     log.info({ task_id, execution_id }, 'offer.rejected')
-    return line.say({ type: 'task_rejected', data: { task_id, execution_id, reason: 'worker at maximum concurrency' } })
+    line.say({ type: 'task_rejected', data: { task_id, execution_id, reason: 'worker at maximum concurrency' } })
+    return
   }
   for (const slot of older) void endSlot(desk, slot, 'silent', 0)
   const slot: Slot = { task_id, execution_id, asked: null, sandbox: null, done: Promise.resolve() }
@@ -184,7 +206,10 @@ async function work(desk: Desk, slot: Slot, assignment: TaskAssignment): Promise
     desk.log.error({ task_id, execution_id, reason, err: error }, 'sandbox.refused')
     return await report(desk, slot, failedFrame(slot, { message, failure_reason: reason }))
   }
-  desk.log.info({ task_id, execution_id, backend: desk.backend.name, isolated: desk.backend.isolated }, 'sandbox.opened')
+  desk.log.info(
+    { task_id, execution_id, backend: desk.backend.name, isolated: desk.backend.isolated },
+    'sandbox.opened',
+  )
   if (slot.asked) void stopSandbox(desk, slot.sandbox, desk.limits.cancel_grace_ms)
   await follow(desk, slot, slot.sandbox)
 }
@@ -197,11 +222,27 @@ function openSandbox(desk: Desk, assignment: TaskAssignment): Promise<Sandbox> {
   if (token !== '') broker?.admit(execution_id, token_hash)
   const server = options.server.replace(/\/+$/, '')
   return desk.backend.open({
-    execution_id, task_id, token_hash,
-    command: [...options.runner.command, 'agent', 'run', '--task-id', task_id, '--sandboxed', '--server-root-url', server, ...additional_oz_args],
+    execution_id,
+    task_id,
+    token_hash,
+    command: [
+      ...options.runner.command,
+      'agent',
+      'run',
+      '--task-id',
+      task_id,
+      '--sandboxed',
+      '--server-root-url',
+      server,
+      ...additional_oz_args,
+    ],
     env: runnerEnvironment({
-      worker: options.environment, runner: options.runner.env ?? {}, models: token === '' ? {} : modelEnvironment(token, broker),
-      assignment, server, allow_local_repositories: options.allow_local_repositories,
+      worker: options.environment,
+      runner: options.runner.env ?? {},
+      models: token === '' ? {} : modelEnvironment(token, broker),
+      assignment,
+      server,
+      allow_local_repositories: options.allow_local_repositories,
     }),
   })
 }
@@ -217,7 +258,9 @@ function adopt(desk: Desk, sandbox: Sandbox): void {
 
 /** From a living sandbox to its report. Never rejects. Left behind when the worker closes. */
 async function follow(desk: Desk, slot: Slot, sandbox: Sandbox): Promise<void> {
-  const left = new Promise<null>((resolve) => desk.closed.signal.addEventListener('abort', () => resolve(null), { once: true }))
+  const left = new Promise<null>((resolve) =>
+    desk.closed.signal.addEventListener('abort', () => resolve(null), { once: true }),
+  )
   const end = await Promise.race([sandbox.ended, left])
   if (end === null) return
   await sandbox.end()
@@ -237,13 +280,16 @@ async function report(desk: Desk, slot: Slot, frame: FromWorker | null, sandbox?
 
 function endFrame(slot: Slot, end: SandboxEnd): FromWorker | null {
   if (slot.asked) return askedFrame(slot, slot.asked)
-  if (end.how === 'limit') return failedFrame(slot, { message: withLines(end.message, end.last_lines), failure_reason: end.reason })
+  if (end.how === 'limit')
+    return failedFrame(slot, { message: withLines(end.message, end.last_lines), failure_reason: end.reason })
   const { task_id, execution_id } = slot
   const { exit_code } = end
-  if (exit_code === 0) return { type: 'task_completed', data: { task_id, execution_id, message: 'The runner has ended.' } }
+  if (exit_code === 0)
+    return { type: 'task_completed', data: { task_id, execution_id, message: 'The runner has ended.' } }
   const how = exit_code === null ? 'ended while no worker was watching' : `exited with ${exit_code}`
   return failedFrame(slot, {
-    message: withLines(`The runner ${how} and may not have reported the outcome.`, end.last_lines), failure_reason: 'container_exit',
+    message: withLines(`The runner ${how} and may not have reported the outcome.`, end.last_lines),
+    failure_reason: 'container_exit',
     ...(exit_code === null ? {} : { exit_code }),
   })
 }
@@ -253,24 +299,31 @@ function askedFrame({ task_id, execution_id }: Slot, asked: NonNullable<Slot['as
     case 'cancel':
       return { type: 'task_completed', data: { task_id, execution_id, message: 'Cancelled.', task_state: 'CANCELLED' } }
     case 'shutdown':
-      return failedFrame({ task_id, execution_id }, { message: 'The worker was shut down.', failure_reason: 'graceful_shutdown' })
+      return failedFrame(
+        { task_id, execution_id },
+        { message: 'The worker was shut down.', failure_reason: 'graceful_shutdown' },
+      )
     case 'silent':
       return null
   }
 }
 
 function failedFrame(
-  { task_id, execution_id }: RunningExecution, why: { message: string; failure_reason: string; exit_code?: number },
+  { task_id, execution_id }: RunningExecution,
+  why: { message: string; failure_reason: string; exit_code?: number },
 ): FromWorker {
   return { type: 'task_failed', data: { task_id, execution_id, ...why } }
 }
 
-const withLines = (message: string, last_lines: string): string => (last_lines === '' ? message : `${message}\n${last_lines}`)
+const withLines = (message: string, last_lines: string): string =>
+  last_lines === '' ? message : `${message}\n${last_lines}`
 
 function cancel(desk: Desk, { task_id, execution_id }: { task_id: string; execution_id?: string | undefined }): void {
-  const slots = [...desk.slots.values()].filter((slot) =>
-    slot.task_id === task_id && (execution_id === undefined || slot.execution_id === execution_id))
-  if (slots.length === 0) return void desk.log.info({ task_id, execution_id }, 'A run was cancelled that this worker does not have.')
+  const slots = [...desk.slots.values()].filter(
+    (slot) => slot.task_id === task_id && (execution_id === undefined || slot.execution_id === execution_id),
+  )
+  if (slots.length === 0)
+    return void desk.log.info({ task_id, execution_id }, 'A run was cancelled that this worker does not have.')
   for (const slot of slots) void endSlot(desk, slot, 'cancel', desk.limits.cancel_grace_ms)
 }
 
@@ -288,7 +341,9 @@ async function stopSandbox(desk: Desk, sandbox: Sandbox, grace_ms: number): Prom
   try {
     if (grace_ms > 0) {
       sandbox.stop()
-      const grace = wait(grace_ms, undefined, { signal: AbortSignal.any([over.signal, desk.closed.signal]) }).catch(() => {})
+      const grace = wait(grace_ms, undefined, { signal: AbortSignal.any([over.signal, desk.closed.signal]) }).catch(
+        () => {},
+      )
       await Promise.race([sandbox.ended, grace])
     }
     await sandbox.end()
@@ -298,7 +353,10 @@ async function stopSandbox(desk: Desk, sandbox: Sandbox, grace_ms: number): Prom
 }
 
 async function closeDesk(desk: Desk, state: StateFolder, end_runs: boolean): Promise<void> {
-  if (end_runs) await Promise.all([...desk.slots.values()].map((slot) => endSlot(desk, slot, 'shutdown', desk.limits.cancel_grace_ms)))
+  if (end_runs)
+    await Promise.all(
+      [...desk.slots.values()].map((slot) => endSlot(desk, slot, 'shutdown', desk.limits.cancel_grace_ms)),
+    )
   await desk.line.flush(desk.line.connected() ? desk.limits.flush_ms : 0)
   desk.closed.abort()
   await desk.backend.close()

@@ -40,7 +40,9 @@ export function startWorkerProcess(options: { server: string; state_dir: string;
   const script = join(import.meta.dirname, 'worker-process.ts')
   const child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
   let log = ''
-  child.stdout.on('data', (bytes) => (log += bytes))
+  child.stdout.on('data', (bytes) => {
+    log += bytes
+  })
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   return {
     child,

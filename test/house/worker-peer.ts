@@ -16,8 +16,11 @@ export type Peer = {
   /** New and old connections no longer answer pings. */
   deaf: boolean
   /** Resolves with the first frame, from the beginning or from `after` on, that the check accepts. */
-  heard<T extends FromWorker['type']>(type: T, check?: (frame: Extract<FromWorker, { type: T }>) => boolean, after?: number):
-    Promise<Extract<FromWorker, { type: T }>>
+  heard<T extends FromWorker['type']>(
+    type: T,
+    check?: (frame: Extract<FromWorker, { type: T }>) => boolean,
+    after?: number,
+  ): Promise<Extract<FromWorker, { type: T }>>
   offer(script: string, more?: Partial<TaskAssignment>): TaskAssignment
   send(frame: unknown): void
   /** Breaks the line without a goodbye. */
@@ -43,17 +46,18 @@ export async function openPeer(): Promise<Peer> {
     asked: [],
     refuse: 0,
     deaf: false,
-    heard: (type, check = () => true, after = 0) => new Promise((resolve) => {
-      const look = () => {
-        for (const frame of peer.frames.slice(after)) {
-          if (!isOf(frame, type) || !check(frame)) continue
-          waiting.delete(look)
-          return resolve(frame)
+    heard: (type, check = () => true, after = 0) =>
+      new Promise((resolve) => {
+        const look = () => {
+          for (const frame of peer.frames.slice(after)) {
+            if (!isOf(frame, type) || !check(frame)) continue
+            waiting.delete(look)
+            return resolve(frame)
+          }
         }
-      }
-      waiting.add(look)
-      look()
-    }),
+        waiting.add(look)
+        look()
+      }),
     offer: (script, more = {}) => {
       const task_id = more.task_id ?? randomUUID()
       const now = new Date().toISOString()

@@ -10,8 +10,20 @@ const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 
 const worker = await openWorker({
-  server, state_dir, capacity, api_key: 'worker-key', worker_id: 'crew', version: '1.0.0', backend: 'process', models: [],
-  harnesses: [], runner: SHELL_RUNNER, environment: process.env, allow_local_repositories: false,
-  log: pino({ level: 'info' }), signal: stop.signal, limits: { reconnect_min_ms: 50, reconnect_max_ms: 200 },
+  server,
+  state_dir,
+  capacity,
+  api_key: 'worker-key',
+  worker_id: 'crew',
+  version: '1.0.0',
+  backend: 'process',
+  models: [],
+  harnesses: [],
+  runner: SHELL_RUNNER,
+  environment: process.env,
+  allow_local_repositories: false,
+  log: pino({ level: 'info' }),
+  signal: stop.signal,
+  limits: { reconnect_min_ms: 50, reconnect_max_ms: 200 },
 })
 await worker.closed

@@ -8,7 +8,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 
 /** Folders of one group, one for each hierarchy in use. They are kept in the sandbox's record. */
@@ -33,13 +33,19 @@ export function detectCgroups(name: string): CgroupRoots {
   const roots: string[] = []
   for (const own of ownFolders(readText('/proc/self/mountinfo'), readText('/proc/self/cgroup'))) {
     const root = join(own, name)
-    if (!makeFolder(root)) continue
-    attempt(() => writeFileSync(join(root, 'cgroup.subtree_control'), '+pids +memory'))
+    if (!makeRoot(root)) continue
     const probe = join(root, `probe-${process.pid}`)
     if (makeFolder(probe) && entersGroup(probe)) roots.push(root)
     attempt(() => rmdirSync(probe))
+    attempt(() => rmdirSync(root))
   }
   return { folders: roots }
+}
+
+function makeRoot(root: string): boolean {
+  if (!makeFolder(root)) return false
+  attempt(() => writeFileSync(join(root, 'cgroup.subtree_control'), '+pids +memory'))
+  return true
 }
 
 function entersGroup(folder: string): boolean {
@@ -58,7 +64,7 @@ export function ownFolders(mountinfo: string, cgroup: string): string[] {
     if (type !== 'cgroup2' && !(type === 'cgroup' && controller)) continue
     const own = ownPath(cgroup, type === 'cgroup2' ? '' : (controller ?? ''))
     if (own === null || own.startsWith('/..')) continue
-    folders.push(join(mount, own.startsWith(root) ? own.slice(root === '/' ? 0 : root.length) : '/'))
+    folders.push(resolve(mount, own.startsWith(root) ? own.slice(root === '/' ? 1 : root.length + 1) : '.'))
   }
   return [...new Set(folders)]
 }
@@ -66,19 +72,24 @@ export function ownFolders(mountinfo: string, cgroup: string): string[] {
 function ownPath(cgroup: string, controller: string): string | null {
   for (const line of cgroup.split('\n')) {
     const [, controllers = '', ...path] = line.split(':')
-    if (path.length > 0 && (controller === '' ? controllers === '' : controllers.split(',').includes(controller))) return path.join(':')
+    if (path.length > 0 && (controller === '' ? controllers === '' : controllers.split(',').includes(controller)))
+      return path.join(':')
   }
   return null
 }
 
 /** Null when no group could be made. */
 export function openCgroup(roots: CgroupRoots, name: string, limits: CgroupLimits): Cgroup | null {
-  const folders = roots.folders.map((root) => join(root, name)).filter(makeFolder)
+  const folders = roots.folders
+    .filter(makeRoot)
+    .map((root) => join(root, name))
+    .filter(makeFolder)
   for (const folder of folders) {
     attempt(() => writeFileSync(join(folder, 'pids.max'), String(limits.processes_max)))
     if (limits.memory_bytes_max === undefined) continue
     const memory = String(limits.memory_bytes_max)
-    for (const file of ['memory.max', 'memory.limit_in_bytes']) attempt(() => writeFileSync(join(folder, file), memory, { flag: 'r+' }))
+    for (const file of ['memory.max', 'memory.limit_in_bytes'])
+      attempt(() => writeFileSync(join(folder, file), memory, { flag: 'r+' }))
   }
   return folders.length === 0 ? null : { folders }
 }
@@ -116,11 +127,14 @@ export function killCgroup(group: Cgroup): void {
   for (const folder of group.folders) attempt(() => writeFileSync(join(folder, 'cgroup.kill'), '1', { flag: 'r+' }))
 }
 
-/** Removes the group once it is empty; a group keeps its zombies for a moment. */
+/** Removes the group once it is empty, and its root with the last one; a group keeps its zombies for a moment. */
 export async function removeCgroup(group: Cgroup): Promise<boolean> {
   for (let tries = 0; tries < 50; tries++) {
     for (const folder of group.folders) attempt(() => rmdirSync(folder))
-    if (group.folders.every((folder) => !exists(folder))) return true
+    if (group.folders.every((folder) => !exists(folder))) {
+      for (const folder of group.folders) attempt(() => rmdirSync(dirname(folder)))
+      return true
+    }
     await wait(20)
   }
   return false
@@ -128,8 +142,14 @@ export async function removeCgroup(group: Cgroup): Promise<boolean> {
 
 /** Names of the groups that exist below the roots. */
 export function listCgroups(roots: CgroupRoots): string[] {
-  const names = roots.folders.flatMap((root) =>
-    attempt(() => readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name)) ?? [])
+  const names = roots.folders.flatMap(
+    (root) =>
+      attempt(() =>
+        readdirSync(root, { withFileTypes: true })
+          .filter((entry) => entry.isDirectory())
+          .map((entry) => entry.name),
+      ) ?? [],
+  )
   return [...new Set(names)]
 }
 

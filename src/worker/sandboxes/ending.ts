@@ -66,4 +66,3 @@ function endMembers(tree: Tree, members: ProcessStat[], cgroup: Cgroup | null): 
   }
   for (const stat of livingOf(tree, cgroup)) signalSame(stat, 'SIGKILL')
 }
-

@@ -9,7 +9,14 @@ import { readdirSync, readFileSync } from 'node:fs'
 /** `started`: clock ticks since boot, as /proc/PID/stat gives it; null where there is no /proc. */
 export type ProcessId = { pid: number; started: string | null }
 
-export type ProcessStat = { pid: number; parent: number; group: number; session: number; state: string; started: string }
+export type ProcessStat = {
+  pid: number
+  parent: number
+  group: number
+  session: number
+  state: string
+  started: string
+}
 
 export const EXECUTION_MARK = 'BATON_EXECUTION_ID'
 
@@ -92,7 +99,8 @@ export function findMembers(tree: Tree): ProcessStat[] {
   const lines = root === undefined ? tree.fresh : root.started === tree.root?.started
   for (const stat of all.values()) {
     if (spared.has(stat.pid)) continue
-    const inLine = lines && (stat.pid === tree.root?.pid || stat.session === tree.root?.pid || stat.group === tree.root?.pid)
+    const inLine =
+      lines && (stat.pid === tree.root?.pid || stat.session === tree.root?.pid || stat.group === tree.root?.pid)
     if (inLine || carriesMark(stat.pid, tree.execution_id)) members.set(stat.pid, stat)
   }
   addDescendants(members, all, spared)

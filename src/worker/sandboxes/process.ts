@@ -17,7 +17,15 @@ import { mkdir, readdir, realpath } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import { type Cgroup, type CgroupRoots, detectCgroups, enterCgroup, listCgroups, openCgroup, removeCgroup } from './cgroup.ts'
+import {
+  type Cgroup,
+  type CgroupRoots,
+  detectCgroups,
+  enterCgroup,
+  listCgroups,
+  openCgroup,
+  removeCgroup,
+} from './cgroup.ts'
 import { freeBytes, removeFolder, wordBytes } from './disk.ts'
 import { endTree } from './ending.ts'
 import { bootId, EXECUTION_MARK, identify, isAlive, type ProcessId, signalSame, type Tree } from './proc.ts'
@@ -64,7 +72,10 @@ export async function openProcessBackend(options: ProcessBackendOptions): Promis
     log: options.log,
     limits: { ...SANDBOX_LIMITS, ...options.limits },
     keep: options.keep_workspaces ?? false,
-    roots: options.cgroups === false ? { folders: [] } : detectCgroups(`baton-${sha256(await realpath(folder)).slice(0, 16)}`),
+    roots:
+      options.cgroups === false
+        ? { folders: [] }
+        : detectCgroups(`baton-${sha256(await realpath(folder)).slice(0, 16)}`),
     boot: bootId(),
     closed: new AbortController(),
     leftovers: new Map(),
@@ -87,8 +98,14 @@ async function openSandbox(house: House, spec: SandboxSpec): Promise<Sandbox> {
   const folder = join(house.folder, folderName(spec.execution_id))
   const cgroup = openCgroup(house.roots, folderName(spec.execution_id), house.limits)
   const record: SandboxRecord = {
-    version: 1, execution_id: spec.execution_id, task_id: spec.task_id, token_hash: spec.token_hash,
-    opened_at: new Date().toISOString(), boot_id: house.boot, process: null, cgroup,
+    version: 1,
+    execution_id: spec.execution_id,
+    task_id: spec.task_id,
+    token_hash: spec.token_hash,
+    opened_at: new Date().toISOString(),
+    boot_id: house.boot,
+    process: null,
+    cgroup,
   }
   try {
     await removeFolder(folder)
@@ -122,9 +139,13 @@ function refusal(error: unknown): SandboxRefused {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   const message = error instanceof Error ? error.message : String(error)
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new SandboxRefused('workspace_setup', 'The worker\'s disk is full. Free space and start the run again.', { cause: error })
+    return new SandboxRefused('workspace_setup', "The worker's disk is full. Free space and start the run again.", {
+      cause: error,
+    })
   }
-  return new SandboxRefused('workspace_setup', `The worker could not make a place for the run: ${message}`, { cause: error })
+  return new SandboxRefused('workspace_setup', `The worker could not make a place for the run: ${message}`, {
+    cause: error,
+  })
 }
 
 async function startRunner(folder: string, cgroup: Cgroup | null, spec: SandboxSpec): Promise<ChildProcess> {
@@ -136,7 +157,12 @@ async function startRunner(folder: string, cgroup: Cgroup | null, spec: SandboxS
       cwd: workspace,
       detached: true,
       stdio: ['ignore', outputs[0], outputs[1]],
-      env: { ...spec.env, [EXECUTION_MARK]: spec.execution_id, BATON_WORKSPACE: workspace, TMPDIR: join(folder, 'tmp') },
+      env: {
+        ...spec.env,
+        [EXECUTION_MARK]: spec.execution_id,
+        BATON_WORKSPACE: workspace,
+        TMPDIR: join(folder, 'tmp'),
+      },
     })
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject))
     return child
@@ -188,7 +214,11 @@ function live(house: House, place: Place, exit: Promise<number | null>, adopted:
   const watching = AbortSignal.any([over.signal, house.closed.signal])
   const refresh = setInterval(place.tree, FRESH_MS / 4).unref()
   watching.addEventListener('abort', () => clearInterval(refresh), { once: true })
-  const limit = watch({ folder, outputs: outputsOf(folder), cgroup: record.cgroup, tree: place.tree }, house.limits, watching)
+  const limit = watch(
+    { folder, outputs: outputsOf(folder), cgroup: record.cgroup, tree: place.tree },
+    house.limits,
+    watching,
+  )
   const end = () => endPlace(house, place)
   return {
     execution_id: record.execution_id,
@@ -206,7 +236,12 @@ function live(house: House, place: Place, exit: Promise<number | null>, adopted:
   }
 }
 
-async function settle(house: House, place: Place, exit: Promise<number | null>, limit: Promise<Verdict | null>): Promise<SandboxEnd> {
+async function settle(
+  house: House,
+  place: Place,
+  exit: Promise<number | null>,
+  limit: Promise<Verdict | null>,
+): Promise<SandboxEnd> {
   const never = new Promise<never>(() => {})
   const first = await Promise.race([
     exit.then((exit_code) => ({ exit_code })),
@@ -236,7 +271,10 @@ async function clear(house: House, place: Place): Promise<void> {
     else await writeRecord(folder, { ...record, process: null, boot_id: 'ended' })
   } catch (error) {
     house.leftovers.set(record.execution_id, place)
-    house.log.warn({ execution_id: record.execution_id, err: error }, 'The folder of an ended run could not be removed. The worker tries again.')
+    house.log.warn(
+      { execution_id: record.execution_id, err: error },
+      'The folder of an ended run could not be removed. The worker tries again.',
+    )
   }
 }
 
@@ -272,7 +310,13 @@ async function adoptSandboxes(house: House): Promise<Sandbox[]> {
 /** What can be said of a folder or group whose record was never written. */
 function nameless(name: string, house: House): SandboxRecord {
   return {
-    version: 1, execution_id: name, task_id: '', token_hash: '', opened_at: '', boot_id: house.boot, process: null,
+    version: 1,
+    execution_id: name,
+    task_id: '',
+    token_hash: '',
+    opened_at: '',
+    boot_id: house.boot,
+    process: null,
     cgroup: { folders: house.roots.folders.map((root) => join(root, name)) },
   }
 }
@@ -280,7 +324,9 @@ function nameless(name: string, house: House): SandboxRecord {
 /** The end of a log, without the execution's token wherever it stands in it. */
 export function lastLines(path: string, token_hash: string): string {
   try {
-    const text = readEnd(path).toString('utf8').replace(/[A-Za-z0-9_.-]{16,}/g, (word) => (sha256(word) === token_hash ? '•••' : word))
+    const text = readEnd(path)
+      .toString('utf8')
+      .replace(/[A-Za-z0-9_.-]{16,}/g, (word) => (sha256(word) === token_hash ? '•••' : word))
     return text.trimEnd().split('\n').slice(-10).join('\n')
   } catch {
     return ''

@@ -64,9 +64,17 @@ export function watch(sandbox: Watched, limits: SandboxLimits, signal: AbortSign
       // What cannot be read now (no file descriptor left, no memory) is read at the next look.
     }
   }
-  const fast = setInterval(look(() => outputVerdict(sandbox, limits) ?? kernelVerdict(sandbox, limits)), limits.watch_ms)
+  const fast = setInterval(
+    look(() => outputVerdict(sandbox, limits) ?? kernelVerdict(sandbox, limits)),
+    limits.watch_ms,
+  )
   const counted = sandbox.cgroup !== null && forksRefused(sandbox.cgroup) !== null
-  const count = counted ? null : setInterval(look(() => countVerdict(sandbox, limits)), limits.count_ms)
+  const count = counted
+    ? null
+    : setInterval(
+        look(() => countVerdict(sandbox, limits)),
+        limits.count_ms,
+      )
   void watchSize(sandbox, limits, signal).then((verdict) => verdict && resolve(verdict))
   signal.addEventListener('abort', () => resolve(null), { once: true })
   if (signal.aborted) resolve(null)
@@ -83,7 +91,7 @@ function outputVerdict({ outputs }: Watched, limits: SandboxLimits): Verdict | n
     truncate(path, limits.output_bytes_max)
     return {
       reason: 'output_limit',
-      message: `The runner itself wrote more than ${wordBytes(limits.output_bytes_max)} to its standard output or error.`,
+      message: `The runner itself printed more than ${wordBytes(limits.output_bytes_max)}, the limit of this worker.`,
     }
   }
   return null
@@ -119,7 +127,7 @@ function countVerdict(sandbox: Watched, limits: SandboxLimits): Verdict | null {
 function tooManyProcesses(limits: SandboxLimits): Verdict {
   return {
     reason: 'process_limit',
-    message: `The run started more than ${limits.processes_max} processes at a time, which is the limit of this worker.`,
+    message: `The run had more than ${limits.processes_max} processes at a time, the limit of this worker.`,
   }
 }
 
@@ -137,7 +145,7 @@ async function watchSize({ folder }: Watched, limits: SandboxLimits, signal: Abo
     if (bytes > limits.workspace_bytes_max) {
       return {
         reason: 'disk_full',
-        message: `The run's files take more than ${wordBytes(limits.workspace_bytes_max)} on disk, which is the limit of this worker.`,
+        message: `The run's files take more than ${wordBytes(limits.workspace_bytes_max)}, the limit of this worker.`,
       }
     }
     free = now_free
