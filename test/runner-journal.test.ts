@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type EntryBody, ENTRY_BYTES_MAX } from '../src/contract/index.ts'
+import { ENTRY_BYTES_MAX, type EntryBody } from '../src/contract/index.ts'
 import { bodyBytes, cutMiddle, fitEntry } from '../src/runner/fit.ts'
 import { openJournal } from '../src/runner/journal.ts'
 
@@ -21,7 +21,11 @@ describe('the journal', () => {
     for (let at = 1; at <= 1000; at++) expect(journal.append(text(`entry ${at} ✓`)).number).toBe(at)
     expect(journal.highest).toBe(1000)
     expect(journal.read(0, 3, 1e6).map((e) => e.number)).toEqual([1, 2, 3])
-    expect(journal.read(997, 500, 1e6).map((e) => e.body)).toEqual([text('entry 998 ✓'), text('entry 999 ✓'), text('entry 1000 ✓')])
+    expect(journal.read(997, 500, 1e6).map((e) => e.body)).toEqual([
+      text('entry 998 ✓'),
+      text('entry 999 ✓'),
+      text('entry 1000 ✓'),
+    ])
     expect(journal.read(10, 2, 1e6).map((e) => e.number)).toEqual([11, 12])
     expect(journal.read(1000, 500, 1e6)).toEqual([])
     journal.close()
@@ -47,7 +51,11 @@ describe('the journal', () => {
     expect(again.append(text('three')).number).toBe(3)
     expect(again.read(1, 500, 1e6).map((e) => e.body)).toEqual([text('two'), text('three')])
     again.close()
-    expect(readFileSync(join(folder, 'deep', 'journal.ndjson'), 'utf8').trim().split('\n')).toHaveLength(3)
+    expect(
+      readFileSync(join(folder, 'deep', 'journal.ndjson'), 'utf8')
+        .trim()
+        .split('\n'),
+    ).toHaveLength(3)
   })
 
   test('goes on after what the server holds when the file itself was lost', () => {
@@ -61,7 +69,10 @@ describe('the journal', () => {
 
 describe('an entry that is too large', () => {
   test('keeps head and tail of tool output and says how many bytes are missing', () => {
-    const fitted = fitEntry({ kind: 'tool_result', call_id: 'c', status: 'completed', output: `begin${'é'.repeat(50_000)}end` }, 1000)
+    const fitted = fitEntry(
+      { kind: 'tool_result', call_id: 'c', status: 'completed', output: `begin${'é'.repeat(50_000)}end` },
+      1000,
+    )
     if (fitted.kind !== 'tool_result') throw new Error('kind changed')
     expect(fitted.output).toMatch(/^begin.*\n… 99\d{3} bytes left out …\n.*end$/s)
     expect(fitted.output).not.toContain('\u{fffd}')
@@ -72,7 +83,11 @@ describe('an entry that is too large', () => {
 
   test('is cut to the limit whatever its kind', () => {
     const huge = 'y'.repeat(3 * ENTRY_BYTES_MAX)
-    const bodies: EntryBody[] = [text(huge), { kind: 'unknown', raw: { deep: [huge, { deeper: huge }] } }, { kind: 'prompt', text: '\u0001'.repeat(ENTRY_BYTES_MAX) }]
+    const bodies: EntryBody[] = [
+      text(huge),
+      { kind: 'unknown', raw: { deep: [huge, { deeper: huge }] } },
+      { kind: 'prompt', text: '\u0001'.repeat(ENTRY_BYTES_MAX) },
+    ]
     for (const body of bodies) expect(bodyBytes(fitEntry(body, 1000))).toBeLessThanOrEqual(ENTRY_BYTES_MAX)
     const many = fitEntry({ kind: 'unknown', raw: Array.from({ length: 200_000 }, (_, at) => `item ${at}`) }, 1000)
     expect(many).toMatchObject({ kind: 'gap' })

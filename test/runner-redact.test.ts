@@ -36,22 +36,30 @@ describe('the redactor', () => {
   })
 
   test('finds it however the text is split into pieces, and loses nothing else', () => {
-    fc.assert(fc.property(
-      fc.constantFrom(...Object.values(encodings)), fc.array(fc.nat(200), { maxLength: 12 }), fc.string({ maxLength: 40 }),
-      (encode, cuts, around) => {
-        const redactor = makeRedactor([secret])
-        const whole = `${around}${encode(secret)}${around}`
-        const at = [0, ...cuts.map((cut) => cut % (whole.length + 1)).sort((a, b) => a - b), whole.length]
-        const stream = redactor.stream()
-        const pieces = at.slice(1).map((to, i) => stream.push(whole.slice(at[i], to)))
-        expect(pieces.join('') + stream.flush()).toBe(redactor.text(whole))
-      },
-    ), { numRuns: 500 })
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...Object.values(encodings)),
+        fc.array(fc.nat(200), { maxLength: 12 }),
+        fc.string({ maxLength: 40 }),
+        (encode, cuts, around) => {
+          const redactor = makeRedactor([secret])
+          const whole = `${around}${encode(secret)}${around}`
+          const at = [0, ...cuts.map((cut) => cut % (whole.length + 1)).sort((a, b) => a - b), whole.length]
+          const stream = redactor.stream()
+          const pieces = at.slice(1).map((to, i) => stream.push(whole.slice(at[i], to)))
+          expect(pieces.join('') + stream.flush()).toBe(redactor.text(whole))
+        },
+      ),
+      { numRuns: 500 },
+    )
   })
 
   test('reaches every string inside a value', () => {
     const redactor = makeRedactor(['hunter2hunter2'])
-    expect(redactor.deep({ input: ['a hunter2hunter2', { 'hunter2hunter2': 1 }], ok: true })).toEqual({ input: ['a •••', { '•••': 1 }], ok: true })
+    expect(redactor.deep({ input: ['a hunter2hunter2', { hunter2hunter2: 1 }], ok: true })).toEqual({
+      input: ['a •••', { '•••': 1 }],
+      ok: true,
+    })
   })
 
   test('leaves short values alone, which would redact ordinary words', () => {
@@ -59,7 +67,16 @@ describe('the redactor', () => {
   })
 
   test('takes the values of variables whose names say that they are secret', () => {
-    const found = secretsIn({ ANTHROPIC_API_KEY: 'a', GH_TOKEN: 'b', DB_PASSWORD: 'c', STRIPE_SECRET_KEY: 'd', NPM_CONFIG_TOKEN: 'e', PATH: 'no', KEYBOARD: 'no', HOME: 'no' })
+    const found = secretsIn({
+      ANTHROPIC_API_KEY: 'a',
+      GH_TOKEN: 'b',
+      DB_PASSWORD: 'c',
+      STRIPE_SECRET_KEY: 'd',
+      NPM_CONFIG_TOKEN: 'e',
+      PATH: 'no',
+      KEYBOARD: 'no',
+      HOME: 'no',
+    })
     expect(found.sort()).toEqual(['a', 'b', 'c', 'd', 'e'])
   })
 

@@ -51,8 +51,11 @@ export function makeDeltas(options: DeltaOptions): Deltas {
       if (text.waiting === '') continue
       const kept = text.waiting.slice(-DELTA_LENGTH_MAX)
       deltas.push({
-        kind: text.kind, ...(text.stream === undefined ? {} : { stream: text.stream }), text: kept,
-        offset: text.offset + text.waiting.length - kept.length, number: options.next(),
+        kind: text.kind,
+        ...(text.stream === undefined ? {} : { stream: text.stream }),
+        text: kept,
+        offset: text.offset + text.waiting.length - kept.length,
+        number: options.next(),
       })
       text.offset += text.waiting.length
       text.waiting = ''
@@ -74,8 +77,15 @@ export function makeDeltas(options: DeltaOptions): Deltas {
 
   async function tell(deltas: Delta[]): Promise<boolean> {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(DELTA_ANSWER_MS)])
-    const asked = options.client.executions.deltas({ params: { execution_id: options.execution_id }, body: { deltas }, signal: limit })
-    return asked.then((answer) => answer.watched, () => false)
+    const asked = options.client.executions.deltas({
+      params: { execution_id: options.execution_id },
+      body: { deltas },
+      signal: limit,
+    })
+    return asked.then(
+      (answer) => answer.watched,
+      () => false,
+    )
   }
 
   return {
@@ -90,9 +100,11 @@ export function makeDeltas(options: DeltaOptions): Deltas {
       }
       if (sending || signal.aborted) return
       sending = true
-      send().catch(() => {}).finally(() => {
-        sending = false
-      })
+      send()
+        .catch(() => {})
+        .finally(() => {
+          sending = false
+        })
     },
     settle(body) {
       if (body.kind === 'output') growing.delete(`output/${body.stream}`)

@@ -7,15 +7,70 @@
 import { type Assignment, harnessOf } from '../contract/index.ts'
 
 const PASSED = [
-  'PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'LANG', 'LANGUAGE', 'TZ', 'TERM', 'COLORTERM', 'TMPDIR', 'IS_SANDBOX', 'SSH_AUTH_SOCK',
-  'SSL_CERT_FILE', 'SSL_CERT_DIR', 'NODE_EXTRA_CA_CERTS', 'CURL_CA_BUNDLE', 'REQUESTS_CA_BUNDLE', 'GIT_SSL_CAINFO', 'GIT_SSH_COMMAND',
-  'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'ALL_PROXY', 'http_proxy', 'https_proxy', 'no_proxy', 'all_proxy',
-  'XDG_CONFIG_HOME', 'XDG_CACHE_HOME', 'XDG_DATA_HOME', 'XDG_RUNTIME_DIR',
+  'PATH',
+  'HOME',
+  'USER',
+  'LOGNAME',
+  'SHELL',
+  'LANG',
+  'LANGUAGE',
+  'TZ',
+  'TERM',
+  'COLORTERM',
+  'TMPDIR',
+  'IS_SANDBOX',
+  'SSH_AUTH_SOCK',
+  'SSL_CERT_FILE',
+  'SSL_CERT_DIR',
+  'NODE_EXTRA_CA_CERTS',
+  'CURL_CA_BUNDLE',
+  'REQUESTS_CA_BUNDLE',
+  'GIT_SSL_CAINFO',
+  'GIT_SSH_COMMAND',
+  'HTTP_PROXY',
+  'HTTPS_PROXY',
+  'NO_PROXY',
+  'ALL_PROXY',
+  'http_proxy',
+  'https_proxy',
+  'no_proxy',
+  'all_proxy',
+  'TASK_ID',
+  'GH_PROMPT_DISABLED',
+  'GIT_TERMINAL_PROMPT',
+  'NODE_USE_ENV_PROXY',
+  'CLAUDE_CONFIG_DIR',
+  'SYSTEMROOT',
+  'SystemRoot',
+  'COMSPEC',
+  'PATHEXT',
+  'USERPROFILE',
+  'APPDATA',
+  'LOCALAPPDATA',
+  'XDG_CONFIG_HOME',
+  'XDG_CACHE_HOME',
+  'XDG_DATA_HOME',
+  'XDG_RUNTIME_DIR',
 ]
 /** Locale, and where models are and how to reach them. */
 const PASSED_PREFIXES = [
-  'LC_', 'ANTHROPIC_', 'OPENAI_', 'GEMINI_', 'GOOGLE_', 'VERTEX_', 'AZURE_OPENAI_', 'MISTRAL_', 'GROQ_', 'XAI_', 'DEEPSEEK_', 'OPENROUTER_',
-  'CLAUDE_CODE_', 'CODEX_', 'OPENCODE_', 'BATON_MODEL_', 'BATON_HARNESS_',
+  'LC_',
+  'ANTHROPIC_',
+  'OPENAI_',
+  'GEMINI_',
+  'GOOGLE_',
+  'VERTEX_',
+  'AZURE_OPENAI_',
+  'MISTRAL_',
+  'GROQ_',
+  'XAI_',
+  'DEEPSEEK_',
+  'OPENROUTER_',
+  'CLAUDE_CODE_',
+  'CODEX_',
+  'OPENCODE_',
+  'BATON_MODEL_',
+  'BATON_HARNESS_',
 ]
 /** `BATON_PASS_NAME=value` hands `NAME=value` to every run of a worker. */
 const PASS_PREFIX = 'BATON_PASS_'
@@ -24,12 +79,19 @@ const OWN_TOKENS = ['WARP_API_KEY', 'BATON_API_KEY', 'OZ_API_KEY', 'BATON_EXECUT
 
 export type Surroundings = Record<string, string | undefined>
 
-export function harnessEnvironment(assignment: Assignment, surroundings: Surroundings, place: 'managed' | 'local', workspace: string): Record<string, string> {
+export function harnessEnvironment(
+  assignment: Assignment,
+  surroundings: Surroundings,
+  place: 'managed' | 'local',
+  workspace: string,
+): Record<string, string> {
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(surroundings)) {
     if (value === undefined) continue
-    if (place === 'local' || PASSED.includes(name) || PASSED_PREFIXES.some((prefix) => name.startsWith(prefix))) env[name] = value
-    if (place === 'managed' && name.startsWith(PASS_PREFIX) && name.length > PASS_PREFIX.length) env[name.slice(PASS_PREFIX.length)] = value
+    if (place === 'local' || PASSED.includes(name) || PASSED_PREFIXES.some((prefix) => name.startsWith(prefix)))
+      env[name] = value
+    if (place === 'managed' && name.startsWith(PASS_PREFIX) && name.length > PASS_PREFIX.length)
+      env[name.slice(PASS_PREFIX.length)] = value
   }
   Object.assign(env, assignment.config.environment?.variables, publicNames(assignment, workspace))
   for (const name of OWN_TOKENS) {
@@ -44,8 +106,17 @@ function publicNames(assignment: Assignment, workspace: string): Record<string, 
   const { run_id, parent_run_id, config } = assignment
   const harness = harnessOf(config)
   return {
-    OZ_RUN_ID: run_id, WARP_RUN_ID: run_id, BATON_RUN_ID: run_id, OZ_CLI: 'baton', WARP_CLI: 'baton', OZ_HARNESS: harness, WARP_HARNESS: harness,
-    BATON_WORKSPACE: workspace, BATON_EXECUTION_NUMBER: String(assignment.number),
+    OZ_RUN_ID: run_id,
+    WARP_RUN_ID: run_id,
+    BATON_RUN_ID: run_id,
+    // By this a worker knows the processes of an execution.
+    BATON_EXECUTION_ID: assignment.execution_id,
+    OZ_CLI: 'baton',
+    WARP_CLI: 'baton',
+    OZ_HARNESS: harness,
+    WARP_HARNESS: harness,
+    BATON_WORKSPACE: workspace,
+    BATON_EXECUTION_NUMBER: String(assignment.number),
     ...(parent_run_id === null ? {} : { OZ_PARENT_RUN_ID: parent_run_id, WARP_PARENT_RUN_ID: parent_run_id }),
   }
 }

@@ -12,42 +12,60 @@ export class SetupFailure extends Error {
 }
 
 /** As much as a failure's message can hold. */
-export const short = (message: string): string => (message.length <= MESSAGE_LENGTH_MAX ? message : `${message.slice(0, MESSAGE_LENGTH_MAX - 1)}…`)
+export const short = (message: string): string =>
+  message.length <= MESSAGE_LENGTH_MAX ? message : `${message.slice(0, MESSAGE_LENGTH_MAX - 1)}…`
 const MESSAGE_LENGTH_MAX = 4096
 
 export const outputLimit = (bytes_max: number): Outcome => ({
   outcome: 'FAILED',
   failure: {
-    error_code: 'operation_not_supported', retryable: false, reason: 'output_limit',
-    message: `The run wrote more than ${megabytes(bytes_max)} to its transcript and was stopped. Let it print less, for example into a file.`,
+    error_code: 'operation_not_supported',
+    retryable: false,
+    reason: 'output_limit',
+    message:
+      `The run wrote more than ${megabytes(bytes_max)} to its transcript and was stopped. ` +
+      'Let it print less, for example into a file.',
   },
 })
 
 export const timedOut = (ms: number): Outcome => ({
   outcome: 'FAILED',
   failure: {
-    error_code: 'operation_not_supported', retryable: false, reason: 'timeout',
-    message: `The run took longer than its limit of ${duration(ms)} and was stopped. Give it more with timeout_minutes, or less to do.`,
+    error_code: 'operation_not_supported',
+    retryable: false,
+    reason: 'timeout',
+    message:
+      `The run took longer than its limit of ${duration(ms)} and was stopped. ` +
+      'Give it more with timeout_minutes, or less to do.',
   },
 })
 
 export const diskFull = (message: string): Outcome => ({
   outcome: 'ERROR',
   failure: {
-    error_code: 'resource_unavailable', retryable: false, reason: 'disk_full',
+    error_code: 'resource_unavailable',
+    retryable: false,
+    reason: 'disk_full',
     message: short(`${message} The run was stopped. Free space on that disk, then retry the run.`),
   },
 })
 
 export const runnerStopped = (): Outcome => ({
   outcome: 'ERROR',
-  failure: { error_code: 'internal_error', retryable: true, reason: 'runner_stopped', message: 'The runner was told to stop before the run had ended.' },
+  failure: {
+    error_code: 'internal_error',
+    retryable: true,
+    reason: 'runner_stopped',
+    message: 'The runner was told to stop before the run had ended.',
+  },
 })
 
 export const bug = (error: unknown): Outcome => ({
   outcome: 'ERROR',
   failure: {
-    error_code: 'internal_error', retryable: false, reason: 'runner_bug',
+    error_code: 'internal_error',
+    retryable: false,
+    reason: 'runner_bug',
     message: short(`The runner failed: ${error instanceof Error ? error.message : String(error)}`),
   },
 })
@@ -59,4 +77,5 @@ export function duration(ms: number): string {
   return minutes < 90 ? `${Math.round(minutes)} min` : `${Number((minutes / 60).toFixed(1))} h`
 }
 
-export const megabytes = (bytes: number): string => (bytes < 1_000_000 ? `${Math.round(bytes / 1000)} kB` : `${Math.round(bytes / 1_000_000)} MB`)
+export const megabytes = (bytes: number): string =>
+  bytes < 1_000_000 ? `${Math.round(bytes / 1000)} kB` : `${Math.round(bytes / 1_000_000)} MB`

@@ -1,4 +1,4 @@
-/** Reports the end of an execution: first every entry, then the outcome, again and again until the server has answered. */
+/** Reports the end of an execution: first every entry, then the outcome, until the server has answered. */
 import type { Outcome, Usage } from '../contract/index.ts'
 import { type Client, pause } from '../sdk/client.ts'
 import type { Journal } from './journal.ts'
@@ -19,6 +19,8 @@ export type FinishOptions = {
   session_id: string | null
   give_up_ms: number
   superseded: AbortSignal
+  /** The report is about to be sent for the first time; from here on its answer alone counts. */
+  onSending: () => void
 }
 
 export type Finished = { told: true } | { told: false; why: 'superseded' | 'unreachable'; message: string }
@@ -31,11 +33,22 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
   for (let tries = 0; ; tries++) {
     try {
       await upload.flushed(signal)
-      const body = { outcome, entries: journal.highest, usage: options.usage(), ...(session_id === null ? {} : { session_id }) }
-      await options.client.executions.finish({ params: { execution_id }, body, signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]) })
+      const body = {
+        outcome,
+        entries: journal.highest,
+        usage: options.usage(),
+        ...(session_id === null ? {} : { session_id }),
+      }
+      options.onSending()
+      await options.client.executions.finish({
+        params: { execution_id },
+        body,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
+      })
       return { told: true }
     } catch (error) {
-      if (options.superseded.aborted) return { told: false, why: 'superseded', message: 'This execution is no longer the current one of its run.' }
+      if (options.superseded.aborted)
+        return { told: false, why: 'superseded', message: 'This execution is no longer the current one of its run.' }
       if (isSuperseded(error)) return { told: false, why: 'superseded', message: error.message }
       if (out_of_time.aborted) return { told: false, why: 'unreachable', message: trouble }
       if (!isAway(error) && tries >= REFUSALS_MAX) return { told: false, why: 'unreachable', message: sentence(error) }
@@ -48,4 +61,5 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
 /** A server that answers, but does not accept the report, is not asked for hours. */
 const REFUSALS_MAX = 10
 
-const sentence = (error: unknown) => `The end of the run could not be reported: ${error instanceof Error ? error.message : String(error)}`
+const sentence = (error: unknown) =>
+  `The end of the run could not be reported: ${error instanceof Error ? error.message : String(error)}`

@@ -7,14 +7,19 @@ const STRING_BYTES_MAX = [512 * 1024, 128 * 1024, 32 * 1024, 8 * 1024, 2 * 1024,
 
 export function fitEntry(body: EntryBody, tool_output_bytes_max: number): EntryBody {
   const clean = storable(body)
-  const fitted: EntryBody = clean.kind === 'tool_result' ? { ...clean, output: cutMiddle(clean.output, tool_output_bytes_max) } : clean
+  const fitted: EntryBody =
+    clean.kind === 'tool_result' ? { ...clean, output: cutMiddle(clean.output, tool_output_bytes_max) } : clean
   const bytes = bodyBytes(fitted)
   if (bytes <= ENTRY_BYTES_MAX) return fitted
   for (const max of STRING_BYTES_MAX) {
     const smaller = mapStrings(fitted, (text) => cutMiddle(text, max)) as EntryBody
     if (bodyBytes(smaller) <= ENTRY_BYTES_MAX) return smaller
   }
-  return { kind: 'gap', bytes, reason: `An entry of kind ${body.kind} was larger than ${ENTRY_BYTES_MAX} bytes and could not be shortened.` }
+  return {
+    kind: 'gap',
+    bytes,
+    reason: `An entry of kind ${body.kind} was larger than ${ENTRY_BYTES_MAX} bytes and could not be shortened.`,
+  }
 }
 
 export const bodyBytes = (body: EntryBody): number => Buffer.byteLength(JSON.stringify(body))

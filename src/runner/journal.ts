@@ -18,7 +18,7 @@ export type Journal = {
   readonly resumed: boolean
   /** Throws `JournalFull` when the disk takes no more; what was written before stays whole. */
   append(body: EntryBody): NewEntry
-  /** Entries after `number`, in order, at most `count` and about `bytes_max` together, but at least one if there is one. */
+  /** Entries after `number`, in order: at most `count` and about `bytes_max` together, but one if there is one. */
   read(number: number, count: number, bytes_max: number): NewEntry[]
   close(): void
   remove(): void

@@ -36,7 +36,11 @@ export function openLifeline(options: LifelineOptions): Lifeline {
     const body = { usage: options.usage(), ...(session_id === null ? {} : { session_id }) }
     const limit = AbortSignal.any([signal, AbortSignal.timeout(within_ms)])
     try {
-      return await options.client.executions.heartbeat({ params: { execution_id: options.execution_id }, body, signal: limit })
+      return await options.client.executions.heartbeat({
+        params: { execution_id: options.execution_id },
+        body,
+        signal: limit,
+      })
     } catch (error) {
       if (!signal.aborted && isSuperseded(error)) options.onSuperseded(error.message)
       return null
@@ -53,7 +57,10 @@ export function openLifeline(options: LifelineOptions): Lifeline {
 
   async function listen(): Promise<void> {
     try {
-      for await (const { frame } of follow(options.client, routes.executions.control, { params: { execution_id: options.execution_id }, signal })) {
+      for await (const { frame } of follow(options.client, routes.executions.control, {
+        params: { execution_id: options.execution_id },
+        signal,
+      })) {
         if (frame.type === 'cancel') options.onCancel()
         if (frame.type === 'superseded') options.onSuperseded('This execution is no longer the current one of its run.')
       }

@@ -8,7 +8,8 @@
 export const SECRET_LENGTH_MIN = 8
 export const REDACTED = '•••'
 
-const SECRET_NAME = /(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|KEY|CREDENTIALS?|PAT)(_|$)|API_?KEY|SECRET|TOKEN$|PASSWORD$/i
+const SECRET_NAME =
+  /(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|KEY|CREDENTIALS?|PAT)(_|$)|API_?KEY|SECRET|TOKEN$|PASSWORD$/i
 
 export type Redactor = {
   text(text: string): string
@@ -21,15 +22,18 @@ export type Redactor = {
 export type RedactedStream = { push(piece: string): string; flush(): string }
 
 export function makeRedactor(secrets: Iterable<string>): Redactor {
-  const needles = [...new Set([...secrets].filter((s) => s.length >= SECRET_LENGTH_MIN).flatMap(spellings))]
-    .sort((a, b) => b.length - a.length)
+  const needles = [...new Set([...secrets].filter((s) => s.length >= SECRET_LENGTH_MIN).flatMap(spellings))].sort(
+    (a, b) => b.length - a.length,
+  )
   const text = (whole: string) => needles.reduce((rest, needle) => rest.replaceAll(needle, REDACTED), whole)
   return { text, deep: (value) => mapStrings(value, text), stream: () => redactedStream(needles, text) }
 }
 
 /** The values of variables whose names say that they are secret. */
 export function secretsIn(variables: Record<string, string | undefined>): string[] {
-  return Object.entries(variables).flatMap(([name, value]) => (value !== undefined && SECRET_NAME.test(name) ? [value] : []))
+  return Object.entries(variables).flatMap(([name, value]) =>
+    value !== undefined && SECRET_NAME.test(name) ? [value] : [],
+  )
 }
 
 /** The password or token inside `https://user:password@host/…`, as written and decoded. */
@@ -63,7 +67,7 @@ function spellings(secret: string): string[] {
   ].filter((spelling) => spelling.length >= SECRET_LENGTH_MIN)
 }
 
-/** The part of a base64 text that depends on these bytes alone when `lead` other bytes stand before them in the triple. */
+/** The part of a base64 text that depends on these bytes alone when `lead` others stand before them in the triple. */
 function base64At(bytes: Buffer, lead: number): string {
   const encoded = Buffer.concat([Buffer.alloc(lead), bytes]).toString('base64')
   return encoded.slice(Math.ceil((lead * 8) / 6), Math.floor(((lead + bytes.length) * 8) / 6))
@@ -92,7 +96,11 @@ function beginning(needles: string[], text: string): number {
   for (const needle of needles) {
     const first = needle[0] ?? ''
     const from = Math.max(0, text.length - needle.length + 1)
-    for (let at = text.indexOf(first, from); at !== -1 && text.length - at > longest; at = text.indexOf(first, at + 1)) {
+    for (
+      let at = text.indexOf(first, from);
+      at !== -1 && text.length - at > longest;
+      at = text.indexOf(first, at + 1)
+    ) {
       if (needle.startsWith(text.slice(at))) longest = text.length - at
     }
   }

@@ -17,12 +17,12 @@ export type RunnerOptions = {
   version: string
   /** The environment of this process; what of it the harness gets is decided in `environment.ts`. */
   env: Record<string, string | undefined>
-  /** Absolute path. Managed: a folder of this execution alone. Local: the person's own folder, in which nothing is removed. */
+  /** Absolute path. Managed: a folder of this execution alone. Local: the person's own, in which nothing is removed. */
   workspace: string
   place: 'managed' | 'local'
-  /** Absolute path of a private folder for journal and harness home, removed when the end is reported. Default: see `stateFolder`. */
+  /** Absolute path: journal and harness home; removed when the end has been reported. Default: `stateFolder`. */
   state_folder?: string
-  /** Aborted when this process was told to end (SIGTERM, Ctrl-C). Reports a cancel if one was asked for, or if `place` is local. */
+  /** Aborted when this process is told to end. That is a cancel if one was asked for, or if `place` is local. */
   signal: AbortSignal
   /** For whoever watches here: entries as they are kept, live text as it grows. */
   onEntry?: (entry: NewEntry) => void
@@ -45,7 +45,12 @@ export type ExitReport =
 export async function runExecution(options: RunnerOptions): Promise<ExitReport> {
   const { promise: sent, resolve: onSent } = Promise.withResolvers<void>()
   const asked = startExecution({
-    server: options.server, token: options.token, execution_id: options.execution_id, version: options.version, signal: options.signal, onSent,
+    server: options.server,
+    token: options.token,
+    execution_id: options.execution_id,
+    version: options.version,
+    signal: options.signal,
+    onSent,
     ...(options.start_give_up_ms === undefined ? {} : { give_up_ms: options.start_give_up_ms }),
   })
   // Everything else is loaded while the server works, but not before the request is on its way.

@@ -23,7 +23,10 @@ export function makeSampler(pid: number = process.pid): Sampler {
     const below = descendants(pid)
     const living = below.reduce((sum, one) => sum + one.own_ticks + one.waited_ticks, 0)
     cpu_ticks = Math.max(cpu_ticks, root.waited_ticks + living)
-    peak = Math.max(peak, below.reduce((sum, one) => sum + residentBytes(one.pid), 0))
+    peak = Math.max(
+      peak,
+      below.reduce((sum, one) => sum + residentBytes(one.pid), 0),
+    )
   }
 
   const first = FIRST_SAMPLES_MS.map((ms) => setTimeout(sample, ms).unref())
@@ -62,7 +65,12 @@ function descendants(pid: number): Stat[] {
 
 /** A child hangs on the thread that forked it, which in many runtimes is not the main one. */
 function childrenOf(pid: number): number[] {
-  return threadsOf(pid).flatMap((thread) => (read(`/proc/${pid}/task/${thread}/children`) ?? '').split(' ').filter((text) => text !== '').map(Number))
+  return threadsOf(pid).flatMap((thread) =>
+    (read(`/proc/${pid}/task/${thread}/children`) ?? '')
+      .split(' ')
+      .filter((text) => text !== '')
+      .map(Number),
+  )
 }
 
 function threadsOf(pid: number): string[] {

@@ -28,23 +28,34 @@ export async function runSetup(options: SetupOptions): Promise<void> {
     transcript.system('info', 'setup', `${which}: ${cutMiddle(command, 1000)}`)
     const output = keepOutput(transcript, limits.tool_output_bytes_max)
     const end = await options.groups.run({
-      file: '/bin/sh', args: ['-c', command], cwd: options.workspace, env: options.env, limit_ms: limits.setup_command_ms, signal: options.signal, onOutput: output.add,
+      file: '/bin/sh',
+      args: ['-c', command],
+      cwd: options.workspace,
+      env: options.env,
+      limit_ms: limits.setup_command_ms,
+      signal: options.signal,
+      onOutput: output.add,
     })
     output.close()
     switch (end.end) {
       case 'exited':
         if (end.code !== 0) throw failed(`${which} exited with ${end.code}`, output.last())
         break
-      case 'killed': throw failed(`${which} was ended by ${end.by}`, output.last())
-      case 'timed_out': throw failed(`${which} took longer than ${duration(limits.setup_command_ms)} and was stopped`, output.last())
-      case 'not_started': throw failed(`${which} could not be started`, end.message)
-      case 'stopped': throw failed(`${which} was stopped`, '')
+      case 'killed':
+        throw failed(`${which} was ended by ${end.by}`, output.last())
+      case 'timed_out':
+        throw failed(`${which} took longer than ${duration(limits.setup_command_ms)} and was stopped`, output.last())
+      case 'not_started':
+        throw failed(`${which} could not be started`, end.message)
+      case 'stopped':
+        throw failed(`${which} was stopped`, '')
     }
     transcript.system('info', 'setup', `${which} succeeded in ${duration(performance.now() - started)}.`)
   }
 }
 
-const failed = (what: string, last: string) => new SetupFailure(last === '' ? `${what} without saying why.` : `${what}: ${last}`, 'setup_command')
+const failed = (what: string, last: string) =>
+  new SetupFailure(last === '' ? `${what} without saying why.` : `${what}: ${last}`, 'setup_command')
 
 type Kept = { add(stream: 'stdout' | 'stderr', text: string): void; close(): void; last(): string }
 
@@ -85,10 +96,17 @@ function keepOutput(transcript: Transcript, bytes_max: number): Kept {
     },
     close() {
       flush()
-      if (beyond > tail.length) transcript.entry({ kind: 'gap', bytes: beyond - tail.length, reason: 'The middle of long output is not kept.' })
+      if (beyond > tail.length)
+        transcript.entry({ kind: 'gap', bytes: beyond - tail.length, reason: 'The middle of long output is not kept.' })
       if (tail.length > 0) transcript.entry({ kind: 'output', stream: 'stdout', text: tail.toString() })
       tail = Buffer.alloc(0)
     },
-    last: () => recent.split('\n').map((line) => line.trimEnd()).filter((line) => line !== '').slice(-LAST_LINES).join('\n'),
+    last: () =>
+      recent
+        .split('\n')
+        .map((line) => line.trimEnd())
+        .filter((line) => line !== '')
+        .slice(-LAST_LINES)
+        .join('\n'),
   }
 }

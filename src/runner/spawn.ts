@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process'
 
 /** Between SIGTERM and SIGKILL, in milliseconds. */
 export const KILL_GRACE_MS = 1000
-/** How long output may go on after the command itself has ended, when something that it left holds its pipes, in milliseconds. */
+/** How long output may go on after the command has ended, when something that it left holds its pipes, in ms. */
 const DRAIN_MS = 200
 
 export type Command = {
@@ -36,7 +36,12 @@ export function makeGroups(): Groups {
   function run(command: Command): Promise<CommandEnd> {
     if (command.signal.aborted) return Promise.resolve({ end: 'stopped' })
     return new Promise((resolve) => {
-      const child = spawn(command.file, command.args, { cwd: command.cwd, env: command.env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+      const child = spawn(command.file, command.args, {
+        cwd: command.cwd,
+        env: command.env,
+        detached: true,
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
       const group = child.pid
       let forced: CommandEnd | undefined
       const force = (end: CommandEnd) => {

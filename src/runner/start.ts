@@ -10,7 +10,15 @@ export const START_GIVE_UP_MS = 120_000
 const START_ANSWER_MS = 30_000
 const START_AGAIN_MS = [100, 250, 500, 1000, 2000, 4000]
 
-export type StartOptions = { server: string; token: string; execution_id: string; version: string; give_up_ms?: number; signal?: AbortSignal | undefined; onSent: () => void }
+export type StartOptions = {
+  server: string
+  token: string
+  execution_id: string
+  version: string
+  give_up_ms?: number
+  signal?: AbortSignal | undefined
+  onSent: () => void
+}
 
 export type StartAnswer =
   | { answer: 'started'; body: unknown }
@@ -18,13 +26,19 @@ export type StartAnswer =
   | { answer: 'away'; message: string }
 
 export async function startExecution(options: StartOptions): Promise<StartAnswer> {
-  const url = new URL(`${options.server.replace(/\/$/, '')}/api/v1/executions/${encodeURIComponent(options.execution_id)}/start`)
+  const url = new URL(
+    `${options.server.replace(/\/$/, '')}/api/v1/executions/${encodeURIComponent(options.execution_id)}/start`,
+  )
   const until = performance.now() + (options.give_up_ms ?? START_GIVE_UP_MS)
   for (let tries = 0; ; tries++) {
     const got = await post(url, options).catch((error: Error) => error)
-    const message = got instanceof Error ? `The server at ${url.origin} does not answer (${got.message || 'no connection'}).` : errorOf(got)
+    const message =
+      got instanceof Error
+        ? `The server at ${url.origin} does not answer (${got.message || 'no connection'}).`
+        : errorOf(got)
     if (!(got instanceof Error) && got.status < 300) return { answer: 'started', body: parsed(got.text) }
-    if (!(got instanceof Error) && got.status < 500 && got.status !== 429 && got.status !== 408) return { answer: 'refused', status: got.status, message }
+    if (!(got instanceof Error) && got.status < 500 && got.status !== 429 && got.status !== 408)
+      return { answer: 'refused', status: got.status, message }
     if (performance.now() >= until || options.signal?.aborted) return { answer: 'away', message }
     const wait = (START_AGAIN_MS[Math.min(tries, START_AGAIN_MS.length - 1)] ?? 1000) * (0.75 + Math.random() / 2)
     await new Promise((resolve) => setTimeout(resolve, Math.min(wait, until - performance.now() + 1)))
@@ -36,7 +50,12 @@ type Got = { status: number; text: string }
 function post(url: URL, options: StartOptions): Promise<Got> {
   return new Promise((resolve, reject) => {
     const body = JSON.stringify({ version: options.version })
-    const headers = { authorization: `Bearer ${options.token}`, accept: 'application/json', 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
+    const headers = {
+      authorization: `Bearer ${options.token}`,
+      accept: 'application/json',
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+    }
     const make = url.protocol === 'https:' ? requestHttps : requestHttp
     const sent = make(url, { method: 'POST', headers, signal: options.signal }, (response) => {
       let text = ''
@@ -55,7 +74,8 @@ function post(url: URL, options: StartOptions): Promise<Got> {
 
 function errorOf({ status, text }: Got): string {
   const problem = parsed(text)
-  if (typeof problem === 'object' && problem !== null && 'error' in problem && typeof problem.error === 'string') return problem.error
+  if (typeof problem === 'object' && problem !== null && 'error' in problem && typeof problem.error === 'string')
+    return problem.error
   return `The server answered ${status}.`
 }
 

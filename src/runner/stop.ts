@@ -1,4 +1,4 @@
-/** Why an execution is being stopped before its harness has ended by itself. The first reason counts, but superseded beats all. */
+/** Why an execution is stopped before its harness ended by itself. The first reason counts; superseded beats all. */
 import type { Outcome } from '../contract/index.ts'
 
 export type Reason =

@@ -62,7 +62,9 @@ export function makeTranscript(options: TranscriptOptions): Transcript {
 
   function clean(body: EntryBody): EntryBody {
     const parsed = EntryBody.safeParse(redactor.deep(fitEntry(body, limits.tool_output_bytes_max)))
-    return parsed.success ? parsed.data : { kind: 'gap', bytes: bodyBytes(body), reason: `A ${body.kind} entry was not well-formed.` }
+    return parsed.success
+      ? parsed.data
+      : { kind: 'gap', bytes: bodyBytes(body), reason: `A ${body.kind} entry was not well-formed.` }
   }
 
   function output(stream: Stream, text: string): void {

@@ -56,7 +56,7 @@ export function makeUpload(options: UploadOptions): Upload {
     return answer.highest
   }
 
-  /** Sends one batch. After a refusal: asks where the server stands; if it agrees with us, finds the entry that it will not have. */
+  /** Sends one batch. After a refusal: asks where the server stands; if here, finds the entry that it refuses. */
   async function sendSome(): Promise<void> {
     const entries = mode === 'ask' ? [] : journal.read(held, mode === 'batch' ? BATCH_ENTRIES_MAX : 1, BATCH_BYTES_MAX)
     const before = held
@@ -117,11 +117,14 @@ export function makeUpload(options: UploadOptions): Upload {
 }
 
 /** A delay in milliseconds, with jitter so that a thousand runners do not come back in one moment. */
-export const awayDelay = (tries: number): number => (AWAY_MS[Math.min(tries, AWAY_MS.length - 1)] ?? 1000) * (0.75 + Math.random() / 2)
+export const awayDelay = (tries: number): number =>
+  (AWAY_MS[Math.min(tries, AWAY_MS.length - 1)] ?? 1000) * (0.75 + Math.random() / 2)
 
-/** The execution is over or another's: its token or its number no longer counts. A retryable conflict is a gap in the numbers. */
+/** The execution is over or another's. A retryable conflict is a gap in the numbers. */
 export function isSuperseded(error: unknown): error is Fault {
-  return error instanceof Fault && ([401, 403, 404].includes(error.status) || (error.status === 409 && !error.retryable))
+  return (
+    error instanceof Fault && ([401, 403, 404].includes(error.status) || (error.status === 409 && !error.retryable))
+  )
 }
 
 /** Worth asking again: the server is away, busy or broken. */
@@ -131,8 +134,11 @@ export function isAway(error: unknown): boolean {
   return error instanceof Error && ['TimeoutError', 'AbortError', 'TypeError', 'SyntaxError'].includes(error.name)
 }
 
-const isRefusal = (error: unknown): error is Fault => error instanceof Fault && [400, 409, 413, 422].includes(error.status) && !isSuperseded(error)
+const isRefusal = (error: unknown): error is Fault =>
+  error instanceof Fault && [400, 409, 413, 422].includes(error.status) && !isSuperseded(error)
 
 const refused = (body: EntryBody, fault: Fault): EntryBody => ({
-  kind: 'gap', bytes: bodyBytes(body), reason: `The server refused this ${body.kind} entry: ${fault.message.slice(0, 500)}`,
+  kind: 'gap',
+  bytes: bodyBytes(body),
+  reason: `The server refused this ${body.kind} entry: ${fault.message.slice(0, 500)}`,
 })

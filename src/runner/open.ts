@@ -1,0 +1,144 @@
+/** Opens everything that an execution at work needs, wired to each other, and closes it all. */
+import { type Assignment, NO_USAGE, type Outcome, type Usage } from '../contract/index.ts'
+import type { Client } from '../sdk/client.ts'
+import { type Deltas, makeDeltas } from './deltas.ts'
+import { duration, timedOut } from './failures.ts'
+import type { Sink } from './harnesses/harness.ts'
+import type { Journal } from './journal.ts'
+import { type Lifeline, openLifeline } from './lifeline.ts'
+import { makeRedactor, secretsIn, secretsOfUrl } from './redact.ts'
+import type { RunnerOptions } from './run.ts'
+import { makeSampler } from './sample.ts'
+import { type Groups, makeGroups } from './spawn.ts'
+import { makeStop, type Stop } from './stop.ts'
+import { makeTranscript, type Transcript } from './transcript.ts'
+import { makeUpload, type Upload } from './upload.ts'
+
+/** At this part of the time limit a warning is written. */
+const WARN_AT = 0.9
+/** A server that was away for less is not worth an entry, in milliseconds. */
+const AWAY_WORTH_SAYING_MS = 2000
+
+export type Work = { options: RunnerOptions; assignment: Assignment; client: Client; folder: string; journal: Journal }
+
+/** What changes while the execution goes on. */
+export type Progress = {
+  /** As the harness told it. */
+  told_usage: Usage
+  session_id: string | null
+  /** The end has been sent: from now on only its answer says what became of it, for our own end supersedes us too. */
+  reporting: boolean
+}
+
+export type Open = {
+  stop: Stop
+  groups: Groups
+  transcript: Transcript
+  upload: Upload
+  lifeline: Lifeline
+  sink: Sink
+  progress: Progress
+  usage: () => Usage
+  close(): Promise<void>
+}
+
+export function openAll({ options, assignment, client, journal }: Work): Open {
+  const { execution_id, limits } = assignment
+  const started = performance.now()
+  const progress: Progress = { told_usage: NO_USAGE, session_id: null, reporting: false }
+  const stop = makeStop()
+  const sampler = makeSampler()
+  const groups = makeGroups()
+  const redactor = makeRedactor(secretsOf(options, assignment))
+  const usage = () => ({ ...progress.told_usage, ...sampler.now(), wall_seconds: (performance.now() - started) / 1000 })
+  const onSuperseded = (message: string) => {
+    if (progress.reporting) return
+    transcript.seal()
+    stop.because({ why: 'superseded', message })
+  }
+  const { onDelta } = options
+  const next = () => journal.highest + 1
+  const deltas: Deltas = makeDeltas({ client, execution_id, redactor, next, onDelta, signal: stop.superseded })
+  const onLimit = (outcome: Outcome) => stop.because({ why: 'limit', outcome })
+  const transcript: Transcript = makeTranscript({
+    journal,
+    redactor,
+    limits,
+    deltas,
+    onLimit,
+    onEntry(entry) {
+      upload.wake()
+      options.onEntry?.(entry)
+    },
+  })
+  const { entries_held } = assignment
+  const onAway = sayBack(transcript)
+  const upload = makeUpload({
+    client,
+    execution_id,
+    journal,
+    entries_held,
+    onSuperseded,
+    onAway,
+    signal: stop.superseded,
+  })
+  const lifeline = openLifeline({
+    client,
+    execution_id,
+    heartbeat_ms: limits.heartbeat_ms,
+    usage,
+    session_id: () => progress.session_id,
+    onCancel: () => stop.because({ why: 'cancelled' }),
+    onSuperseded,
+  })
+  const timers = limits.execution_ms === undefined ? [] : limitTime(limits.execution_ms, stop, transcript)
+  const sink: Sink = {
+    entry: transcript.entry,
+    delta: transcript.delta,
+    usage(total) {
+      progress.told_usage = total
+    },
+  }
+  async function close(): Promise<void> {
+    for (const timer of timers) clearTimeout(timer)
+    transcript.seal()
+    lifeline.close()
+    deltas.close()
+    sampler.close()
+    await upload.close()
+    await groups.close()
+  }
+  return { stop, groups, transcript, upload, lifeline, sink, progress, usage, close }
+}
+
+function sayBack(transcript: Transcript): (away: boolean) => void {
+  let since: number | null = null
+  return (away) => {
+    const gone_ms = since === null ? 0 : performance.now() - since
+    since = away ? performance.now() : null
+    if (away || gone_ms < AWAY_WORTH_SAYING_MS) return
+    transcript.system('info', 'server_back', `The server was away for ${duration(gone_ms)}. Nothing was lost.`)
+  }
+}
+
+function limitTime(execution_ms: number, stop: Stop, transcript: Transcript): NodeJS.Timeout[] {
+  const left_ms = execution_ms * (1 - WARN_AT)
+  const warning = `The run is stopped in ${duration(left_ms)}, when its limit of ${duration(execution_ms)} is reached.`
+  return [
+    setTimeout(() => transcript.system('warning', 'time_almost_up', warning), execution_ms - left_ms),
+    setTimeout(() => stop.because({ why: 'limit', outcome: timedOut(execution_ms) }), execution_ms),
+  ]
+}
+
+/** Everything that must not appear in a transcript, as far as we can know it. */
+function secretsOf(options: RunnerOptions, { config }: Assignment): string[] {
+  const servers = Object.values(config.mcp_servers ?? {})
+  return [
+    options.token,
+    ...secretsIn(options.env),
+    ...secretsIn(config.environment?.variables ?? {}),
+    ...(config.environment?.repositories ?? []).flatMap(({ url }) => secretsOfUrl(url)),
+    ...servers.flatMap((server) => ('env' in server ? secretsIn(server.env) : [])),
+    ...servers.flatMap((server) => ('headers' in server ? Object.values(server.headers) : [])),
+  ]
+}

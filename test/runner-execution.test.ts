@@ -1,0 +1,314 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { AgentConfig, Entry } from '../src/contract/index.ts'
+import { type ExitReport, type RunnerOptions, runExecution } from '../src/runner/run.ts'
+import { type House, type HouseOptions, startHouse } from './house/house.ts'
+import { lives, until } from './house/processes.ts'
+
+let folder: string
+let house: House
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'baton-runner-'))
+})
+afterEach(async () => {
+  await house.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const openHouse = async (options: HouseOptions = {}) => {
+  house = await startHouse(options)
+}
+
+type Started = {
+  run_id: string
+  execution_id: string
+  token: string
+  workspace: string
+  stop: AbortController
+  report: Promise<ExitReport>
+}
+
+/** A run of the `command` harness: the prompt is what the shell does. */
+async function begin(prompt: string, config: AgentConfig = {}, more: Partial<RunnerOptions> = {}): Promise<Started> {
+  const created = await house.client.executions.create({
+    body: { prompt, config: { ...config, harness: { type: 'command' } } },
+  })
+  const workspace = join(folder, created.run_id)
+  const stop = new AbortController()
+  const report = runExecution({ ...optionsFor(created, workspace), signal: stop.signal, ...more })
+  return { ...created, workspace, stop, report }
+}
+
+const optionsFor = (created: { execution_id: string; token: string }, workspace: string): RunnerOptions => ({
+  server: house.url,
+  token: created.token,
+  execution_id: created.execution_id,
+  version: '0.0.0',
+  env: { PATH: process.env.PATH, HOME: folder, BATON_ALLOW_LOCAL_REPOSITORIES: '1' },
+  workspace,
+  place: 'managed',
+  signal: new AbortController().signal,
+})
+
+const runOf = ({ run_id }: { run_id: string }) => house.client.runs.get({ params: { run_id } })
+
+async function entriesOf({ run_id }: { run_id: string }): Promise<Entry[]> {
+  const all: Entry[] = []
+  for (let after: string | undefined = '0'; ; ) {
+    const window = await house.client.transcripts.list({ params: { run_id }, query: { after, limit: 500 } })
+    all.push(...window.entries)
+    after = window.entries.at(-1)?.position
+    if (!window.has_later || after === undefined) return all
+  }
+}
+
+const outputOf = (entries: Entry[]) =>
+  entries.flatMap(({ body }) => (body.kind === 'output' ? [body.text] : [])).join('')
+const expectDense = (entries: Entry[]) => expect(entries.map((e) => e.number)).toEqual(entries.map((_, at) => at + 1))
+const readPid = (path: string) => (existsSync(path) ? Number(readFileSync(path, 'utf8')) || null : null)
+
+describe('a run', () => {
+  test('goes from its prompt to SUCCEEDED, with every entry, its usage, and nothing left behind', async () => {
+    await openHouse()
+    const started = await begin('echo "from $OZ_RUN_ID"; echo "token: $WARP_API_KEY"', {
+      environment: { repositories: [], setup_commands: ['echo ready'], variables: {} },
+    })
+    expect(await started.report).toMatchObject({ end: 'finished', outcome: { outcome: 'SUCCEEDED' } })
+    const run = await runOf(started)
+    expect(run.state).toBe('SUCCEEDED')
+    expect(run.request_usage?.wall_seconds).toBeGreaterThan(0)
+    const entries = await entriesOf(started)
+    expectDense(entries)
+    expect(entries[0]?.body).toMatchObject({ kind: 'prompt' })
+    expect(entries.map(({ body }) => (body.kind === 'system' ? body.name : body.kind))).toEqual(
+      expect.arrayContaining(['setup', 'output', 'harness_started']),
+    )
+    expect(outputOf(entries)).toContain(`from ${started.run_id}`)
+    expect(JSON.stringify(entries)).not.toContain(started.token)
+    expect(existsSync(join(started.workspace, '.baton', started.execution_id))).toBe(false)
+  })
+
+  test('a setup command that fails ends it: which one, its exit code, its last lines', async () => {
+    await openHouse()
+    const setup_commands = ['true', 'echo looking; no-such-program', 'true']
+    const started = await begin('echo never', { environment: { repositories: [], setup_commands, variables: {} } })
+    await started.report
+    const run = await runOf(started)
+    expect(run).toMatchObject({ state: 'FAILED', status_message: { error_code: 'environment_setup_failed' } })
+    expect(run.status_message?.message).toMatch(/^Setup command 2 of 3 exited with 127: looking\n.*not found$/s)
+    expect(outputOf(await entriesOf(started))).not.toContain('never')
+  })
+
+  test('a repository that is not there ends it, saying what to do', async () => {
+    await openHouse()
+    const repositories = [{ url: join(folder, 'no-repository') }]
+    const started = await begin('true', { environment: { repositories, setup_commands: [], variables: {} } })
+    await started.report
+    const run = await runOf(started)
+    expect(run).toMatchObject({ state: 'FAILED', status_message: { error_code: 'environment_setup_failed' } })
+    expect(run.status_message?.message).toMatch(/There is no repository at this address.*check the address/)
+  })
+
+  test('a cloned repository is where the harness works', async () => {
+    await openHouse()
+    const source = join(folder, 'source')
+    mkdirSync(source)
+    const git = (...args: string[]) =>
+      execFileSync('git', ['-c', 'user.name=a', '-c', 'user.email=a@b', ...args], { cwd: source })
+    git('init', '--quiet')
+    git('commit', '--quiet', '--allow-empty', '-m', 'the first one')
+    const environment = { repositories: [{ url: source }], setup_commands: [], variables: {} }
+    const started = await begin('basename "$PWD"; git log --format=%s', { environment })
+    await started.report
+    expect(outputOf(await entriesOf(started))).toBe('source\nthe first one\n')
+  })
+
+  test('secrets that it is given do not reach its transcript, however they are written', async () => {
+    await openHouse()
+    const variables = { DEPLOY_TOKEN: 'correct-horse-battery' }
+    const prompt =
+      'echo "it is $DEPLOY_TOKEN"; printf %s "$DEPLOY_TOKEN" | base64; printf correct-; sleep 0.6; echo horse-battery'
+    const started = await begin(prompt, { environment: { repositories: [], setup_commands: [], variables } })
+    await started.report
+    const output = outputOf((await entriesOf(started)).filter((entry) => entry.body.kind === 'output'))
+    expect(output).toContain('it is •••')
+    expect(output).not.toMatch(/horse|Y29ycmVjdC1ob3JzZS1/)
+  })
+})
+
+describe('a run is stopped', () => {
+  test('by a cancel, within two seconds, with everything that it started', async () => {
+    await openHouse()
+    const started = await begin(
+      'sleep 1000 & echo $! > "$BATON_WORKSPACE/pid"; trap "" TERM INT; while :; do sleep 1; done',
+    )
+    const pid = await until('the command runs', () => readPid(join(started.workspace, 'pid')))
+    const asked = performance.now()
+    await house.client.runs.cancel({ params: { run_id: started.run_id } })
+    await until('it is cancelled', async () => (await runOf(started)).state === 'CANCELLED')
+    expect(performance.now() - asked).toBeLessThan(2500)
+    expect(await started.report).toMatchObject({ outcome: { outcome: 'CANCELLED' } })
+    expect(lives(pid)).toBe(false)
+  })
+
+  test('by a cancel during a setup command', async () => {
+    await openHouse()
+    const setup_commands = ['echo $$ > "$BATON_WORKSPACE/pid"; sleep 1000']
+    const started = await begin('true', { environment: { repositories: [], setup_commands, variables: {} } })
+    const pid = await until('the command runs', () => readPid(join(started.workspace, 'pid')))
+    await house.client.runs.cancel({ params: { run_id: started.run_id } })
+    expect(await started.report).toMatchObject({ outcome: { outcome: 'CANCELLED' } })
+    expect((await runOf(started)).state).toBe('CANCELLED')
+    await until('it is gone', () => !lives(pid))
+  })
+
+  test('when it writes more than a transcript holds, and says how much is missing', async () => {
+    await openHouse({ engine_limits: { transcript_bytes_max: 1_000_000 } })
+    const started = await begin('yes "a line of output that goes on and on"')
+    await started.report
+    const run = await runOf(started)
+    expect(run.state).toBe('FAILED')
+    expect(run.status_message?.message).toContain('The run wrote more than 1 MB to its transcript and was stopped.')
+    const entries = await entriesOf(started)
+    expectDense(entries)
+    expect(entries.map(({ body }) => body.kind)).toContain('gap')
+  })
+
+  test('when its time is up, after a warning', async () => {
+    await openHouse()
+    const started = await begin('sleep 1000', { timeout_minutes: 0.02 })
+    expect(await started.report).toMatchObject({ outcome: { outcome: 'FAILED', failure: { reason: 'timeout' } } })
+    expect((await runOf(started)).status_message?.message).toContain('longer than its limit of 1.2 s')
+    expect(JSON.stringify(await entriesOf(started))).toContain('time_almost_up')
+  })
+
+  test('by whoever started the runner: managed it is tried again, local it is a cancel', async () => {
+    await openHouse()
+    const managed = await begin('touch "$BATON_WORKSPACE/up"; sleep 1000')
+    await until('it runs', () => existsSync(join(managed.workspace, 'up')))
+    managed.stop.abort()
+    expect(await managed.report).toMatchObject({
+      outcome: { outcome: 'ERROR', failure: { reason: 'runner_stopped', retryable: true } },
+    })
+    const local = await begin('touch "$BATON_WORKSPACE/up"; sleep 1000', {}, { place: 'local' })
+    await until('it runs', () => existsSync(join(local.workspace, 'up')))
+    local.stop.abort()
+    expect(await local.report).toMatchObject({ outcome: { outcome: 'CANCELLED' } })
+    expect((await runOf(local)).state).toBe('CANCELLED')
+  })
+
+  test('when its execution has ended elsewhere: it writes nothing more', async () => {
+    await openHouse({ engine_limits: { heartbeat_ms: 200 } })
+    const started = await begin('echo $$ > "$BATON_WORKSPACE/pid"; while :; do echo tick; sleep 0.05; done')
+    const pid = await until('the command runs', () => readPid(join(started.workspace, 'pid')))
+    await house.clientFor(started.token).executions.finish({
+      params: { execution_id: started.execution_id },
+      body: { outcome: { outcome: 'SUCCEEDED' }, entries: 0 },
+    })
+    expect(await started.report).toMatchObject({ end: 'superseded' })
+    expect(lives(pid)).toBe(false)
+    expect((await runOf(started)).state).toBe('SUCCEEDED')
+  })
+
+  test.runIf(canMount())('when the disk of its sandbox is full, and says so', async () => {
+    await openHouse()
+    const disk = join(folder, 'disk')
+    mkdirSync(disk)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=300k', 'tmpfs', disk])
+    try {
+      const started = await begin(
+        'while :; do echo "some output that fills the journal"; done',
+        {},
+        { state_folder: join(disk, 'state') },
+      )
+      expect(await started.report).toMatchObject({ outcome: { outcome: 'ERROR', failure: { reason: 'disk_full' } } })
+      expect((await runOf(started)).status_message?.message).toMatch(
+        /^No space is left .* Free space on that disk, then retry/,
+      )
+      expectDense(await entriesOf(started))
+    } finally {
+      execFileSync('umount', ['-l', disk])
+    }
+  })
+})
+
+describe('a runner outlives its server', () => {
+  test('every entry written while the server was away arrives once and in order', async () => {
+    await openHouse()
+    const started = await begin('for n in $(seq 1 40); do echo "line $n"; sleep 0.05; done')
+    await until('it writes', async () => (await entriesOf(started)).length > 3)
+    await house.restart()
+    expect(await started.report).toMatchObject({ outcome: { outcome: 'SUCCEEDED' } })
+    const entries = await entriesOf(started)
+    expectDense(entries)
+    expect(outputOf(entries)).toBe(Array.from({ length: 40 }, (_, at) => `line ${at + 1}\n`).join(''))
+  })
+
+  test('an end that comes while the server is away is reported when it is back', async () => {
+    await openHouse()
+    const started = await begin('sleep 0.3; echo done > "$BATON_WORKSPACE/done"; echo done')
+    await until('it has started', async () => (await runOf(started)).state === 'INPROGRESS')
+    await house.server.close()
+    await until('it is done', () => existsSync(join(started.workspace, 'done')))
+    await house.restart()
+    expect(await started.report).toMatchObject({ outcome: { outcome: 'SUCCEEDED' } })
+    expect((await runOf(started)).state).toBe('SUCCEEDED')
+  })
+
+  test('a runner that was killed goes on with its numbers when it is started again', async () => {
+    await openHouse()
+    const created = await house.client.executions.create({
+      body: { prompt: 'for n in $(seq 1 5); do echo $n; sleep 0.1; done', config: { harness: { type: 'command' } } },
+    })
+    const workspace = join(folder, created.run_id)
+    const options = { ...optionsFor(created, workspace), signal: undefined }
+    const script = `const { runExecution } = await import(${JSON.stringify(join(import.meta.dirname, '../src/runner/run.ts'))})
+      await runExecution({ ...${JSON.stringify(options)}, signal: new AbortController().signal })`
+    const first = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'inherit' })
+    await until('it writes', async () => outputOf(await entriesOf(created)).includes('2'))
+    first.kill('SIGKILL')
+    const report = await runExecution(optionsFor(created, workspace))
+    expect(report).toMatchObject({ outcome: { outcome: 'SUCCEEDED' } })
+    const entries = await entriesOf(created)
+    expectDense(entries)
+    expect(JSON.stringify(entries)).toContain('The runner was started again')
+    expect(outputOf(entries).endsWith('1\n2\n3\n4\n5\n')).toBe(true)
+  })
+})
+
+describe('a runner that is not given its execution', () => {
+  test('says why and does nothing', async () => {
+    await openHouse()
+    const created = await house.client.executions.create({
+      body: { prompt: 'true', config: { harness: { type: 'command' } } },
+    })
+    const options = optionsFor(created, join(folder, 'w'))
+    expect(await runExecution({ ...options, token: `bx-1.${'0'.repeat(64)}` })).toMatchObject({ end: 'refused' })
+    expect(await runExecution({ ...options, execution_id: crypto.randomUUID() })).toMatchObject({ end: 'refused' })
+    await runExecution(options)
+    expect(await runExecution(options)).toMatchObject({ end: 'superseded' })
+    const nobody = await runExecution({ ...options, server: 'http://127.0.0.1:9', start_give_up_ms: 300 })
+    expect(nobody).toMatchObject({
+      end: 'unreachable',
+      message: expect.stringContaining('http://127.0.0.1:9 does not answer'),
+    })
+    expect(existsSync(join(folder, 'w', '.baton', created.execution_id))).toBe(false)
+  })
+})
+
+function canMount(): boolean {
+  if (process.getuid?.() !== 0) return false
+  const probe = mkdtempSync(join(tmpdir(), 'baton-mount-'))
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', probe], { stdio: 'ignore' })
+    execFileSync('umount', [probe])
+    return true
+  } catch {
+    return false
+  } finally {
+    rmSync(probe, { recursive: true, force: true })
+  }
+}
