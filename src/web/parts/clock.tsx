@@ -1,0 +1,30 @@
+/** Moments and lengths of time that stay true while they are shown. One clock ticks for all of them. */
+import { createContext, type ReactNode, use, useEffect, useState } from 'react'
+import { absoluteWords, lengthWords, relativeWords, workedMs } from '../time.ts'
+
+const TICK_MS = 1000
+const Now = createContext(0)
+
+export function Clock({ children }: { children: ReactNode }) {
+  const [now, setNow] = useState(() => Date.now())
+  useEffect(() => {
+    const timer = setInterval(() => {
+      if (!document.hidden) setNow(Date.now())
+    }, TICK_MS)
+    return () => clearInterval(timer)
+  }, [])
+  return <Now value={now}>{children}</Now>
+}
+
+export function When({ at }: { at: string }) {
+  const now = use(Now)
+  const moment = Date.parse(at)
+  return <time dateTime={at} title={absoluteWords(moment)} className="whitespace-nowrap">{relativeWords(moment, now)}</time>
+}
+
+export function Worked({ run }: { run: { started_at: string | null; ended_at: string | null } }) {
+  const ms = workedMs(run, use(Now))
+  if (ms === undefined) return null
+  const ticking = run.ended_at === null
+  return <span className="whitespace-nowrap tabular-nums">{lengthWords(ticking ? Math.floor(ms / TICK_MS) * TICK_MS || TICK_MS : ms)}</span>
+}
