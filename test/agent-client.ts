@@ -1,14 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, realpathSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable, Writable } from 'node:stream'
 import {
-  client, type ClientContext, type McpServer, methods, ndJsonStream, type PermissionOption, PROTOCOL_VERSION,
-  type PromptResponse, type SessionUpdate,
+  type ClientContext,
+  client,
+  type McpServer,
+  methods,
+  ndJsonStream,
+  type PermissionOption,
+  PROTOCOL_VERSION,
+  type PromptResponse,
+  type SessionUpdate,
 } from '@agentclientprotocol/sdk'
 import { z } from 'zod'
-import { execFileSync } from 'node:child_process'
 
 const MAIN = join(import.meta.dirname, '../src/agent/main.ts')
 
@@ -18,7 +24,8 @@ export const folder = (name: string): string => realpathSync(mkdtempSync(join(tm
 export function repository(files: Record<string, string>): string {
   const cwd = folder('repo')
   for (const [name, text] of Object.entries(files)) writeFileSync(join(cwd, name), text)
-  const git = (...args: string[]) => execFileSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.com', ...args], { cwd })
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.com', ...args], { cwd })
   git('init', '-q')
   git('add', '.')
   git('commit', '-q', '-m', 'first')
@@ -45,9 +52,15 @@ export type Agent = {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-export async function startAgent(env: Record<string, string>, choose = (options: PermissionOption[]) => options[0]): Promise<Agent> {
+export async function startAgent(
+  env: Record<string, string>,
+  choose = (options: PermissionOption[]) => options[0],
+): Promise<Agent> {
   const path = process.env['PATH'] ?? ''
-  const child = spawn(process.execPath, [MAIN], { stdio: ['pipe', 'pipe', 'inherit'], env: { PATH: path, HOME: folder('home'), ...env } })
+  const child = spawn(process.execPath, [MAIN], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { PATH: path, HOME: folder('home'), ...env },
+  })
   const updates: SessionUpdate[] = []
   const asked: string[] = []
   const waiting = new Set<() => void>()
@@ -66,23 +79,29 @@ export async function startAgent(env: Record<string, string>, choose = (options:
   const acp = connection.agent
   await acp.request(methods.agent.initialize, { protocolVersion: PROTOCOL_VERSION, clientCapabilities: {} })
   return {
-    child, acp, updates, asked, exited,
-    saw: (fits) => new Promise((resolve) => {
-      const look = () => {
-        const found = updates.find(fits)
-        if (!found) return
-        waiting.delete(look)
-        resolve(found)
-      }
-      waiting.add(look)
-      look()
-    }),
+    child,
+    acp,
+    updates,
+    asked,
+    exited,
+    saw: (fits) =>
+      new Promise((resolve) => {
+        const look = () => {
+          const found = updates.find(fits)
+          if (!found) return
+          waiting.delete(look)
+          resolve(found)
+        }
+        waiting.add(look)
+        look()
+      }),
     async start(cwd, { mcp = [], mode = 'unattended' } = {}) {
       const { sessionId } = await acp.request(methods.agent.session.new, { cwd, mcpServers: mcp })
       await acp.request(methods.agent.session.setMode, { sessionId, modeId: mode })
       return sessionId
     },
-    prompt: (sessionId, text) => acp.request(methods.agent.session.prompt, { sessionId, prompt: [{ type: 'text', text }] }),
+    prompt: (sessionId, text) =>
+      acp.request(methods.agent.session.prompt, { sessionId, prompt: [{ type: 'text', text }] }),
     text: () => textOf(updates),
     async [Symbol.asyncDispose]() {
       child.stdin.end()
@@ -91,22 +110,39 @@ export async function startAgent(env: Record<string, string>, choose = (options:
   }
 }
 
-export const textOf = (updates: SessionUpdate[]): string => updates
-  .map((update) => (update.sessionUpdate === 'agent_message_chunk' && update.content.type === 'text' ? update.content.text : '')).join('')
+export const textOf = (updates: SessionUpdate[]): string =>
+  updates
+    .map((update) =>
+      update.sessionUpdate === 'agent_message_chunk' && update.content.type === 'text' ? update.content.text : '',
+    )
+    .join('')
 
 /** What each ended tool call told the client, as text. */
-export const toolTexts = (updates: SessionUpdate[]): string[] => updates.flatMap((update) => {
-  if (update.sessionUpdate !== 'tool_call_update' || update.status === 'in_progress') return []
-  return [(update.content ?? []).map((part) => (part.type === 'content' && part.content.type === 'text' ? part.content.text : '')).join('')]
-})
+export const toolTexts = (updates: SessionUpdate[]): string[] =>
+  updates.flatMap((update) => {
+    if (update.sessionUpdate !== 'tool_call_update' || update.status === 'in_progress') return []
+    return [
+      (update.content ?? [])
+        .map((part) => (part.type === 'content' && part.content.type === 'text' ? part.content.text : ''))
+        .join(''),
+    ]
+  })
 
 const Meta = z.object({ baton: z.object({ usage: z.record(z.string(), z.unknown()) }) })
 export const usageOf = (answer: PromptResponse): Record<string, unknown> => Meta.parse(answer._meta).baton.usage
 
-const Refusal = z.object({ message: z.string(), data: z.object({ error_code: z.string(), retryable: z.boolean(), reason: z.string() }) })
+const Refusal = z.object({
+  message: z.string(),
+  data: z.object({ error_code: z.string(), retryable: z.boolean(), reason: z.string() }),
+})
 
 export async function refusalOf(promise: Promise<unknown>): Promise<z.infer<typeof Refusal>> {
-  const error = await promise.then(() => { throw new Error('it was not refused') }, (thrown: unknown) => thrown)
+  const error = await promise.then(
+    () => {
+      throw new Error('it was not refused')
+    },
+    (thrown: unknown) => thrown,
+  )
   return Refusal.parse(error)
 }
 

@@ -23,8 +23,11 @@ test('without a script the scripted model surveys the repository with real tools
   expect(report).toContain('- 2 files, 4 lines\n- 1 commits\n- 1 TODO')
   expect(report).toMatch(/- [0-9a-f]{7,} first/)
   const kinds = new Set(agent.updates.map(({ sessionUpdate }) => sessionUpdate))
-  for (const kind of ['plan', 'agent_thought_chunk', 'tool_call', 'tool_call_update', 'usage_update']) expect(kinds).toContain(kind)
-  const plans = agent.updates.flatMap((update) => (update.sessionUpdate === 'plan' ? [update.entries.map(({ status }) => status)] : []))
+  for (const kind of ['plan', 'agent_thought_chunk', 'tool_call', 'tool_call_update', 'usage_update'])
+    expect(kinds).toContain(kind)
+  const plans = agent.updates.flatMap((update) =>
+    update.sessionUpdate === 'plan' ? [update.entries.map(({ status }) => status)] : [],
+  )
   expect(plans.at(-1)).toEqual(['completed', 'completed', 'completed'])
 })
 
@@ -47,8 +50,12 @@ test('an edit is told as a diff with its place, and an edit that does not fit te
   expect(texts[3]).toMatch(/b\.txt does not exist/)
   expect(texts[4]).toMatch(/input of edit is not right/)
   expect(texts[5]).toMatch(/no tool fly. There are: bash, read/)
-  const done = agent.updates.find((update) => update.sessionUpdate === 'tool_call_update' && update.status === 'completed')
-  expect(done).toMatchObject({ content: [{}, { type: 'diff', path: join(cwd, 'a.txt'), oldText: 'one\ntwo\ntwo\n', newText: 'uno\ntwo\ntwo\n' }] })
+  const done = agent.updates.find(
+    (update) => update.sessionUpdate === 'tool_call_update' && update.status === 'completed',
+  )
+  expect(done).toMatchObject({
+    content: [{}, { type: 'diff', path: join(cwd, 'a.txt'), oldText: 'one\ntwo\ntwo\n', newText: 'uno\ntwo\ntwo\n' }],
+  })
 })
 
 test('file tools do not leave the workspace, also not through links', async () => {
@@ -58,14 +65,16 @@ test('file tools do not leave the workspace, also not through links', async () =
   symlinkSync(outside, join(cwd, 'link'))
   symlinkSync(join(outside, 'new.txt'), join(cwd, 'dangling'))
   await using agent = await scripted([
-    { tools: [
-      { name: 'read', input: { path: '../../etc/passwd' } },
-      { name: 'read', input: { path: 'link/secret.txt' } },
-      { name: 'write', input: { path: 'link/deep/new.txt', content: 'x' } },
-      { name: 'write', input: { path: 'dangling', content: 'x' } },
-      { name: 'edit', input: { path: `${outside}/secret.txt`, old_text: 'secret', new_text: 'x' } },
-      { name: 'list', input: { path: '..' } },
-    ] },
+    {
+      tools: [
+        { name: 'read', input: { path: '../../etc/passwd' } },
+        { name: 'read', input: { path: 'link/secret.txt' } },
+        { name: 'write', input: { path: 'link/deep/new.txt', content: 'x' } },
+        { name: 'write', input: { path: 'dangling', content: 'x' } },
+        { name: 'edit', input: { path: `${outside}/secret.txt`, old_text: 'secret', new_text: 'x' } },
+        { name: 'list', input: { path: '..' } },
+      ],
+    },
   ])
   await agent.prompt(await agent.start(cwd), 'Escape.')
   const texts = toolTexts(agent.updates)
@@ -91,14 +100,18 @@ test('a flood of output is ended and cut, a slow command times out, and both say
   expect(slow).toMatch(/^begin\n\[The command was ended after 1 s/)
   expect(long).toMatch(/^1\n2\n/)
   expect(long).toMatch(/19999\n20000\n\[exit code 3\]$/)
-  const ended = agent.updates.filter((update) => update.sessionUpdate === 'tool_call_update' && update.status === 'failed')
+  const ended = agent.updates.filter(
+    (update) => update.sessionUpdate === 'tool_call_update' && update.status === 'failed',
+  )
   expect(ended.at(-1)).toMatchObject({ rawOutput: { exit_code: 3 } })
 })
 
 test('cancel during a command ends its processes at once and the session can go on', async () => {
   const cwd = folder('cwd')
   await using agent = await scripted([
-    call('bash', { command: 'sleep 300 & echo $! > child.pid; echo $$ > shell.pid; mkfifo ready; echo > ready & wait' }),
+    call('bash', {
+      command: 'sleep 300 & echo $! > child.pid; echo $$ > shell.pid; mkfifo ready; echo > ready & wait',
+    }),
     { text: 'Still here.' },
   ])
   const sessionId = await agent.start(cwd)
@@ -131,7 +144,9 @@ test('when the client goes away, the agent ends what runs and exits', async () =
   const agent = await scripted([call('bash', { command: 'echo $$ > shell.pid; sleep 300; true' })])
   const sessionId = await agent.start(cwd)
   agent.prompt(sessionId, 'Sleep.').catch(() => undefined)
-  await expect.poll(() => existsSync(join(cwd, 'shell.pid')) && readFileSync(join(cwd, 'shell.pid'), 'utf8')).toMatch(/\d/)
+  await expect
+    .poll(() => existsSync(join(cwd, 'shell.pid')) && readFileSync(join(cwd, 'shell.pid'), 'utf8'))
+    .toMatch(/\d/)
   const pid = Number(readFileSync(join(cwd, 'shell.pid'), 'utf8'))
   agent.child.stdin?.end()
   expect(await agent.exited).toBe(0)
@@ -140,15 +155,20 @@ test('when the client goes away, the agent ends what runs and exits', async () =
 
 test('a session that asks runs only what was allowed; an unattended one does not ask', async () => {
   const cwd = folder('cwd')
-  const turns = [{ tools: [
-    { name: 'write', input: { path: 'a.txt', content: 'a' } },
-    { name: 'bash', input: { command: 'touch b.txt' } },
-    { name: 'list', input: {} },
-  ] }]
+  const turns = [
+    {
+      tools: [
+        { name: 'write', input: { path: 'a.txt', content: 'a' } },
+        { name: 'bash', input: { command: 'touch b.txt' } },
+        { name: 'list', input: {} },
+      ],
+    },
+  ]
   {
     const reject = script(turns)
-    await using agent = await startAgent({ BATON_MODEL: 'scripted', BATON_SCRIPT: reject },
-      (options) => options.find(({ kind }) => kind === 'reject_once'))
+    await using agent = await startAgent({ BATON_MODEL: 'scripted', BATON_SCRIPT: reject }, (options) =>
+      options.find(({ kind }) => kind === 'reject_once'),
+    )
     await agent.prompt(await agent.start(cwd, { mode: 'default' }), 'Write.')
     expect(agent.asked).toEqual(['Write a.txt', 'touch b.txt'])
     expect(existsSync(join(cwd, 'a.txt')) || existsSync(join(cwd, 'b.txt'))).toBe(false)
@@ -161,7 +181,12 @@ test('a session that asks runs only what was allowed; an unattended one does not
 })
 
 test('search and list leave out ignored and binary files, in a repository and outside of one', async () => {
-  const cwd = repository({ '.gitignore': 'hidden.ts\n', 'a.ts': 'const needle = 1\n', 'b.md': 'needle\n', 'c.bin': 'needle\0\n' })
+  const cwd = repository({
+    '.gitignore': 'hidden.ts\n',
+    'a.ts': 'const needle = 1\n',
+    'b.md': 'needle\n',
+    'c.bin': 'needle\0\n',
+  })
   writeFileSync(join(cwd, 'hidden.ts'), 'needle\n')
   writeFileSync(join(cwd, 'new.ts'), 'let needle = 22\n')
   const plain = folder('plain')
@@ -188,11 +213,15 @@ test('search and list leave out ignored and binary files, in a repository and ou
 
 test('a session is loaded by another process with its history, also after a kill in the midst of a command', async () => {
   const cwd = folder('cwd')
-  const env = { BATON_AGENT_STATE_DIR: folder('state'), BATON_MODEL: 'scripted', BATON_SCRIPT: script([
-    { text: 'First words.' },
-    call('bash', { command: 'touch running; sleep 300' }),
-    { text: 'Third words.' },
-  ]) }
+  const env = {
+    BATON_AGENT_STATE_DIR: folder('state'),
+    BATON_MODEL: 'scripted',
+    BATON_SCRIPT: script([
+      { text: 'First words.' },
+      call('bash', { command: 'touch running; sleep 300' }),
+      { text: 'Third words.' },
+    ]),
+  }
   const first = await startAgent(env)
   const sessionId = await first.start(cwd)
   await first.prompt(sessionId, 'One.')
@@ -208,13 +237,20 @@ test('a session is loaded by another process with its history, also after a kill
   expect(toolTexts(second.updates)).toEqual([expect.stringContaining('stopped before this tool call ended')])
   await second.prompt(sessionId, 'Three.')
   expect(second.text()).toContain('Third words.')
-  const missing = second.acp.request(methods.agent.session.load, { sessionId: crypto.randomUUID(), cwd, mcpServers: [] })
+  const missing = second.acp.request(methods.agent.session.load, {
+    sessionId: crypto.randomUUID(),
+    cwd,
+    mcpServers: [],
+  })
   await expect(missing).rejects.toMatchObject({ code: -32002 })
 })
 
 test('a prompt during a turn joins it', async () => {
   const cwd = folder('cwd')
-  await using agent = await scripted([call('bash', { command: 'until test -e go; do sleep 0.05; done' }), { text: 'Both heard.' }])
+  await using agent = await scripted([
+    call('bash', { command: 'until test -e go; do sleep 0.05; done' }),
+    { text: 'Both heard.' },
+  ])
   const sessionId = await agent.start(cwd)
   const one = agent.prompt(sessionId, 'One.')
   await agent.saw((update) => update.sessionUpdate === 'tool_call')
@@ -226,20 +262,30 @@ test('a prompt during a turn joins it', async () => {
 })
 
 test('a turn ends at the limit of model calls, and the session says so', async () => {
-  await using agent = await scripted(Array.from({ length: 5 }, () => call('list', {})), { BATON_MODEL_CALLS_MAX: '3' })
+  await using agent = await scripted(
+    Array.from({ length: 5 }, () => call('list', {})),
+    { BATON_MODEL_CALLS_MAX: '3' },
+  )
   const answer = await agent.prompt(await agent.start(folder('cwd')), 'Loop.')
   expect(answer.stopReason).toBe('max_turn_requests')
   expect(agent.text()).toMatch(/3 model calls were made/)
 })
 
 test('tokens are summed over the calls of a prompt, and keys do not reach commands', async () => {
-  await using agent = await scripted([
-    { ...call('bash', { command: 'env' }), usage: { input_tokens: 10, output_tokens: 5, cache_write_tokens: 7 } },
-    { text: 'Done.', usage: { input_tokens: 1, output_tokens: 2, cache_read_tokens: 7 } },
-  ], { OPENAI_API_KEY: 'sk-very-secret', OTHER: 'kept' })
+  await using agent = await scripted(
+    [
+      { ...call('bash', { command: 'env' }), usage: { input_tokens: 10, output_tokens: 5, cache_write_tokens: 7 } },
+      { text: 'Done.', usage: { input_tokens: 1, output_tokens: 2, cache_read_tokens: 7 } },
+    ],
+    { OPENAI_API_KEY: 'sk-very-secret', OTHER: 'kept' },
+  )
   const answer = await agent.prompt(await agent.start(folder('cwd')), 'Count.')
   expect(usageOf(answer)).toEqual({
-    input_tokens: 11, output_tokens: 7, cache_read_tokens: 7, cache_write_tokens: 7, model: 'scripted/scripted',
+    input_tokens: 11,
+    output_tokens: 7,
+    cache_read_tokens: 7,
+    cache_write_tokens: 7,
+    model: 'scripted/scripted',
   })
   expect(toolTexts(agent.updates)[0]).toContain('OTHER=kept')
   expect(toolTexts(agent.updates)[0]).not.toContain('sk-very-secret')
@@ -258,10 +304,22 @@ test('an unknown model, an empty prompt, a missing folder and a broken script ar
   const sessionId = await agent.start(cwd)
   expect(await refusalOf(agent.prompt(sessionId, ' '))).toMatchObject({ message: 'The prompt is empty.' })
   await agent.acp.request(methods.agent.session.setConfigOption, { sessionId, configId: 'model', value: 'mystery' })
-  expect(await refusalOf(agent.prompt(sessionId, 'x'))).toMatchObject({ data: { error_code: 'invalid_request', reason: 'model_unknown' } })
-  await agent.acp.request(methods.agent.session.setConfigOption, { sessionId, configId: 'model', value: 'claude-sonnet-5-5' })
-  expect(await refusalOf(agent.prompt(sessionId, 'x'))).toMatchObject({ message: expect.stringContaining('needs ANTHROPIC_API_KEY') })
-  expect(await refusalOf(agent.start(join(cwd, 'none')))).toMatchObject({ message: expect.stringContaining('is not there') })
+  expect(await refusalOf(agent.prompt(sessionId, 'x'))).toMatchObject({
+    data: { error_code: 'invalid_request', reason: 'model_unknown' },
+  })
+  await agent.acp.request(methods.agent.session.setConfigOption, {
+    sessionId,
+    configId: 'model',
+    value: 'claude-sonnet-5-5',
+  })
+  expect(await refusalOf(agent.prompt(sessionId, 'x'))).toMatchObject({
+    message: expect.stringContaining('needs ANTHROPIC_API_KEY'),
+  })
+  expect(await refusalOf(agent.start(join(cwd, 'none')))).toMatchObject({
+    message: expect.stringContaining('is not there'),
+  })
   await using broken = await scripted([{ tool: 'bash' }])
-  expect(await refusalOf(broken.prompt(await broken.start(cwd), 'x'))).toMatchObject({ data: { reason: 'script_unreadable' } })
+  expect(await refusalOf(broken.prompt(await broken.start(cwd), 'x'))).toMatchObject({
+    data: { reason: 'script_unreadable' },
+  })
 })

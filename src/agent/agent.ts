@@ -10,15 +10,24 @@ import { randomUUID } from 'node:crypto'
 import { realpath, stat } from 'node:fs/promises'
 import { Readable, Writable } from 'node:stream'
 import {
-  agent, type AgentContext, type ContentBlock, type McpServer, methods, ndJsonStream, PROTOCOL_VERSION,
-  type PromptResponse, RequestError, type SessionConfigOption, type SessionModeState,
+  type AgentContext,
+  agent,
+  type ContentBlock,
+  type McpServer,
+  methods,
+  ndJsonStream,
+  PROTOCOL_VERSION,
+  type PromptResponse,
+  RequestError,
+  type SessionConfigOption,
+  type SessionModeState,
 } from '@agentclientprotocol/sdk'
 import type { UserModelMessage } from 'ai'
 import { renderFailure } from './failure.ts'
 import { createHistory, type History, openHistory } from './history.ts'
 import { offeredModels } from './models.ts'
 import { replay } from './replay.ts'
-import { cancelTurn, type Listener, type Mode, MODES, openSession, type Session } from './session.ts'
+import { cancelTurn, type Listener, MODES, type Mode, openSession, type Session } from './session.ts'
 import { Settings } from './settings.ts'
 import { runTurn, type TurnEnd } from './turn.ts'
 import { NO_TOKENS } from './usage.ts'
@@ -92,7 +101,8 @@ function makeAgent(house: House) {
     })
     .onRequest(session.setConfigOption, ({ params }) => {
       const found = find(house, params.sessionId)
-      if (params.configId !== 'model' || typeof params.value !== 'string') throw invalid('The only option is `model`, a text.')
+      if (params.configId !== 'model' || typeof params.value !== 'string')
+        throw invalid('The only option is `model`, a text.')
       found.model = params.value
       return { configOptions: options(house, found) }
     })
@@ -119,8 +129,10 @@ async function prompt(house: House, session: Session, blocks: ContentBlock[]): P
   }
 }
 
-const answer = ({ stop_reason, tokens, model }: TurnEnd, more: { joined?: true }): PromptResponse =>
-  ({ stopReason: stop_reason, _meta: { baton: { usage: { ...tokens, model }, ...more } } })
+const answer = ({ stop_reason, tokens, model }: TurnEnd, more: { joined?: true }): PromptResponse => ({
+  stopReason: stop_reason,
+  _meta: { baton: { usage: { ...tokens, model }, ...more } },
+})
 
 function parsePrompt(blocks: ContentBlock[]): UserModelMessage {
   const content = blocks.map((block) => {
@@ -132,7 +144,10 @@ function parsePrompt(blocks: ContentBlock[]): UserModelMessage {
       case 'resource_link':
         return { type: 'text' as const, text: `[${block.name}](${block.uri})` }
       case 'resource':
-        return { type: 'text' as const, text: 'text' in block.resource ? `${block.resource.uri}:\n${block.resource.text}` : block.resource.uri }
+        return {
+          type: 'text' as const,
+          text: 'text' in block.resource ? `${block.resource.uri}:\n${block.resource.text}` : block.resource.uri,
+        }
       case 'audio':
         throw invalid('Audio is not supported in a prompt. Send text or images.')
     }
@@ -153,7 +168,9 @@ async function open(house: House, client: AgentContext, opening: Opening): Promi
 }
 
 async function reopen(
-  house: House, client: AgentContext, params: { sessionId: string; cwd: string; mcpServers?: McpServer[] },
+  house: House,
+  client: AgentContext,
+  params: { sessionId: string; cwd: string; mcpServers?: McpServer[] },
 ): Promise<Session> {
   const { sessionId: session_id } = params
   const folder = house.settings.BATON_AGENT_STATE_DIR
@@ -168,17 +185,25 @@ function listenerOf(client: AgentContext, sessionId: string): Listener {
   return {
     // A client that has gone ends the turn by the connection's end, not by each unsent update.
     update: (update) => client.notify(methods.client.session.update, { sessionId, update }).catch(() => undefined),
-    ask: (question, signal) => new Promise((resolve, reject) => {
-      const onAbort = () => resolve({ outcome: { outcome: 'cancelled' } })
-      signal.addEventListener('abort', onAbort, { once: true })
-      client.request(methods.client.session.requestPermission, { sessionId, ...question }).then(resolve, reject)
-        .finally(() => signal.removeEventListener('abort', onAbort))
-    }),
+    ask: (question, signal) =>
+      new Promise((resolve, reject) => {
+        const onAbort = () => resolve({ outcome: { outcome: 'cancelled' } })
+        signal.addEventListener('abort', onAbort, { once: true })
+        client
+          .request(methods.client.session.requestPermission, { sessionId, ...question })
+          .then(resolve, reject)
+          .finally(() => signal.removeEventListener('abort', onAbort))
+      }),
   }
 }
 
-const describe = (house: House, session: Session): { modes: SessionModeState; configOptions: SessionConfigOption[] } =>
-  ({ modes: { currentModeId: session.mode satisfies Mode, availableModes: [...MODES] }, configOptions: options(house, session) })
+const describe = (
+  house: House,
+  session: Session,
+): { modes: SessionModeState; configOptions: SessionConfigOption[] } => ({
+  modes: { currentModeId: session.mode satisfies Mode, availableModes: [...MODES] },
+  configOptions: options(house, session),
+})
 
 function options({ settings }: House, { model }: Session): SessionConfigOption[] {
   const names = [...new Set([...offeredModels(settings), model])]
@@ -195,10 +220,15 @@ function find(house: House, session_id: string): Session {
 async function folderOf(path: string): Promise<string> {
   const real = await realpath(path).catch(() => undefined)
   const found = real === undefined ? undefined : await stat(real)
-  if (real === undefined || !found?.isDirectory()) throw invalid(`The working folder ${path} is not there. Create it first.`)
+  if (real === undefined || !found?.isDirectory())
+    throw invalid(`The working folder ${path} is not there. Create it first.`)
   return real
 }
 
 function invalid(message: string): RequestError {
-  return new RequestError(-32602, message, { error_code: 'invalid_request', retryable: false, reason: 'invalid_params' })
+  return new RequestError(-32602, message, {
+    error_code: 'invalid_request',
+    retryable: false,
+    reason: 'invalid_params',
+  })
 }

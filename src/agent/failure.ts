@@ -4,6 +4,7 @@
  */
 import { RequestError } from '@agentclientprotocol/sdk'
 import { APICallError, RetryError } from 'ai'
+import { z } from 'zod'
 import type { FaultCode } from '../contract/faults.ts'
 import { type Settings, withoutKeys } from './settings.ts'
 
@@ -31,7 +32,11 @@ export function renderFailure(thrown: unknown, settings: Settings): RequestError
   if (thrown instanceof RequestError) return thrown
   const failure = thrown instanceof AgentFailure ? thrown : modelFailure(thrown)
   const { error_code, retryable, reason } = failure
-  return new RequestError(rpcCode(error_code), withoutKeys(settings, failure.message), { error_code, retryable, reason })
+  return new RequestError(rpcCode(error_code), withoutKeys(settings, failure.message), {
+    error_code,
+    retryable,
+    reason,
+  })
 }
 
 function rpcCode(code: FaultCode): number {
@@ -49,7 +54,7 @@ export function modelFailure(thrown: unknown): AgentFailure {
     return new AgentFailure('internal_error', 'model_call_failed', `The model call failed: ${message}`, true)
   }
   const host = hostOf(error.url)
-  const said = error.message.slice(0, said_chars_max)
+  const said = saidBy(error)
   const status = error.statusCode
   if (status === undefined) {
     const message = `The model at ${host} cannot be reached: ${said}. Check its base URL and the network.`
@@ -59,7 +64,12 @@ export function modelFailure(thrown: unknown): AgentFailure {
     const message = `The model at ${host} refused the key (${status}): ${said}. Check the API key of this provider.`
     return new AgentFailure('external_authentication_required', 'model_key_refused', message)
   }
-  if (status === 402) return new AgentFailure('insufficient_credits', 'model_credits', `The account at ${host} has no credits left: ${said}`)
+  if (status === 402)
+    return new AgentFailure(
+      'insufficient_credits',
+      'model_credits',
+      `The account at ${host} has no credits left: ${said}`,
+    )
   if (status === 404) {
     const message = `The model at ${host} was not found: ${said}. Check the model name and the base URL.`
     return new AgentFailure('invalid_request', 'model_not_found', message)
@@ -72,7 +82,27 @@ export function modelFailure(thrown: unknown): AgentFailure {
     const message = `The model at ${host} is not available (${status}): ${said}. Try again later.`
     return new AgentFailure('resource_unavailable', 'model_unavailable', message, true)
   }
-  return new AgentFailure('invalid_request', 'model_refused_request', `The model at ${host} refused the request (${status}): ${said}`)
+  return new AgentFailure(
+    'invalid_request',
+    'model_refused_request',
+    `The model at ${host} refused the request (${status}): ${said}`,
+  )
+}
+
+const Body = z.object({ error: z.union([z.string(), z.object({ message: z.string() })]) })
+
+/** Proxies do not all write errors in the shape that the SDK reads; then it says only the status. */
+function saidBy({ message, responseBody }: APICallError): string {
+  return (bodyMessage(responseBody ?? '') ?? message).slice(0, said_chars_max)
+}
+
+function bodyMessage(text: string): string | undefined {
+  try {
+    const { error } = Body.parse(JSON.parse(text))
+    return typeof error === 'string' ? error : error.message
+  } catch {
+    return undefined
+  }
 }
 
 function hostOf(url: string): string {

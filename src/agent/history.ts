@@ -37,8 +37,14 @@ export async function openHistory(folder: string, session_id: string): Promise<H
   const text = await readFile(file, 'utf8').catch(() => undefined)
   if (text === undefined) return undefined
   if (text !== '' && !text.endsWith('\n')) await appendFile(file, '\n')
-  const lines = text.split('\n').map(parseLine).filter((line) => line !== undefined)
-  const history = historyOf(file, lines.flatMap((line) => (line.kind === 'message' ? [line.message] : [])))
+  const lines = text
+    .split('\n')
+    .map(parseLine)
+    .filter((line) => line !== undefined)
+  const history = historyOf(
+    file,
+    lines.flatMap((line) => (line.kind === 'message' ? [line.message] : [])),
+  )
   await answerOpenCalls(history, 'The harness was stopped before this tool call ended. Its effect is not known.')
   return history
 }
@@ -48,12 +54,20 @@ export async function answerOpenCalls(history: History, why: string): Promise<vo
   const last = history.messages.findLastIndex(({ role }) => role === 'assistant')
   const message = history.messages[last]
   if (message?.role !== 'assistant' || typeof message.content === 'string') return
-  const answered = new Set(history.messages.slice(last + 1).flatMap(({ role, content }) =>
-    role === 'tool' ? content.flatMap((part) => (part.type === 'tool-result' ? [part.toolCallId] : [])) : []))
+  const answered = new Set(
+    history.messages
+      .slice(last + 1)
+      .flatMap(({ role, content }) =>
+        role === 'tool' ? content.flatMap((part) => (part.type === 'tool-result' ? [part.toolCallId] : [])) : [],
+      ),
+  )
   for (const part of message.content) {
     if (part.type !== 'tool-call' || part.providerExecuted || answered.has(part.toolCallId)) continue
     const { toolCallId, toolName } = part
-    await history.append({ role: 'tool', content: [{ type: 'tool-result', toolCallId, toolName, output: { type: 'error-text', value: why } }] })
+    await history.append({
+      role: 'tool',
+      content: [{ type: 'tool-result', toolCallId, toolName, output: { type: 'error-text', value: why } }],
+    })
   }
 }
 

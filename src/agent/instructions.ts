@@ -8,8 +8,8 @@ const guide_chars_max = 20_000
 export async function renderInstructions(cwd: string, problems: string[]): Promise<string> {
   const guide = await readGuide(cwd)
   return [
-    'You are Baton, a coding agent. You work alone in the folder named below, through the tools you are given, '
-    + 'until what you were asked for is done or cannot be done.',
+    'You are Baton, a coding agent. You work alone in the folder named below, through the tools you are given, ' +
+      'until what you were asked for is done or cannot be done.',
     '- Look before you change: list, search and read what matters. Never guess what a file holds.',
     '- Make the smallest change that does the whole job, in the style of the code around it.',
     '- Check your work by running what the repository has for it: tests, type checks, linters, a build.',

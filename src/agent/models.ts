@@ -10,16 +10,25 @@ export type OpenModel = ModelChoice & { model: LanguageModel }
 /** What `auto` takes from each provider. */
 const DEFAULT_MODEL = { anthropic: 'claude-sonnet-5-5', openai: 'gpt-5.5', google: 'gemini-pro-latest' } as const
 
-const HOW = 'Set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, or BATON_MODEL_BASE_URL with BATON_MODEL_ID; '
-  + 'or use `--model scripted` to see Baton work without a model.'
+const HOW =
+  'Set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, or BATON_MODEL_BASE_URL with BATON_MODEL_ID; ' +
+  'or use `--model scripted` to see Baton work without a model.'
 
 /** Names as people write them before the slash. */
 const PROVIDERS: Record<string, Exclude<ProviderName, 'scripted'>> = {
-  anthropic: 'anthropic', openai: 'openai', google: 'google', gemini: 'google', custom: 'custom', baton: 'custom',
+  anthropic: 'anthropic',
+  openai: 'openai',
+  google: 'google',
+  gemini: 'google',
+  custom: 'custom',
+  baton: 'custom',
 }
 
 const KEY_OF = {
-  anthropic: 'ANTHROPIC_API_KEY', openai: 'OPENAI_API_KEY', google: 'GEMINI_API_KEY', custom: 'BATON_MODEL_BASE_URL',
+  anthropic: 'ANTHROPIC_API_KEY',
+  openai: 'OPENAI_API_KEY',
+  google: 'GEMINI_API_KEY',
+  custom: 'BATON_MODEL_BASE_URL',
 } as const
 
 /** Throws an `AgentFailure` when no configured provider can serve `wanted`. */
@@ -50,20 +59,25 @@ export function configured(settings: Settings): Exclude<ProviderName, 'scripted'
 /** What a person may choose from without typing a name. */
 export function offeredModels(settings: Settings): string[] {
   const names = configured(settings).map((provider) =>
-    provider === 'custom' ? `custom/${settings.BATON_MODEL_ID ?? 'default'}` : `${provider}/${DEFAULT_MODEL[provider]}`)
+    provider === 'custom' ? `custom/${settings.BATON_MODEL_ID ?? 'default'}` : `${provider}/${DEFAULT_MODEL[provider]}`,
+  )
   return ['auto', ...names, 'scripted']
 }
 
 function chooseAny(settings: Settings): ModelChoice {
   const provider = configured(settings)[0]
-  if (provider === undefined) throw new AgentFailure('integration_not_configured', 'no_model_key', `No model is configured. ${HOW}`)
+  if (provider === undefined)
+    throw new AgentFailure('integration_not_configured', 'no_model_key', `No model is configured. ${HOW}`)
   if (provider !== 'custom') return { provider, model_id: DEFAULT_MODEL[provider] }
   if (settings.BATON_MODEL_ID) return { provider, model_id: settings.BATON_MODEL_ID }
   const message = 'BATON_MODEL_BASE_URL is set, but no model is named. Set BATON_MODEL_ID, or name one with --model.'
   throw new AgentFailure('integration_not_configured', 'no_model_name', message)
 }
 
-function parseName(settings: Settings, wanted: string): { provider: Exclude<ProviderName, 'scripted'>; model_id: string } | undefined {
+function parseName(
+  settings: Settings,
+  wanted: string,
+): { provider: Exclude<ProviderName, 'scripted'>; model_id: string } | undefined {
   const slash = wanted.indexOf('/')
   const provider = slash > 0 ? PROVIDERS[wanted.slice(0, slash)] : undefined
   if (provider) return { provider, model_id: wanted.slice(slash + 1) }
@@ -75,7 +89,8 @@ function parseName(settings: Settings, wanted: string): { provider: Exclude<Prov
   return settings.BATON_MODEL_BASE_URL ? { provider: 'custom', model_id: wanted } : undefined
 }
 
-const googleKey = (settings: Settings): string | undefined => settings.GEMINI_API_KEY ?? settings.GOOGLE_GENERATIVE_AI_API_KEY
+const googleKey = (settings: Settings): string | undefined =>
+  settings.GEMINI_API_KEY ?? settings.GOOGLE_GENERATIVE_AI_API_KEY
 
 export async function openModel(settings: Settings, choice: ModelChoice): Promise<OpenModel> {
   return { ...choice, model: await connect(settings, choice) }
@@ -99,7 +114,9 @@ async function connect(settings: Settings, { provider, model_id }: ModelChoice):
       const { createOpenAICompatible } = await import('@ai-sdk/openai-compatible')
       const baseURL = settings.BATON_MODEL_BASE_URL ?? ''
       const apiKey = settings.BATON_MODEL_API_KEY
-      return createOpenAICompatible({ name: 'custom', baseURL, includeUsage: true, ...(apiKey ? { apiKey } : {}) })(model_id)
+      return createOpenAICompatible({ name: 'custom', baseURL, includeUsage: true, ...(apiKey ? { apiKey } : {}) })(
+        model_id,
+      )
     }
     case 'scripted': {
       const { scriptedModel } = await import('./scripted.ts')

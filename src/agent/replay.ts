@@ -13,7 +13,15 @@ export async function replay({ history, listener, tools }: Session): Promise<voi
         if (part.type !== 'tool-call') continue
         const kind = tools.find(({ name }) => name === part.toolName)?.kind ?? 'other'
         const { toolCallId, toolName: name, input: rawInput } = part
-        await listener.update({ sessionUpdate: 'tool_call', toolCallId, name, title: name, kind, rawInput, status: 'pending' })
+        await listener.update({
+          sessionUpdate: 'tool_call',
+          toolCallId,
+          name,
+          title: name,
+          kind,
+          rawInput,
+          status: 'pending',
+        })
       }
     } else if (message.role === 'tool') {
       for (const part of message.content) {

@@ -8,8 +8,12 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as wait } from 'node:timers/promises'
 import {
-  APICallError, type LanguageModelV4, type LanguageModelV4CallOptions, type LanguageModelV4Prompt,
-  type LanguageModelV4StreamPart, type LanguageModelV4Usage,
+  APICallError,
+  type LanguageModelV4,
+  type LanguageModelV4CallOptions,
+  type LanguageModelV4Prompt,
+  type LanguageModelV4StreamPart,
+  type LanguageModelV4Usage,
 } from '@ai-sdk/provider'
 import { z } from 'zod'
 import { Usage } from '../contract/usage.ts'
@@ -54,8 +58,13 @@ async function readScript(path: string): Promise<ScriptTurn[]> {
   try {
     return Script.parse(JSON.parse(await readFile(path, 'utf8')))
   } catch (error) {
-    const why = error instanceof z.ZodError ? z.prettifyError(error) : error instanceof Error ? error.message : String(error)
-    throw new AgentFailure('invalid_request', 'script_unreadable', `The script ${path} (BATON_SCRIPT) cannot be used: ${why}`)
+    const why =
+      error instanceof z.ZodError ? z.prettifyError(error) : error instanceof Error ? error.message : String(error)
+    throw new AgentFailure(
+      'invalid_request',
+      'script_unreadable',
+      `The script ${path} (BATON_SCRIPT) cannot be used: ${why}`,
+    )
   }
 }
 
@@ -68,7 +77,11 @@ function refusal({ status, message }: { status: number; message: string }): APIC
   return new APICallError({ message, url: 'http://scripted.invalid', requestBodyValues: {}, statusCode: status })
 }
 
-async function* speak(turn: ScriptTurn, seed: number, signal: AbortSignal | undefined): AsyncGenerator<LanguageModelV4StreamPart> {
+async function* speak(
+  turn: ScriptTurn,
+  seed: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<LanguageModelV4StreamPart> {
   yield { type: 'stream-start', warnings: [] }
   if (turn.thought) yield* stream('reasoning', turn.thought, signal)
   // Without any word the call would leave no trace in the history, by which calls are counted.
@@ -82,7 +95,9 @@ async function* speak(turn: ScriptTurn, seed: number, signal: AbortSignal | unde
 }
 
 async function* stream(
-  kind: 'text' | 'reasoning', text: string, signal: AbortSignal | undefined,
+  kind: 'text' | 'reasoning',
+  text: string,
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<LanguageModelV4StreamPart> {
   yield { type: `${kind}-start`, id: kind }
   for (const delta of text.match(new RegExp(`(?:\\S*\\s*){1,${chunk_words}}`, 'g')) ?? []) {
@@ -98,8 +113,10 @@ function usageOf({ usage = {} }: ScriptTurn): LanguageModelV4Usage {
   const { input_tokens = 0, output_tokens = 0, cache_read_tokens = 0, cache_write_tokens = 0 } = usage
   return {
     inputTokens: {
-      total: input_tokens + cache_read_tokens + cache_write_tokens, noCache: input_tokens,
-      cacheRead: cache_read_tokens, cacheWrite: cache_write_tokens,
+      total: input_tokens + cache_read_tokens + cache_write_tokens,
+      noCache: input_tokens,
+      cacheRead: cache_read_tokens,
+      cacheWrite: cache_write_tokens,
     },
     outputTokens: { total: output_tokens, text: output_tokens, reasoning: 0 },
   }

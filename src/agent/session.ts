@@ -1,5 +1,10 @@
 /** One conversation with one client: what it needs from a prompt to the next. */
-import type { McpServer, SessionUpdate, RequestPermissionRequest, RequestPermissionResponse } from '@agentclientprotocol/sdk'
+import type {
+  McpServer,
+  RequestPermissionRequest,
+  RequestPermissionResponse,
+  SessionUpdate,
+} from '@agentclientprotocol/sdk'
 import type { UserModelMessage } from 'ai'
 import type { History } from './history.ts'
 import { type Settings, toolEnvironment } from './settings.ts'

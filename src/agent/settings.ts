@@ -4,7 +4,10 @@
  */
 import { z } from 'zod'
 
-const Text = z.string().transform((text) => (text === '' ? undefined : text)).optional()
+const Text = z
+  .string()
+  .transform((text) => (text === '' ? undefined : text))
+  .optional()
 const Whole = z.coerce.number().int().positive()
 
 export const Settings = z.object({
@@ -35,8 +38,14 @@ export const Settings = z.object({
 export type Settings = z.infer<typeof Settings>
 
 const PRIVATE = [
-  'ANTHROPIC_API_KEY', 'ANTHROPIC_AUTH_TOKEN', 'OPENAI_API_KEY', 'GEMINI_API_KEY', 'GOOGLE_GENERATIVE_AI_API_KEY',
-  'BATON_MODEL_API_KEY', 'BATON_AGENT_STATE_DIR', 'BATON_SCRIPT',
+  'ANTHROPIC_API_KEY',
+  'ANTHROPIC_AUTH_TOKEN',
+  'OPENAI_API_KEY',
+  'GEMINI_API_KEY',
+  'GOOGLE_GENERATIVE_AI_API_KEY',
+  'BATON_MODEL_API_KEY',
+  'BATON_AGENT_STATE_DIR',
+  'BATON_SCRIPT',
 ]
 
 /** The environment of the commands that the model runs: without the keys of the model itself. */
@@ -44,15 +53,21 @@ export function toolEnvironment(env: Record<string, string | undefined>): Record
   const kept = Object.entries(env).filter((pair): pair is [string, string] => pair[1] !== undefined)
   return {
     ...Object.fromEntries(kept.filter(([name]) => !PRIVATE.includes(name))),
-    GIT_TERMINAL_PROMPT: '0', GIT_PAGER: 'cat', PAGER: 'cat', GIT_EDITOR: 'true',
+    GIT_TERMINAL_PROMPT: '0',
+    GIT_PAGER: 'cat',
+    PAGER: 'cat',
+    GIT_EDITOR: 'true',
   }
 }
 
 /** Replaces every key of `settings` in text that leaves the process. */
 export function withoutKeys(settings: Settings, text: string): string {
   const keys = [
-    settings.ANTHROPIC_API_KEY, settings.OPENAI_API_KEY, settings.GEMINI_API_KEY,
-    settings.GOOGLE_GENERATIVE_AI_API_KEY, settings.BATON_MODEL_API_KEY,
+    settings.ANTHROPIC_API_KEY,
+    settings.OPENAI_API_KEY,
+    settings.GEMINI_API_KEY,
+    settings.GOOGLE_GENERATIVE_AI_API_KEY,
+    settings.BATON_MODEL_API_KEY,
   ]
   return keys.reduce<string>((rest, key) => (key && key.length >= 6 ? rest.replaceAll(key, '•••') : rest), text)
 }

@@ -1,5 +1,13 @@
 /** One model call, streamed to the client. */
-import { type AssistantModelMessage, type FinishReason, jsonSchema, type ModelMessage, streamText, tool, type ToolSet } from 'ai'
+import {
+  type AssistantModelMessage,
+  type FinishReason,
+  jsonSchema,
+  type ModelMessage,
+  streamText,
+  type ToolSet,
+  tool,
+} from 'ai'
 import type { OpenModel } from './models.ts'
 import type { Listener } from './session.ts'
 import type { Tool } from './tools/tool.ts'
@@ -29,7 +37,15 @@ type Call = {
 /** Marks where Anthropic may cache the prompt; other providers do so by themselves. */
 const CACHE = { anthropic: { cacheControl: { type: 'ephemeral' } } }
 
-export async function callModel({ model, instructions, messages, tools, listener, retries, signal }: Call): Promise<ModelStep> {
+export async function callModel({
+  model,
+  instructions,
+  messages,
+  tools,
+  listener,
+  retries,
+  signal,
+}: Call): Promise<ModelStep> {
   const last = messages.at(-1)
   const result = streamText({
     model: model.model,
@@ -74,16 +90,25 @@ export async function callModel({ model, instructions, messages, tools, listener
 
 /** Without `execute`: the turn runs the calls itself, in order, and asks first. */
 function offered(tools: Tool[]): ToolSet {
-  return Object.fromEntries(tools.map(({ name, description, schema }) =>
-    [name, tool({ description, inputSchema: jsonSchema<unknown>(schema) })]))
+  return Object.fromEntries(
+    tools.map(({ name, description, schema }) => [
+      name,
+      tool({ description, inputSchema: jsonSchema<unknown>(schema) }),
+    ]),
+  )
 }
 
-async function say(listener: Listener, sessionUpdate: 'agent_message_chunk' | 'agent_thought_chunk', text: string): Promise<void> {
+async function say(
+  listener: Listener,
+  sessionUpdate: 'agent_message_chunk' | 'agent_thought_chunk',
+  text: string,
+): Promise<void> {
   if (text !== '') await listener.update({ sessionUpdate, content: { type: 'text', text } })
 }
 
 function cancelledStep(said: string): ModelStep {
-  const messages: AssistantModelMessage[] = said.trim() === '' ? [] : [{ role: 'assistant', content: `${said}\n[cancelled here]` }]
+  const messages: AssistantModelMessage[] =
+    said.trim() === '' ? [] : [{ role: 'assistant', content: `${said}\n[cancelled here]` }]
   return { messages, calls: [], finish: 'other', tokens: NO_TOKENS, cancelled: true }
 }
 

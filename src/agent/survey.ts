@@ -6,9 +6,10 @@ const REPORT = 'BATON-REPORT.md'
 const STEPS = ['Look at the files and the history', 'Read what explains the repository', `Write ${REPORT}`] as const
 const NO_KEY = 'No model key was found, so these words are scripted; the tools, files and processes are real.'
 
-const COUNT = 'git ls-files 2>/dev/null | grep -q . && list="git ls-files -z" || list="find . -type f -not -path ./.git/* -print0"; '
-  + '$list | tr "\\0" "\\n" | sed -n "s/.*\\.\\([A-Za-z0-9]*\\)$/\\1/p" | sort | uniq -c | sort -rn | head -8; '
-  + 'echo "files: $($list | tr -dc "\\0" | wc -c)"; echo "lines: $($list | xargs -0 cat 2>/dev/null | wc -l)"'
+const COUNT =
+  'git ls-files 2>/dev/null | grep -q . && list="git ls-files -z" || list="find . -type f -not -path ./.git/* -print0"; ' +
+  '$list | tr "\\0" "\\n" | sed -n "s/.*\\.\\([A-Za-z0-9]*\\)$/\\1/p" | sort | uniq -c | sort -rn | head -8; ' +
+  'echo "files: $($list | tr -dc "\\0" | wc -c)"; echo "lines: $($list | xargs -0 cat 2>/dev/null | wc -l)"'
 const LOG = 'git log --oneline -n 5 && echo "commits: $(git rev-list --count HEAD)"'
 
 export function survey(prompt: LanguageModelV4Prompt): ScriptTurnInput {
@@ -47,10 +48,14 @@ export function survey(prompt: LanguageModelV4Prompt): ScriptTurnInput {
 type Result = { name: string; text: string }
 
 function resultsOf(work: LanguageModelV4Prompt): Result[] {
-  return work.flatMap((message) => (message.role !== 'tool' ? [] : message.content.flatMap((part) => {
-    if (part.type !== 'tool-result') return []
-    return [{ name: part.toolName, text: part.output.type === 'text' ? part.output.value : '' }]
-  })))
+  return work.flatMap((message) =>
+    message.role !== 'tool'
+      ? []
+      : message.content.flatMap((part) => {
+          if (part.type !== 'tool-result') return []
+          return [{ name: part.toolName, text: part.output.type === 'text' ? part.output.value : '' }]
+        }),
+  )
 }
 
 function plan(done: number) {
@@ -60,17 +65,22 @@ function plan(done: number) {
 
 function factsOf(results: Result[]) {
   const shells = results.filter(({ name }) => name === 'bash').map(({ text }) => text)
-  const number = (label: string) => shells.map((text) => new RegExp(`^${label}: *(\\d+)`, 'm').exec(text)?.[1]).find(Boolean)
+  const number = (label: string) =>
+    shells.map((text) => new RegExp(`^${label}: *(\\d+)`, 'm').exec(text)?.[1]).find(Boolean)
   const found = results.find(({ name }) => name === 'search')?.text ?? ''
   const more = Number(/^\[(\d+) more matches/m.exec(found)?.[1] ?? 0)
-  const marks = found.startsWith('No match') ? 0 : found.split('\n').filter((line) => /^[^[].*?:\d+:/.test(line)).length + more
+  const marks = found.startsWith('No match')
+    ? 0
+    : found.split('\n').filter((line) => /^[^[].*?:\d+:/.test(line)).length + more
   return { files: number('files') ?? '0', lines: number('lines') ?? '0', commits: number('commits'), marks }
 }
 
 const PROSE = ['README.md', 'readme.md', 'README', 'package.json', 'pyproject.toml', 'Cargo.toml', 'go.mod', 'Makefile']
 
 function toRead(results: Result[]): string[] {
-  const files = (results.find(({ name }) => name === 'list')?.text ?? '').split('\n').filter((line) => !line.startsWith('['))
+  const files = (results.find(({ name }) => name === 'list')?.text ?? '')
+    .split('\n')
+    .filter((line) => !line.startsWith('['))
   const known = PROSE.filter((name) => files.includes(name)).slice(0, 2)
   const other = files.find((file) => /\.(ts|js|py|go|rs|java|c|rb)$/.test(file))
   return other === undefined ? known : [...known, other]
@@ -80,13 +90,22 @@ function render(results: Result[]): string {
   const { files, lines, commits, marks } = factsOf(results)
   const shells = results.filter(({ name }) => name === 'bash').map(({ text }) => text)
   const kinds = [...(shells[0] ?? '').matchAll(/^ *(\d+) (\w+)$/gm)].map(([, count, kind]) => `| .${kind} | ${count} |`)
-  const log = (shells[1] ?? '').split('\n').filter((line) => /^[0-9a-f]{7,} /.test(line)).map((line) => `- ${line}`)
+  const log = (shells[1] ?? '')
+    .split('\n')
+    .filter((line) => /^[0-9a-f]{7,} /.test(line))
+    .map((line) => `- ${line}`)
   const prose = results.find(({ name }) => name === 'read')?.text ?? ''
   const title = /^\s*\d+\t#+ +(.+)$/m.exec(prose)?.[1]
   return [
-    '# A survey of this repository', '', `> ${NO_KEY}`, '',
+    '# A survey of this repository',
+    '',
+    `> ${NO_KEY}`,
+    '',
     ...(title ? [`It calls itself **${title}**.`, ''] : []),
-    `- ${files} files, ${lines} lines`, `- ${commits ?? 'no'} commits`, `- ${marks} TODO or FIXME marks`, '',
+    `- ${files} files, ${lines} lines`,
+    `- ${commits ?? 'no'} commits`,
+    `- ${marks} TODO or FIXME marks`,
+    '',
     ...(kinds.length > 0 ? ['| kind | files |', '| --- | --- |', ...kinds, ''] : []),
     ...(log.length > 0 ? ['The latest commits:', '', ...log, ''] : []),
   ].join('\n')

@@ -4,7 +4,7 @@ import type { PermissionOption, ToolCallContent } from '@agentclientprotocol/sdk
 import type { ToolResultPart } from 'ai'
 import type { Session } from './session.ts'
 import type { ToolCall } from './step.ts'
-import { oneLine, type Outcome, type PreparedCall, type Tool, ToolError } from './tools/tool.ts'
+import { type Outcome, oneLine, type PreparedCall, type Tool, ToolError } from './tools/tool.ts'
 
 /** Larger files are told as changed without their text. */
 const diff_chars_max = 400_000
@@ -33,19 +33,25 @@ export async function runToolCall(session: Session, call: ToolCall, signal: Abor
     rawInput: call.input,
     locations: failedEarly ? [] : locations(session, prepared),
   })
-  if (failedEarly || !tool) return finish(session, call, failed(failedEarly ? prepared.message : 'There is no such tool.'))
+  if (failedEarly || !tool)
+    return finish(session, call, failed(failedEarly ? prepared.message : 'There is no such tool.'))
   const answer = await mayRun(session, tool, prepared, call, signal)
   if (answer === 'cancelled') return finish(session, call, failed('The turn was cancelled before this tool call ran.'))
   if (answer === 'denied') return deny(session, call)
   await listener.update({ sessionUpdate: 'tool_call_update', toolCallId, status: 'in_progress' })
   const { cwd, env, shells } = session
-  const outcome = await prepared.run({ cwd, env, shells, signal }).catch((error: unknown) => failed(told(error, call.name)))
+  const outcome = await prepared
+    .run({ cwd, env, shells, signal })
+    .catch((error: unknown) => failed(told(error, call.name)))
   if (outcome.plan) await listener.update({ sessionUpdate: 'plan', entries: outcome.plan })
   return finish(session, call, outcome)
 }
 
 function prepare(session: Session, tool: Tool | undefined, call: ToolCall): PreparedCall | ToolError {
-  if (!tool) return new ToolError(`There is no tool ${call.name}. There are: ${session.tools.map(({ name }) => name).join(', ')}.`)
+  if (!tool)
+    return new ToolError(
+      `There is no tool ${call.name}. There are: ${session.tools.map(({ name }) => name).join(', ')}.`,
+    )
   try {
     return tool.prepare(call.input)
   } catch (error) {
@@ -53,10 +59,20 @@ function prepare(session: Session, tool: Tool | undefined, call: ToolCall): Prep
   }
 }
 
-async function mayRun(session: Session, tool: Tool, prepared: PreparedCall, call: ToolCall, signal: AbortSignal): Promise<Answer> {
+async function mayRun(
+  session: Session,
+  tool: Tool,
+  prepared: PreparedCall,
+  call: ToolCall,
+  signal: AbortSignal,
+): Promise<Answer> {
   if (session.mode === 'unattended' || !tool.asks || session.allowed.has(tool.name)) return 'allowed'
   const toolCall = {
-    toolCallId: call.id, name: call.name, title: prepared.title, kind: tool.kind, rawInput: call.input,
+    toolCallId: call.id,
+    name: call.name,
+    title: prepared.title,
+    kind: tool.kind,
+    rawInput: call.input,
     locations: locations(session, prepared),
   }
   const { outcome } = await session.listener.ask({ toolCall, options: OPTIONS }, signal)
@@ -82,14 +98,21 @@ async function finish(session: Session, call: ToolCall, outcome: Outcome): Promi
 async function deny(session: Session, call: ToolCall): Promise<ToolResultPart> {
   const reason = 'This call was denied. Do without it, or say what you need it for and end your turn.'
   await session.listener.update({
-    sessionUpdate: 'tool_call_update', toolCallId: call.id, status: 'failed', rawOutput: { denied: true },
+    sessionUpdate: 'tool_call_update',
+    toolCallId: call.id,
+    status: 'failed',
+    rawOutput: { denied: true },
     content: [{ type: 'content', content: { type: 'text', text: 'Denied.' } }],
   })
   return resultOf(call, { type: 'execution-denied', reason })
 }
 
-const resultOf = (call: ToolCall, output: ToolResultPart['output']): ToolResultPart =>
-  ({ type: 'tool-result', toolCallId: call.id, toolName: call.name, output })
+const resultOf = (call: ToolCall, output: ToolResultPart['output']): ToolResultPart => ({
+  type: 'tool-result',
+  toolCallId: call.id,
+  toolName: call.name,
+  output,
+})
 
 const failed = (text: string): Outcome => ({ text, failed: true })
 
@@ -100,7 +123,8 @@ function contentOf({ text, changes = [] }: Outcome): ToolCallContent[] {
   return [{ type: 'content', content: { type: 'text', text } }, ...diffs]
 }
 
-const locations = (session: Session, { paths }: PreparedCall) => paths.map((path) => ({ path: resolve(session.cwd, path) }))
+const locations = (session: Session, { paths }: PreparedCall) =>
+  paths.map((path) => ({ path: resolve(session.cwd, path) }))
 
 function told(error: unknown, name: string): string {
   if (error instanceof ToolError) return error.message

@@ -32,7 +32,12 @@ export async function runTurn(session: Session, prompt: UserModelMessage, settin
   return ended
 }
 
-async function turn(session: Session, prompt: UserModelMessage, settings: Settings, signal: AbortSignal): Promise<TurnEnd> {
+async function turn(
+  session: Session,
+  prompt: UserModelMessage,
+  settings: Settings,
+  signal: AbortSignal,
+): Promise<TurnEnd> {
   const model = await openModel(settings, chooseModel(settings, session.model))
   const instructions = await renderInstructions(session.cwd, session.problems)
   const name = `${model.provider}/${model.model_id}`
@@ -59,7 +64,11 @@ async function joinQueued(session: Session): Promise<void> {
 }
 
 async function stepOnce(
-  session: Session, model: OpenModel, instructions: string, settings: Settings, signal: AbortSignal,
+  session: Session,
+  model: OpenModel,
+  instructions: string,
+  settings: Settings,
+  signal: AbortSignal,
 ): Promise<ModelStep> {
   const view = windowOf(session.history.messages, session.cut, settings.BATON_HISTORY_CHARS_MAX)
   session.cut = view.cut
@@ -81,7 +90,13 @@ async function runCalls(session: Session, step: ModelStep, signal: AbortSignal):
   return false
 }
 
-async function reportUsage(session: Session, settings: Settings, last: Tokens, tokens: Tokens, model: string): Promise<void> {
+async function reportUsage(
+  session: Session,
+  settings: Settings,
+  last: Tokens,
+  tokens: Tokens,
+  model: string,
+): Promise<void> {
   await session.listener.update({
     sessionUpdate: 'usage_update',
     used: contextTokens(last),
@@ -94,7 +109,12 @@ function stopReason({ finish }: ModelStep): StopReason {
   if (finish === 'length') return 'max_tokens'
   if (finish === 'content-filter') return 'refusal'
   if (finish === 'error' || finish === 'interrupted') {
-    throw new AgentFailure('resource_unavailable', 'model_interrupted', 'The model stopped in the midst of its answer. Try again.', true)
+    throw new AgentFailure(
+      'resource_unavailable',
+      'model_interrupted',
+      'The model stopped in the midst of its answer. Try again.',
+      true,
+    )
   }
   return 'end_turn'
 }

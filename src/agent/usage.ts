@@ -11,7 +11,12 @@ export function parseTokens({ inputTokens, outputTokens, inputTokenDetails }: La
   const cache_read_tokens = inputTokenDetails.cacheReadTokens ?? 0
   const cache_write_tokens = inputTokenDetails.cacheWriteTokens ?? 0
   const uncached = inputTokenDetails.noCacheTokens ?? (inputTokens ?? 0) - cache_read_tokens - cache_write_tokens
-  return { input_tokens: Math.max(0, uncached), output_tokens: outputTokens ?? 0, cache_read_tokens, cache_write_tokens }
+  return {
+    input_tokens: Math.max(0, uncached),
+    output_tokens: outputTokens ?? 0,
+    cache_read_tokens,
+    cache_write_tokens,
+  }
 }
 
 export const addTokens = (a: Tokens, b: Tokens): Tokens => ({

@@ -12,7 +12,11 @@ const small_chars = 400
 const MARK = '[This old tool output was left out to save room. Call the tool again if you need it.]'
 
 /** `cut`: how many of the first messages are shortened already. Answers the new `cut`, and the view. */
-export function windowOf(messages: ModelMessage[], cut: number, chars_max: number): { cut: number; messages: ModelMessage[] } {
+export function windowOf(
+  messages: ModelMessage[],
+  cut: number,
+  chars_max: number,
+): { cut: number; messages: ModelMessage[] } {
   let view = shorten(messages, cut)
   const sizes = view.map(sizeOf)
   let total = sizes.reduce((sum, size) => sum + size, 0)

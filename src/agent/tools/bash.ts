@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { FLOOD_BYTES_MAX, shellPath, type CommandEnd } from './shell.ts'
+import { type CommandEnd, FLOOD_BYTES_MAX, shellPath } from './shell.ts'
 import { defineTool } from './tool.ts'
 
 const timeout_s_default = 120
@@ -8,19 +8,30 @@ const timeout_s_max = 1800
 export const bash = defineTool({
   name: 'bash',
   description:
-    'Run a shell command in the workspace folder and get its output (stdout and stderr together) and exit code. '
-    + 'Every call starts anew in the workspace: a cd or a variable does not last. There is no input; use options that '
-    + 'do not ask. Long output is cut in the middle.',
+    'Run a shell command in the workspace folder and get its output (stdout and stderr together) and exit code. ' +
+    'Every call starts anew in the workspace: a cd or a variable does not last. There is no input; use options that ' +
+    'do not ask. Long output is cut in the middle.',
   kind: 'execute',
   asks: true,
   input: z.object({
     command: z.string().min(1),
-    timeout_s: z.number().int().positive().max(timeout_s_max).default(timeout_s_default)
+    timeout_s: z
+      .number()
+      .int()
+      .positive()
+      .max(timeout_s_max)
+      .default(timeout_s_default)
       .describe('Seconds after which the command is ended.'),
   }),
   title: ({ command }) => command,
   async run({ command, timeout_s }, { cwd, env, shells, signal }) {
-    const ended = await shells.run({ argv: [shellPath(), '-c', command], cwd, env, timeout_ms: timeout_s * 1000, signal })
+    const ended = await shells.run({
+      argv: [shellPath(), '-c', command],
+      cwd,
+      env,
+      timeout_ms: timeout_s * 1000,
+      signal,
+    })
     const { output, exit_code } = ended
     const text = [output.trimEnd(), note(ended, timeout_s)].filter((part) => part !== '').join('\n')
     return { text, exit_code, failed: exit_code !== 0 || ended.end !== 'exited' }

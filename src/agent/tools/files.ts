@@ -15,8 +15,8 @@ const Path = z.string().min(1).describe('Relative to the workspace, or absolute 
 export const read = defineTool({
   name: 'read',
   description:
-    `Read a text file, with line numbers. Without offset and limit: the first ${lines_default} lines. `
-    + 'The numbers and the tab after them are not part of the file.',
+    `Read a text file, with line numbers. Without offset and limit: the first ${lines_default} lines. ` +
+    'The numbers and the tab after them are not part of the file.',
   kind: 'read',
   input: z.object({
     path: Path,
@@ -29,14 +29,16 @@ export const read = defineTool({
     const text = await readText(await confine(cwd, path), path)
     if (text === '') return { text: `[${path} is empty.]` }
     const lines = text.replace(/\n$/, '').split('\n')
-    if (offset > lines.length) throw new ToolError(`${path} has only ${lines.length} lines; offset ${offset} is past its end.`)
+    if (offset > lines.length)
+      throw new ToolError(`${path} has only ${lines.length} lines; offset ${offset} is past its end.`)
     return { text: window(lines, offset, limit) }
   },
 })
 
 export const write = defineTool({
   name: 'write',
-  description: 'Write a whole file: creates it, with its folders, or replaces what it holds. To change a part, use edit.',
+  description:
+    'Write a whole file: creates it, with its folders, or replaces what it holds. To change a part, use edit.',
   kind: 'edit',
   asks: true,
   input: z.object({ path: Path, content: z.string() }),
@@ -47,7 +49,9 @@ export const write = defineTool({
     const found = await stat(file).catch(() => undefined)
     if (found && !found.isFile()) throw new ToolError(`${path} is not a file. Choose another path.`)
     const old_text = found ? await readText(file, path).catch(() => '') : null
-    await mkdir(dirname(file), { recursive: true }).catch((error: unknown) => { throw new ToolError(reasonOf(error)) })
+    await mkdir(dirname(file), { recursive: true }).catch((error: unknown) => {
+      throw new ToolError(reasonOf(error))
+    })
     await save(file, content)
     const bytes = Buffer.byteLength(content)
     const text = `${found ? 'Replaced' : 'Created'} ${relative(cwd, file)} (${bytes} bytes).`
@@ -58,8 +62,8 @@ export const write = defineTool({
 export const edit = defineTool({
   name: 'edit',
   description:
-    'Replace an exact piece of text in a file. old_text must stand in the file exactly once, byte for byte, with its '
-    + 'indentation and without line numbers; take in neighbouring lines to make it so, or set replace_all.',
+    'Replace an exact piece of text in a file. old_text must stand in the file exactly once, byte for byte, with its ' +
+    'indentation and without line numbers; take in neighbouring lines to make it so, or set replace_all.',
   kind: 'edit',
   asks: true,
   input: z.object({
@@ -78,7 +82,9 @@ export const edit = defineTool({
     const found = pieces.length - 1
     if (found === 0) throw new ToolError(notFound(before, path, old_text))
     if (found > 1 && !replace_all) {
-      throw new ToolError(`old_text was found ${found} times in ${path}. Add lines around it until it is unique, or set replace_all.`)
+      throw new ToolError(
+        `old_text was found ${found} times in ${path}. Add lines around it until it is unique, or set replace_all.`,
+      )
     }
     const after = pieces.join(new_text)
     await save(file, after)
@@ -93,15 +99,20 @@ async function readText(file: string, name: string): Promise<string> {
   if (!found) throw new ToolError(`${name} does not exist. Find the right path with list or search.`)
   if (found.isDirectory()) throw new ToolError(`${name} is a folder. Use list to see what is in it.`)
   if (!found.isFile()) throw new ToolError(`${name} is not a regular file.`)
-  if (await isBinary(file)) throw new ToolError(`${name} is a binary file (${found.size} bytes); it cannot be read or edited as text.`)
+  if (await isBinary(file))
+    throw new ToolError(`${name} is a binary file (${found.size} bytes); it cannot be read or edited as text.`)
   if (found.size > file_bytes_max) {
     throw new ToolError(`${name} is too large (${found.size} bytes). Read a part with bash: sed -n '1,200p'.`)
   }
-  return readFile(file, 'utf8').catch((error: unknown) => { throw new ToolError(reasonOf(error)) })
+  return readFile(file, 'utf8').catch((error: unknown) => {
+    throw new ToolError(reasonOf(error))
+  })
 }
 
 async function isBinary(file: string): Promise<boolean> {
-  const opened = await open(file, 'r').catch((error: unknown) => { throw new ToolError(reasonOf(error)) })
+  const opened = await open(file, 'r').catch((error: unknown) => {
+    throw new ToolError(reasonOf(error))
+  })
   try {
     const { bytesRead, buffer } = await opened.read(Buffer.alloc(sniff_bytes), 0, sniff_bytes, 0)
     return buffer.subarray(0, bytesRead).includes(0)
@@ -127,11 +138,15 @@ function window(lines: string[], offset: number, limit: number): string {
 
 function notFound(text: string, path: string, old_text: string): string {
   const bare = (piece: string) => piece.replace(/\s+/g, ' ').trim()
-  const near = bare(text).includes(bare(old_text)) ? ' It is there with other white space: indentation or line ends differ.' : ''
+  const near = bare(text).includes(bare(old_text))
+    ? ' It is there with other white space: indentation or line ends differ.'
+    : ''
   return `old_text was not found in ${path}.${near} Read the file again and copy the text exactly, without line numbers.`
 }
 
 const save = (file: string, text: string): Promise<void> =>
-  writeFile(file, text).catch((error: unknown) => { throw new ToolError(reasonOf(error)) })
+  writeFile(file, text).catch((error: unknown) => {
+    throw new ToolError(reasonOf(error))
+  })
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -17,20 +17,27 @@ export type McpSession = {
   close(): Promise<void>
 }
 
-export async function openMcp(servers: McpServer[], cwd: string, env: Record<string, string>, signal: AbortSignal): Promise<McpSession> {
+export async function openMcp(
+  servers: McpServer[],
+  cwd: string,
+  env: Record<string, string>,
+  signal: AbortSignal,
+): Promise<McpSession> {
   const clients: Client[] = []
   const tools: Tool[] = []
   const problems: string[] = []
-  await Promise.all(servers.map(async (server) => {
-    try {
-      const client = await connect(server, cwd, env)
-      clients.push(client)
-      const offered = await listTools(client, signal)
-      tools.push(...offered.map((tool) => render(server.name, tool, client)))
-    } catch (error) {
-      problems.push(`MCP server ${server.name} cannot be used: ${reasonOf(error)}`)
-    }
-  }))
+  await Promise.all(
+    servers.map(async (server) => {
+      try {
+        const client = await connect(server, cwd, env)
+        clients.push(client)
+        const offered = await listTools(client, signal)
+        tools.push(...offered.map((tool) => render(server.name, tool, client)))
+      } catch (error) {
+        problems.push(`MCP server ${server.name} cannot be used: ${reasonOf(error)}`)
+      }
+    }),
+  )
   tools.sort((a, b) => (a.name < b.name ? -1 : 1))
   return {
     tools,
@@ -45,13 +52,21 @@ async function connect(server: McpServer, cwd: string, env: Record<string, strin
   if (!('type' in server)) {
     const { StdioClientTransport } = await import('@modelcontextprotocol/client/stdio')
     const own = Object.fromEntries(server.env.map(({ name, value }) => [name, value]))
-    const start = { command: server.command, args: server.args, env: { ...env, ...own }, cwd, stderr: 'ignore' as const }
+    const start = {
+      command: server.command,
+      args: server.args,
+      env: { ...env, ...own },
+      cwd,
+      stderr: 'ignore' as const,
+    }
     await client.connect(new StdioClientTransport(start), { timeout: connect_ms })
     return client
   }
   if (server.type !== 'http') throw new Error(`its transport ${server.type} is not supported; use http or stdio.`)
   const headers = Object.fromEntries(server.headers.map(({ name, value }) => [name, value]))
-  await client.connect(new StreamableHTTPClientTransport(new URL(server.url), { requestInit: { headers } }), { timeout: connect_ms })
+  await client.connect(new StreamableHTTPClientTransport(new URL(server.url), { requestInit: { headers } }), {
+    timeout: connect_ms,
+  })
   return client
 }
 
@@ -82,8 +97,11 @@ function render(server: string, tool: McpTool, client: Client): Tool {
         paths: [],
         async run({ signal }) {
           const options = { signal, timeout: call_ms, resetTimeoutOnProgress: true }
-          const answer = await client.callTool({ name: tool.name, arguments: given.data }, options)
-            .catch((error: unknown) => { throw new ToolError(`${name} failed: ${reasonOf(error)}`) })
+          const answer = await client
+            .callTool({ name: tool.name, arguments: given.data }, options)
+            .catch((error: unknown) => {
+              throw new ToolError(`${name} failed: ${reasonOf(error)}`)
+            })
           return outcomeOf(answer)
         },
       }

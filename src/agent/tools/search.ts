@@ -2,7 +2,7 @@ import { lstat, readdir, stat } from 'node:fs/promises'
 import { join, matchesGlob, relative, sep } from 'node:path'
 import { z } from 'zod'
 import { confine } from './paths.ts'
-import { defineTool, ToolError, type ToolContext } from './tool.ts'
+import { defineTool, type ToolContext, ToolError } from './tool.ts'
 
 const matches_max = 200
 const line_chars_max = 300
@@ -14,8 +14,8 @@ const search_bytes_max = 4 * 1024 * 1024
 export const search = defineTool({
   name: 'search',
   description:
-    'Search the text of files for a regular expression; answers path:line:text. Leaves out binary files and what '
-    + `.gitignore names. At most ${matches_max} matches are shown.`,
+    'Search the text of files for a regular expression; answers path:line:text. Leaves out binary files and what ' +
+    `.gitignore names. At most ${matches_max} matches are shown.`,
   kind: 'search',
   input: z.object({
     pattern: z.string().min(1).describe('A Perl-compatible regular expression.'),
@@ -27,20 +27,27 @@ export const search = defineTool({
   paths: ({ path }) => (path === '.' ? [] : [path]),
   async run({ pattern, path, glob, ignore_case }, context) {
     const place = relative(context.cwd, await confine(context.cwd, path)) || '.'
-    await stat(join(context.cwd, place)).catch(() => { throw new ToolError(`${path} does not exist. Find the right path with list.`) })
+    await stat(join(context.cwd, place)).catch(() => {
+      throw new ToolError(`${path} does not exist. Find the right path with list.`)
+    })
     const found = await grep(context, pattern, place, ignore_case)
-    const lines = found.split('\n').filter((line) => line !== '' && (!glob || fits(line.slice(0, line.indexOf(':')), glob)))
+    const lines = found
+      .split('\n')
+      .filter((line) => line !== '' && (!glob || fits(line.slice(0, line.indexOf(':')), glob)))
     if (lines.length === 0) return { text: `No match for ${pattern} in ${place}${glob ? ` (${glob})` : ''}.` }
-    const shown = lines.slice(0, matches_max).map((line) => (line.length > line_chars_max ? `${line.slice(0, line_chars_max)} …` : line))
+    const shown = lines
+      .slice(0, matches_max)
+      .map((line) => (line.length > line_chars_max ? `${line.slice(0, line_chars_max)} …` : line))
     const rest = lines.length - shown.length
-    return { text: shown.join('\n') + (rest > 0 ? `\n[${rest} more matches. Narrow the pattern, the path or the glob.]` : '') }
+    return {
+      text: shown.join('\n') + (rest > 0 ? `\n[${rest} more matches. Narrow the pattern, the path or the glob.]` : ''),
+    }
   },
 })
 
 export const list = defineTool({
   name: 'list',
-  description:
-    `List files, at most ${files_max}. Leaves out what .gitignore names. Use glob to find files by name, such as **/*.test.ts.`,
+  description: `List files, at most ${files_max}. Leaves out what .gitignore names. Use glob to find files by name, such as **/*.test.ts.`,
   kind: 'search',
   input: z.object({ path: z.string().default('.'), glob: z.string().optional() }),
   title: ({ path, glob }) => `List ${glob ?? path}`,
@@ -69,8 +76,10 @@ async function grep(context: ToolContext, pattern: string, place: string, ignore
   const flags = ['grep', '-n', '-I', '--no-color', '--full-name', ...scope, ...(ignore_case ? ['-i'] : [])]
   const ask = (dialect: string) => git(context, [...flags, dialect, '-e', pattern, '--', place])
   const answer = await ask('-P')
-  const ended = answer.exit_code > 1 && /cannot use Perl|PCRE|USE_LIBPCRE/i.test(answer.output) ? await ask('-E') : answer
-  if (ended.end === 'timed_out') throw new ToolError(`The search took more than ${search_ms / 1000} s. Narrow the path or simplify the pattern.`)
+  const ended =
+    answer.exit_code > 1 && /cannot use Perl|PCRE|USE_LIBPCRE/i.test(answer.output) ? await ask('-E') : answer
+  if (ended.end === 'timed_out')
+    throw new ToolError(`The search took more than ${search_ms / 1000} s. Narrow the path or simplify the pattern.`)
   if (ended.exit_code > 1) throw new ToolError(`The search failed: ${ended.output.trim().slice(0, 500)}`)
   return ended.output
 }
@@ -84,8 +93,11 @@ async function tracked(context: ToolContext, folder: string): Promise<string[] |
 const git = async (context: ToolContext, args: string[]) => {
   const { cwd, env, signal, shells } = context
   const argv = ['git', '-c', 'core.quotePath=false', ...args] as const
-  return shells.run({ argv, cwd, env, signal, timeout_ms: search_ms, head_bytes_max: search_bytes_max, tail_bytes_max: 0 })
-    .catch(() => { throw new ToolError('git was not found on this machine. Use bash with grep or find.') })
+  return shells
+    .run({ argv, cwd, env, signal, timeout_ms: search_ms, head_bytes_max: search_bytes_max, tail_bytes_max: 0 })
+    .catch(() => {
+      throw new ToolError('git was not found on this machine. Use bash with grep or find.')
+    })
 }
 
 async function walk(cwd: string, folder: string, signal: AbortSignal): Promise<string[]> {
@@ -104,6 +116,13 @@ async function walk(cwd: string, folder: string, signal: AbortSignal): Promise<s
 
 /** git names a deleted file until the deletion is staged. */
 async function present(cwd: string, files: string[]): Promise<string[]> {
-  const found = await Promise.all(files.map((file) => lstat(join(cwd, file)).then(() => true, () => false)))
+  const found = await Promise.all(
+    files.map((file) =>
+      lstat(join(cwd, file)).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  )
   return files.filter((_, at) => found[at])
 }

@@ -51,7 +51,13 @@ export function openShells(): Shells {
 }
 
 function runCommand(command: Command, groups: Set<number>, kill: (group: number) => void): Promise<CommandEnd> {
-  const { argv: [file, ...args], cwd, env, signal, timeout_ms } = command
+  const {
+    argv: [file, ...args],
+    cwd,
+    env,
+    signal,
+    timeout_ms,
+  } = command
   const output = boundedOutput(command.head_bytes_max ?? HEAD_BYTES_MAX, command.tail_bytes_max ?? TAIL_BYTES_MAX)
   if (signal.aborted) return Promise.resolve({ exit_code: 137, output: '', end: 'cancelled' })
   return new Promise((resolve, reject) => {
