@@ -123,6 +123,12 @@ export function accessEngine(room: Room) {
       return { code, expires_at: expires_at.toISOString() }
     },
 
+    /** How many runs of the caller's team may be under way at once; the dispatcher sees it at its next look. */
+    async limitRuns(caller: UserCaller, max_concurrent_runs: number): Promise<void> {
+      await db.updateTable('teams').set({ max_concurrent_runs }).where('team_id', '=', caller.team_id).execute()
+      room.bell.ring('queue', {})
+    },
+
     async whoami(caller: Caller): Promise<WhoAmI> {
       const team = await db
         .selectFrom('teams')

@@ -1,0 +1,63 @@
+/** What is measured: the built product in processes of its own, in a temporary folder. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import { type Client, connect, pause } from '../src/sdk/client.ts'
+
+export const ENTRY = resolve(import.meta.dirname, '../bin/baton.js')
+
+const Ready = z.object({ url: z.string(), api_key: z.string(), pid: z.int() })
+const READY_MS = 60_000
+
+export type Up = {
+  url: string
+  api_key: string
+  pid: number
+  data_dir: string
+  client: Client
+  close(): Promise<void>
+}
+
+export async function up(args: string[] = []): Promise<Up> {
+  const folder = await mkdtemp(join(tmpdir(), 'baton-bench-'))
+  // So that PostgreSQL's user can pass through when we are root.
+  await chmod(folder, 0o755)
+  const ready_file = join(folder, 'ready.json')
+  const data_dir = join(folder, 'data')
+  const command = [ENTRY, 'up', '--port', '0', '--data-dir', data_dir, '--ready-file', ready_file, ...args]
+  const child = spawn(process.execPath, command, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, HOME: folder },
+  })
+  const ready = await waitForReady(child, ready_file)
+  return {
+    ...ready,
+    data_dir,
+    client: connect({ server: ready.url, token: ready.api_key }),
+    async close() {
+      const gone = new Promise((done) => child.once('exit', done))
+      child.kill('SIGTERM')
+      await gone
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+async function waitForReady(child: ChildProcess, file: string): Promise<z.infer<typeof Ready>> {
+  const until = performance.now() + READY_MS
+  while (performance.now() < until) {
+    if (child.exitCode !== null) throw new Error(`baton up ended with ${child.exitCode} before it was ready`)
+    const text = await readFile(file, 'utf8').catch(() => null)
+    if (text !== null) return Ready.parse(JSON.parse(text))
+    await pause(20)
+  }
+  throw new Error('baton up was not ready in time')
+}
+
+/** Resident memory of a process in bytes, from the kernel. */
+export async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8')
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? Number.NaN) * 1024
+}
