@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto'
+import { sql } from 'kysely'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { databaseClock, manualClock } from '../src/db/clock.ts'
 import { openDatabase } from '../src/db/connect.ts'
@@ -46,6 +48,19 @@ test('an idle connection that PostgreSQL ends does not end the process', async (
   await other.pool.query('select pg_terminate_backend($1)', [answer.rows[0]?.pid])
   await vi.waitFor(() => expect(pool.totalCount).toBe(0))
   await expect(pool.query('select 1')).resolves.toMatchObject({ rowCount: 1 })
+})
+
+test('a transaction whose connection PostgreSQL ends between two queries fails as unavailable', async () => {
+  const { pool, kysely } = await database()
+  const transaction = kysely.transaction().execute(async (trx) => {
+    const own = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(trx)
+    await pool.query('select pg_terminate_backend($1)', [own.rows[0]?.pid])
+    await vi.waitFor(() => expect(pool.totalCount - pool.idleCount).toBe(1))
+    await trx.insertInto('teams').values({ team_id: randomUUID(), name: 'lost', created_at: new Date() }).execute()
+  })
+  const error: unknown = await transaction.catch((reason: unknown) => reason)
+  expect(isUnavailable(error), String(error)).toBe(true)
+  expect((await pool.query('select * from teams')).rows).toEqual([])
 })
 
 test('a query that runs too long is ended and counts as unavailable', async () => {

@@ -49,6 +49,8 @@ export function openDatabase(address: DatabaseAddress, options: DatabaseOptions 
   })
   // An idle connection that breaks has no query to reject; without a listener `pg` would end the process.
   pool.on('error', (error) => options.log?.warn({ error: error.message }, 'database.connection_lost'))
+  // Nor has one that breaks while it is lent out between two queries; the next query on it fails.
+  pool.on('connect', (client) => client.on('error', () => undefined))
   const stops = new Set<() => Promise<void>>()
   return {
     kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
