@@ -1,0 +1,156 @@
+/** The body of a run from the options of `agent run`, `agent run-cloud` and `run create`. */
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { z } from 'zod'
+import { AgentConfig, CreateRun, McpServer, PROMPT_BYTES_MAX } from '../contract/index.ts'
+import { type Context, readAll } from './context.ts'
+import { CommandFailure } from './exits.ts'
+import { parseDuration } from './text.ts'
+
+const collect = (value: string, before: string[] = []) => [...before, value]
+
+/** Oz's options whose purpose this version does not serve: taken, so that scripts go on, and said so. */
+const UNSERVED = [
+  '--saved-prompt <id>', '--skill <spec>', '--share [recipient]', '--strict-mcp-startup', '--mcp-startup-timeout <duration>', '--conversation <id>',
+  '--no-snapshot', '--snapshot-upload-timeout <duration>', '--snapshot-script-timeout <duration>', '--computer-use', '--no-computer-use',
+  '--bedrock-inference-role <arn>', '--bedrock-role-region <region>', '--profile <id>', '--runner <id>', '--agent <uid>', '--attach <path>',
+  '--claude-auth-secret <name>', '--codex-auth-secret <name>', '--team', '--personal', '--parent-run-id <run>',
+]
+
+export function declareAsking(command: Command): Command {
+  command
+    .option('-p, --prompt <text>', 'what is to be done')
+    .option('--prompt-file <file>', 'read the prompt from a file')
+    .option('-n, --name <name>', 'name of the agent in the configuration')
+    .option('--title <title>', 'title of the run')
+    .option('--model <id>', 'model, such as anthropic/claude-opus-4-5; auto where absent')
+    .option('--harness <name>', 'oz (baton), claude, codex, gemini, opencode, command, or one that the worker knows')
+    .option('-f, --file <file>', 'JSON file with the configuration; other options go before it')
+    .option('--mcp <server>', 'MCP server: JSON, or a file with JSON; may be repeated', collect)
+    .option('-e, --environment <id>', 'environment to work in')
+    .option('--no-environment', 'none')
+    .option('--repo <url>', 'repository to clone, URL#ref or a path; may be repeated', collect)
+    .option('--setup-command <command>', 'run before the harness starts; may be repeated', collect)
+    .option('--time-limit <duration>', 'the longest that one execution may take')
+    .option('--max-tries <n>', 'executions before a failure that may be retried is final')
+    .option('--permissions <policy>', 'allow or deny what the harness asks leave for')
+  for (const flags of UNSERVED) command.addOption(command.createOption(flags).hideHelp())
+  return command
+}
+
+const Options = z.object({
+  prompt: z.string().optional(), promptFile: z.string().optional(), name: z.string().optional(), title: z.string().optional(), model: z.string().optional(),
+  harness: z.string().optional(), file: z.string().optional(), mcp: z.array(z.string()).optional(), environment: z.union([z.string(), z.boolean()]).optional(),
+  repo: z.array(z.string()).default([]), setupCommand: z.array(z.string()).default([]), timeLimit: z.string().optional(), maxTries: z.coerce.number().optional(),
+  permissions: z.string().optional(), host: z.string().optional(),
+})
+type Options = z.infer<typeof Options>
+
+export async function askedRun(context: Context, options: Record<string, unknown>, argument: string | undefined): Promise<CreateRun> {
+  const o = Options.parse(options)
+  sayUnserved(context, options)
+  const file = o.file === undefined ? {} : await configFile(context, o.file)
+  const prompt = await readPrompt(context, o, argument)
+  const { harness, model, worker_host } = context.settings
+  const harness_name = o.harness ?? (file.harness ? undefined : harness.value)
+  const model_id = o.model ?? (file.model_id ? undefined : model.value)
+  const host = o.host ?? (file.worker_host ? undefined : worker_host.value)
+  const timeout = o.timeLimit === undefined ? undefined : minutes(o.timeLimit)
+  const config = {
+    ...file,
+    ...(o.name === undefined ? {} : { name: o.name }),
+    ...(model_id === undefined ? {} : { model_id }),
+    ...(harness_name === undefined ? {} : { harness: { ...file.harness, type: harness_name } }),
+    ...(typeof o.environment === 'string' ? { environment_id: o.environment } : {}),
+    ...(host === undefined ? {} : { worker_host: host }),
+    ...(timeout === undefined ? {} : { timeout_minutes: timeout }),
+    ...(o.maxTries === undefined ? {} : { max_tries: o.maxTries }),
+    ...(o.permissions === undefined ? {} : { permissions: o.permissions }),
+    ...(o.mcp === undefined ? {} : { mcp_servers: { ...file.mcp_servers, ...(await mcpServers(context, o.mcp)) } }),
+    ...(o.repo.length + o.setupCommand.length === 0 ? {} : { environment: {
+      ...file.environment,
+      ...(o.repo.length === 0 ? {} : { repositories: o.repo.map((repo) => repositoryOf(context, repo)) }),
+      ...(o.setupCommand.length === 0 ? {} : { setup_commands: o.setupCommand }),
+    } }),
+  }
+  const body = CreateRun.safeParse({ prompt, ...(o.title === undefined ? {} : { title: o.title }), config })
+  if (body.success) return body.data
+  const issue = body.error.issues[0]
+  throw new CommandFailure('usage', `${issue?.path.join('.') ?? 'The run'}: ${issue?.message ?? 'not as it should be'}`)
+}
+
+/** The option, the argument, `-` or piped stdin, or a file; exactly one of them. */
+async function readPrompt(context: Context, o: Options, argument: string | undefined): Promise<string> {
+  const given = [o.prompt, argument, o.promptFile].filter((one) => one !== undefined)
+  if (given.length > 1) throw new CommandFailure('usage', 'The prompt is given more than once.', 'Give it as argument, with --prompt or with --prompt-file.')
+  if (o.promptFile !== undefined && o.promptFile !== '-') return needed(await readText(context, o.promptFile, 'The prompt file'))
+  const text = o.promptFile ?? o.prompt ?? argument
+  if (text === '-' || (text === undefined && context.stdin.isTTY !== true)) {
+    return needed(await readAll(context.stdin, PROMPT_BYTES_MAX, 'The prompt on stdin'))
+  }
+  return needed(text ?? '')
+}
+
+function needed(prompt: string): string {
+  if (prompt.trim() !== '') return prompt
+  throw new CommandFailure('usage', 'There is no prompt.', 'Give it as argument, with --prompt or --prompt-file, or pipe it in.')
+}
+
+async function readText(context: Context, path: string, what: string): Promise<string> {
+  return readFile(resolve(context.cwd, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new CommandFailure('usage', `${what} ${path} cannot be read (${error.code ?? error.message}).`)
+  })
+}
+
+async function configFile(context: Context, path: string): Promise<AgentConfig> {
+  const parsed = AgentConfig.safeParse(parseJson(await readText(context, path, 'The configuration file'), `${path} is not JSON.`))
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  throw new CommandFailure('usage', `${path}: ${issue?.path.join('.')}: ${issue?.message}`)
+}
+
+async function mcpServers(context: Context, specs: string[]): Promise<Record<string, McpServer>> {
+  const servers: Record<string, McpServer> = {}
+  for (const spec of specs) {
+    const inline = spec.trim().startsWith('{')
+    const value = parseJson(inline ? spec : await readText(context, spec, 'The MCP file'), `--mcp ${inline ? 'value' : spec} is not JSON.`)
+    const wrapped = z.looseObject({ mcpServers: z.unknown() }).safeParse(value)
+    const parsed = z.record(z.string(), McpServer).safeParse(wrapped.success && wrapped.data.mcpServers !== undefined ? wrapped.data.mcpServers : value)
+    if (!parsed.success) throw new CommandFailure('usage', '--mcp is not understood.', 'Write {"name": {"url": "https://…"}} or {"name": {"command": "…", "args": []}}.')
+    Object.assign(servers, parsed.data)
+  }
+  return servers
+}
+
+function parseJson(text: string, refusal: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new CommandFailure('usage', refusal)
+  }
+}
+
+/** `URL#ref`; a path becomes absolute, since the worker stands elsewhere. */
+function repositoryOf(context: Context, given: string): { url: string; ref?: string } {
+  const [, url = given, ref] = /^(.*?)(?:#([^#]+))?$/.exec(given) ?? []
+  const is_path = /^\.{0,2}(\/|$)/.test(url)
+  return { url: is_path ? resolve(context.cwd, url) : url, ...(ref === undefined ? {} : { ref }) }
+}
+
+function minutes(text: string): number {
+  const ms = parseDuration(text)
+  if (ms === null || ms <= 0) throw new CommandFailure('usage', `--time-limit "${text}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')
+  return ms / 60_000
+}
+
+function sayUnserved(context: Context, options: Record<string, unknown>): void {
+  for (const flags of UNSERVED) {
+    const flag = flags.split(' ')[0] ?? ''
+    const name = flag.replace(/^--(no-)?/, '').replace(/-(\w)/g, (_, c: string) => c.toUpperCase())
+    const given = options[name]
+    if (given === undefined || (flag.startsWith('--no-') ? given !== false : given === false)) continue
+    if (flag.startsWith('--no-') || flag.includes('snapshot') || flag.includes('computer-use')) continue
+    context.out.note(`${flag} is accepted but does nothing in this version.`)
+  }
+}

@@ -1,0 +1,32 @@
+/** The command line's beginning: the only place that reads the process's environment, catches signals and exits. */
+import about from '../../package.json' with { type: 'json' }
+
+const args = process.argv.slice(2)
+
+if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) process.stdout.write(`${about.version}\n`)
+else await main()
+
+async function main(): Promise<void> {
+  const stopping = new AbortController()
+  let signals = 0
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (++signals > 1) process.exit(signal === 'SIGINT' ? 130 : 143)
+    stopping.abort(signal)
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  process.on('SIGHUP', onSignal)
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit(0)
+      throw error
+    })
+  }
+  const { runCommandLine } = await import('./command-line.ts')
+  process.exit(await runCommandLine({
+    args, version: about.version, env: process.env, cwd: process.cwd(), pid: process.pid,
+    stdin: process.stdin, stdout: process.stdout, stderr: process.stderr,
+    signal: stopping.signal,
+    self: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
+  }))
+}

@@ -1,0 +1,80 @@
+/** Runs as a person reads them. */
+import { isEnded, type Run, type RunState } from '../contract/index.ts'
+import { paint } from './output.ts'
+import { ago, bytes, duration, oneLine } from './text.ts'
+
+export function paintState(state: RunState): string {
+  switch (state) {
+    case 'SUCCEEDED':
+      return paint.green(state)
+    case 'FAILED':
+    case 'ERROR':
+      return paint.red(state)
+    case 'BLOCKED':
+    case 'CANCELLED':
+      return paint.yellow(state)
+    case 'INPROGRESS':
+      return paint.cyan(state)
+    case 'QUEUED':
+    case 'PENDING':
+    case 'CLAIMED':
+      return paint.dim(state)
+  }
+}
+
+const WAITS = {
+  capacity: 'waits until fewer runs are going on', worker: 'waits for a worker: start one with "baton worker"', retry: 'will be tried again',
+}
+
+/** What a state alone does not say: why a run waits, or why it ended so. */
+export function reasonOf(run: Run): string | undefined {
+  if (run.cancel_requested && !isEnded(run.state)) return 'is being cancelled'
+  if (run.state === 'QUEUED' && run.waiting_for) return WAITS[run.waiting_for]
+  return run.status_message?.message
+}
+
+export function titleOf(run: Run): string {
+  return oneLine(run.title || run.prompt.split('\n')[0] || 'Untitled')
+}
+
+export const runRow = (run: Run, now: number): string[] => [
+  run.run_id, paintState(run.state), ago(run.created_at, now), oneLine(run.agent_config.harness?.type ?? 'baton'), titleOf(run),
+]
+
+/** All that matters of one run. */
+export function runLines(run: Run, web: string): string[] {
+  const rows: [string, string | undefined][] = [
+    ['Run', run.run_id],
+    ['State', paintState(run.state)],
+    ['Why', reasonOf(run)],
+    ['Harness', run.agent_config.harness?.type ?? 'baton'],
+    ['Model', run.agent_config.model_id ?? run.agent_config.harness?.model_id ?? undefined],
+    ['Worker', run.worker_host],
+    ['Created', `${run.created_at} by ${run.creator.display_name ?? run.creator.uid} (${run.source})`],
+    ['Took', tookOf(run)],
+    ['Executions', run.executions > 1 ? String(run.executions) : undefined],
+    ['Used', usageOf(run)],
+    ['Parent', run.parent_run_id],
+    ['Children', run.children.length > 0 ? run.children.join(', ') : undefined],
+    ['Page', web],
+  ]
+  return [paint.bold(titleOf(run)), ...rows.filter((row) => row[1] !== undefined).map(([name, value]) => `${paint.dim(name.padEnd(11))}${value}`)]
+}
+
+export function tookOf(run: Run): string | undefined {
+  if (run.started_at === null) return undefined
+  const end = run.ended_at === null ? Date.now() : Date.parse(run.ended_at)
+  return duration(end - Date.parse(run.started_at))
+}
+
+export function usageOf(run: Run): string | undefined {
+  const used = run.request_usage
+  if (!used) return undefined
+  const parts = [
+    used.total_tokens ? `${used.total_tokens} tokens` : '',
+    used.inference_cost_usd === undefined ? '' : `$${used.inference_cost_usd.toFixed(4)}`,
+    used.cpu_seconds ? `${used.cpu_seconds.toFixed(1)} s CPU` : '',
+    used.peak_memory_bytes ? `${bytes(used.peak_memory_bytes)} memory` : '',
+  ].filter((part) => part !== '')
+  return parts.length > 0 ? parts.join(', ') : undefined
+}

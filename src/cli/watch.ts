@@ -1,0 +1,101 @@
+/** A run on the terminal as it happens: what it does line by line, and below it on a terminal how it stands. */
+import type { Run } from '../contract/index.ts'
+import type { Client } from '../sdk/client.ts'
+import type { Context } from './context.ts'
+import { entryLines } from './entries.ts'
+import { CommandFailure, EXIT, exitOfRun } from './exits.ts'
+import { followRun, type Sight } from './follow-run.ts'
+import { paint } from './output.ts'
+import { paintState, reasonOf, titleOf, tookOf, usageOf } from './states.ts'
+
+export type Watch = {
+  client: Client
+  run_id: string
+  entries: boolean
+  timeout_ms?: number | undefined
+  fail_on_input?: boolean
+  /** Written before each line, where several runs share a terminal. */
+  prefix?: string
+  /** What goes on after an interruption is only said where it is true. */
+  local?: boolean
+}
+
+/** The exit code for how the run ended. */
+export async function watch(context: Context, asked: Watch): Promise<number> {
+  const { out } = context
+  const late = asked.timeout_ms === undefined ? null : AbortSignal.timeout(asked.timeout_ms)
+  const signal = late ? AbortSignal.any([context.signal, late]) : context.signal
+  const progress = out.progress(`run ${asked.run_id}`)
+  let run: Run | null = null
+  try {
+    for await (const sight of followRun({ client: asked.client, run_id: asked.run_id, entries: asked.entries, signal })) {
+      const before: Run | null = run
+      if (sight.kind === 'run') run = sight.run
+      await out.record(recordOf(sight), () => sightLines(sight, before).map((line) => (asked.prefix ?? '') + line))
+      if (run) progress.say(standing(run, sight.kind === 'line' && sight.state === 'down'))
+      if (run?.state === 'BLOCKED' && asked.fail_on_input) return EXIT.needs_input
+    }
+  } catch (error) {
+    throw interruption(context, asked.run_id, late, error)
+  } finally {
+    progress.done()
+  }
+  if (run === null) throw interruption(context, asked.run_id, late, signal.reason)
+  if (!out.machine) for (const line of endLines(run)) out.line((asked.prefix ?? '') + line)
+  return EXIT[exitOfRun(run)]
+}
+
+/** Why following stopped early, worded for who waits. */
+export function interruption(context: Context, run_id: string, late: AbortSignal | null, error: unknown): unknown {
+  const again = `Follow it again with: baton run watch ${run_id}`
+  if (context.signal.aborted) return new CommandFailure('interrupted', `Stopped watching; run ${run_id} goes on.`, `${again}\nEnd it with: baton run cancel ${run_id}`)
+  if (late?.aborted) return new CommandFailure('timeout', `Run ${run_id} has not ended in the time given; it goes on.`, again)
+  return error
+}
+
+function recordOf(sight: Sight): unknown {
+  switch (sight.kind) {
+    case 'run':
+      return { type: 'run', run: sight.run }
+    case 'entry':
+      return { type: 'entry', entry: sight.entry }
+    case 'event':
+      return { type: 'event', event: sight.event }
+    case 'line':
+      return { type: 'line', state: sight.state }
+  }
+}
+
+function sightLines(sight: Sight, before: Run | null): string[] {
+  switch (sight.kind) {
+    case 'entry':
+      return entryLines(sight.entry)
+    case 'run': {
+      const { run } = sight
+      const reason = reasonOf(run)
+      const same = before?.state === run.state && reasonOf(before) === reason
+      if (same || ENDS.has(run.state)) return []
+      const title = before === null ? ` ${paint.bold(titleOf(run))}` : ''
+      return [`${paintState(run.state)}${title}${reason === undefined ? '' : paint.dim(` (${reason})`)}`]
+    }
+    case 'event':
+      return []
+    case 'line':
+      return sight.state === 'down' ? [paint.yellow('! the server does not answer; trying again')] : []
+  }
+}
+
+const ENDS = new Set(['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
+
+function standing(run: Run, down: boolean): string {
+  const parts = [paintState(run.state), tookOf(run), usageOf(run), down ? paint.yellow('server away') : undefined]
+  return parts.filter((part) => part !== undefined).join(' · ')
+}
+
+export function endLines(run: Run): string[] {
+  const used = usageOf(run)
+  const took = tookOf(run)
+  const how = [took === undefined ? '' : `in ${took}`, used === undefined ? '' : `(${used})`].filter((part) => part !== '').join(' ')
+  const why = run.state === 'SUCCEEDED' ? undefined : reasonOf(run)
+  return [`${paintState(run.state)}${how === '' ? '' : ` ${how}`}`, ...(why === undefined ? [] : [`  ${why}`])]
+}
