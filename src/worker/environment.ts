@@ -19,6 +19,7 @@ const PASSED = [
   'XDG_CONFIG_HOME',
   'XDG_CACHE_HOME',
   'XDG_DATA_HOME',
+  'SSH_AUTH_SOCK',
   'CLAUDE_CONFIG_DIR',
   'CODEX_HOME',
   'SSL_CERT_FILE',
@@ -42,6 +43,9 @@ const PASSED = [
   'APPDATA',
   'LOCALAPPDATA',
 ]
+
+/** `BATON_…`: what the owner of the worker means for runners and harnesses: which there are, and what all runs get. */
+const PASSED_PREFIX = /^(LC_|BATON_PASS_|BATON_HARNESS|BATON_SCRIPT$)/
 
 /** The variables that carry one provider. A run that brings its own key or address for it gets none of the broker's. */
 const PROVIDER_VARIABLES = [
@@ -81,7 +85,7 @@ export function runnerEnvironment(parts: RunnerEnvironment): Record<string, stri
 function passedOn(worker: Environment): Record<string, string> {
   const passed: Record<string, string> = {}
   for (const [name, value] of Object.entries(worker)) {
-    if (value !== undefined && (PASSED.includes(name) || name.startsWith('LC_'))) passed[name] = value
+    if (value !== undefined && (PASSED.includes(name) || PASSED_PREFIX.test(name))) passed[name] = value
   }
   return passed
 }

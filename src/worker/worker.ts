@@ -25,6 +25,9 @@ import { type Sandbox, type SandboxBackend, type SandboxEnd, SandboxRefused } fr
 import type { SandboxLimits } from './sandboxes/watch.ts'
 import { holdState, type StateFolder } from './state.ts'
 
+/** What the server is told where there is no limit: it offers as many as this leaves. */
+const NO_LIMIT = 1000
+
 export const WORKER_LIMITS = {
   /** From a cancellation to the end of everything. The runner itself has about 2 s of it to end its harness. */
   cancel_grace_ms: 5000,
@@ -160,7 +163,7 @@ function hello(desk: Desk): FromWorker {
   const { capacity, version, harnesses } = desk.options
   return {
     type: 'worker_hello',
-    data: { capacity, running: running(desk), version, backend: desk.backend.name, harnesses },
+    data: { capacity: capacity || NO_LIMIT, running: running(desk), version, backend: desk.backend.name, harnesses },
   }
 }
 

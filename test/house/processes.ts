@@ -35,8 +35,17 @@ export function readPid(path: string): number | null {
 
 export type WorkerProcess = { child: ChildProcess; kill(): Promise<void>; log(): string }
 
-/** `baton worker` as a process of its own, with the stand-in runner of the tests. */
-export function startWorkerProcess(options: { server: string; state_dir: string; capacity?: number }): WorkerProcess {
+export type WorkerProcessOptions = {
+  server: string
+  state_dir: string
+  api_key?: string
+  capacity?: number
+  /** Program and first arguments of the runner; a shell that does what the assignment says where absent. */
+  runner?: string[]
+}
+
+/** `baton worker` as a process of its own. */
+export function startWorkerProcess(options: WorkerProcessOptions): WorkerProcess {
   const script = join(import.meta.dirname, 'worker-process.ts')
   const child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
   let log = ''

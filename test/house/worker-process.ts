@@ -4,8 +4,14 @@ import { z } from 'zod'
 import { openWorker } from '../../src/worker/worker.ts'
 import { SHELL_RUNNER } from './shell-runner.ts'
 
-const Options = z.object({ server: z.string(), state_dir: z.string(), capacity: z.int().default(4) })
-const { server, state_dir, capacity } = Options.parse(JSON.parse(process.argv[2] ?? '{}'))
+const Options = z.object({
+  server: z.string(),
+  state_dir: z.string(),
+  capacity: z.int().default(4),
+  api_key: z.string().default('worker-key'),
+  runner: z.array(z.string()).default(SHELL_RUNNER.command),
+})
+const { server, state_dir, capacity, api_key, runner } = Options.parse(JSON.parse(process.argv[2] ?? '{}'))
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 
@@ -13,13 +19,13 @@ const worker = await openWorker({
   server,
   state_dir,
   capacity,
-  api_key: 'worker-key',
+  api_key,
   worker_id: 'crew',
   version: '1.0.0',
   backend: 'process',
   models: [],
   harnesses: [],
-  runner: SHELL_RUNNER,
+  runner: { command: runner },
   environment: process.env,
   allow_local_repositories: false,
   log: pino({ level: 'info' }),
