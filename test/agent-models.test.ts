@@ -208,7 +208,7 @@ const Rpc = z.object({
   params: z.record(z.string(), z.unknown()).optional(),
 })
 
-test('a tool of an MCP server is called over HTTP with the headers of the session, and a dead server is named', async () => {
+test('an MCP tool is called over HTTP with the headers of the session, and a dead server is named', async () => {
   const seen: string[] = []
   const url = await serve((request, body) => {
     if (request.method !== 'POST') return { status: 405, body: '' }

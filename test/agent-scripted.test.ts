@@ -7,20 +7,23 @@ import { folder, isAlive, refusalOf, repository, script, startAgent, toolTexts, 
 const scripted = (turns: unknown[], more: Record<string, string> = {}) =>
   startAgent({ BATON_MODEL: 'scripted', BATON_SCRIPT: script(turns), ...more })
 
+/** For what takes milliseconds on an idle machine. */
+const wait_ms = 10_000
+
 const call = (name: string, input: unknown) => ({ tools: [{ name, input }] })
 
 test('without a script the scripted model surveys the repository with real tools and says what it is', async () => {
-  const cwd = repository({ 'README.md': '# Teapot\n\nTODO: lid\n', 'pot.ts': 'export const pot = 1\n' })
+  const cwd = repository({ 'README.md': '# Teapot\n\nA lid.\n', 'pot.ts': 'export function pot() {}\n' })
   await using agent = await startAgent({ BATON_MODEL: 'scripted' })
   const started = Date.now()
   const answer = await agent.prompt(await agent.start(cwd), 'Survey this repository.')
   expect(answer.stopReason).toBe('end_turn')
-  expect(Date.now() - started).toBeLessThan(4000)
+  expect(Date.now() - started).toBeLessThan(8000)
   expect(agent.text()).toMatch(/^No model key was found, so these words are scripted/)
-  expect(agent.text()).toContain('2 files with 4 lines. The history has 1 commits. 1 TODO or FIXME marks.')
+  expect(agent.text()).toContain('2 files with 4 lines. The history has 1 commits. 1 function definitions.')
   const report = readFileSync(join(cwd, 'BATON-REPORT.md'), 'utf8')
   expect(report).toContain('It calls itself **Teapot**')
-  expect(report).toContain('- 2 files, 4 lines\n- 1 commits\n- 1 TODO')
+  expect(report).toContain('- 2 files, 4 lines\n- 1 commits\n- 1 function')
   expect(report).toMatch(/- [0-9a-f]{7,} first/)
   const kinds = new Set(agent.updates.map(({ sessionUpdate }) => sessionUpdate))
   for (const kind of ['plan', 'agent_thought_chunk', 'tool_call', 'tool_call_update', 'usage_update'])
@@ -117,14 +120,14 @@ test('cancel during a command ends its processes at once and the session can go 
   const sessionId = await agent.start(cwd)
   const turn = agent.prompt(sessionId, 'Sleep.')
   await agent.saw((update) => update.sessionUpdate === 'tool_call_update' && update.status === 'in_progress')
-  await expect.poll(() => existsSync(join(cwd, 'ready'))).toBe(true)
+  await expect.poll(() => existsSync(join(cwd, 'ready')), { timeout: wait_ms }).toBe(true)
   const pids = ['child.pid', 'shell.pid'].map((name) => Number(readFileSync(join(cwd, name), 'utf8')))
   expect(pids.every(isAlive)).toBe(true)
   const cancelled = Date.now()
   await agent.acp.notify(methods.agent.session.cancel, { sessionId })
   expect((await turn).stopReason).toBe('cancelled')
   expect(Date.now() - cancelled).toBeLessThan(2000)
-  await expect.poll(() => pids.some(isRunning), { timeout: 2000 }).toBe(false)
+  await expect.poll(() => pids.some(isRunning), { timeout: wait_ms }).toBe(false)
   expect((await agent.prompt(sessionId, 'Go on.')).stopReason).toBe('end_turn')
   expect(agent.text()).toContain('Still here.')
 })
@@ -145,12 +148,14 @@ test('when the client goes away, the agent ends what runs and exits', async () =
   const sessionId = await agent.start(cwd)
   agent.prompt(sessionId, 'Sleep.').catch(() => undefined)
   await expect
-    .poll(() => existsSync(join(cwd, 'shell.pid')) && readFileSync(join(cwd, 'shell.pid'), 'utf8'))
+    .poll(() => existsSync(join(cwd, 'shell.pid')) && readFileSync(join(cwd, 'shell.pid'), 'utf8'), {
+      timeout: wait_ms,
+    })
     .toMatch(/\d/)
   const pid = Number(readFileSync(join(cwd, 'shell.pid'), 'utf8'))
   agent.child.stdin?.end()
   expect(await agent.exited).toBe(0)
-  await expect.poll(() => isRunning(pid), { timeout: 2000 }).toBe(false)
+  await expect.poll(() => isRunning(pid), { timeout: wait_ms }).toBe(false)
 })
 
 test('a session that asks runs only what was allowed; an unattended one does not ask', async () => {
@@ -211,7 +216,7 @@ test('search and list leave out ignored and binary files, in a repository and ou
   expect(toolTexts(other.updates)[3]).toBe('sub/x.ts')
 })
 
-test('a session is loaded by another process with its history, also after a kill in the midst of a command', async () => {
+test('another process loads a session with its history, also after a kill in the midst of a command', async () => {
   const cwd = folder('cwd')
   const env = {
     BATON_AGENT_STATE_DIR: folder('state'),
@@ -226,7 +231,7 @@ test('a session is loaded by another process with its history, also after a kill
   const sessionId = await first.start(cwd)
   await first.prompt(sessionId, 'One.')
   first.prompt(sessionId, 'Two.').catch(() => undefined)
-  await expect.poll(() => existsSync(join(cwd, 'running'))).toBe(true)
+  await expect.poll(() => existsSync(join(cwd, 'running')), { timeout: wait_ms }).toBe(true)
   first.child.kill('SIGKILL')
   await first.exited
 

@@ -3,8 +3,8 @@
  *
  * Sessions are kept in `BATON_AGENT_STATE_DIR`, so that another process can load them by id. Usage of a prompt is in
  * its result and in every `usage_update` as `_meta.baton.usage`: `{ input_tokens, output_tokens, cache_read_tokens,
- * cache_write_tokens, model }`, totals of that prompt so far, in buckets that do not overlap. A prompt that comes while another runs
- * joins it at its next model call; its own result then says `_meta.baton.joined` and no tokens.
+ * cache_write_tokens, model }`, totals of that prompt so far, in buckets that do not overlap. A prompt that comes while
+ * another runs joins it at its next model call; its own result then says `_meta.baton.joined` and no tokens.
  */
 import { randomUUID } from 'node:crypto'
 import { realpath, stat } from 'node:fs/promises'
@@ -22,7 +22,7 @@ import {
   type SessionConfigOption,
   type SessionModeState,
 } from '@agentclientprotocol/sdk'
-import type { UserModelMessage } from 'ai'
+import type { FilePart, TextPart, UserModelMessage } from 'ai'
 import { renderFailure } from './failure.ts'
 import { createHistory, type History, openHistory } from './history.ts'
 import { offeredModels } from './models.ts'
@@ -135,25 +135,26 @@ const answer = ({ stop_reason, tokens, model }: TurnEnd, more: { joined?: true }
 })
 
 function parsePrompt(blocks: ContentBlock[]): UserModelMessage {
-  const content = blocks.map((block) => {
-    switch (block.type) {
-      case 'text':
-        return { type: 'text' as const, text: block.text }
-      case 'image':
-        return { type: 'file' as const, data: block.data, mediaType: block.mimeType }
-      case 'resource_link':
-        return { type: 'text' as const, text: `[${block.name}](${block.uri})` }
-      case 'resource':
-        return {
-          type: 'text' as const,
-          text: 'text' in block.resource ? `${block.resource.uri}:\n${block.resource.text}` : block.resource.uri,
-        }
-      case 'audio':
-        throw invalid('Audio is not supported in a prompt. Send text or images.')
-    }
-  })
+  const content = blocks.map(parseBlock)
   if (content.every((part) => part.type === 'text' && part.text.trim() === '')) throw invalid('The prompt is empty.')
   return { role: 'user', content }
+}
+
+function parseBlock(block: ContentBlock): TextPart | FilePart {
+  switch (block.type) {
+    case 'text':
+      return { type: 'text', text: block.text }
+    case 'image':
+      return { type: 'file', data: block.data, mediaType: block.mimeType }
+    case 'resource_link':
+      return { type: 'text', text: `[${block.name}](${block.uri})` }
+    case 'resource': {
+      const { resource } = block
+      return { type: 'text', text: 'text' in resource ? `${resource.uri}:\n${resource.text}` : resource.uri }
+    }
+    case 'audio':
+      throw invalid('Audio is not supported in a prompt. Send text or images.')
+  }
 }
 
 type Opening = { session_id: string; cwd: string; history: History; mcp_servers: McpServer[] }

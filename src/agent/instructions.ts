@@ -13,7 +13,7 @@ export async function renderInstructions(cwd: string, problems: string[]): Promi
     '- Look before you change: list, search and read what matters. Never guess what a file holds.',
     '- Make the smallest change that does the whole job, in the style of the code around it.',
     '- Check your work by running what the repository has for it: tests, type checks, linters, a build.',
-    '- Commands have no input and nobody watches them: use options that do not ask, and never start an editor or pager.',
+    '- Commands have no input and nobody watches them: use options that do not ask, never an editor or pager.',
     '- Use todo for work of more than two steps, and keep it true.',
     '- Do not commit, push or change anything outside of the workspace unless you were asked to.',
     '- When a tool fails, read what it says, and try another way; do not repeat the same call.',

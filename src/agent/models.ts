@@ -37,7 +37,7 @@ export function chooseModel(settings: Settings, wanted: string): ModelChoice {
   if (wanted === '' || wanted === 'auto') return chooseAny(settings)
   const named = parseName(settings, wanted)
   if (!named) {
-    const message = `The model ${wanted} belongs to no provider known here. Write provider/model with anthropic, openai or google.`
+    const message = `The model ${wanted} is of no known provider. Write anthropic/, openai/ or google/ before it.`
     throw new AgentFailure('invalid_request', 'model_unknown', message)
   }
   if (!configured(settings).includes(named.provider)) {

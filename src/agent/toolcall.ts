@@ -1,4 +1,4 @@
-/** One tool call: told to the client, asked for where the session asks, run, told again; the answer is for the model. */
+/** One tool call: told to the client, asked for where the session asks, run, told again, answered to the model. */
 import { resolve } from 'node:path'
 import type { PermissionOption, ToolCallContent } from '@agentclientprotocol/sdk'
 import type { ToolResultPart } from 'ai'

@@ -54,7 +54,7 @@ async function turn(
     if (step.calls.length > 0 || (session.turn?.queue.length ?? 0) > 0) continue
     return end(stopReason(step))
   }
-  const text = `\n\nStopped: ${settings.BATON_MODEL_CALLS_MAX} model calls were made for this prompt, which is the limit.`
+  const text = `\n\nStopped: ${settings.BATON_MODEL_CALLS_MAX} model calls were made for this prompt, the limit.`
   await session.listener.update({ sessionUpdate: 'agent_message_chunk', content: { type: 'text', text } })
   return end('max_turn_requests')
 }

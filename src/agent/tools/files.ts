@@ -141,7 +141,7 @@ function notFound(text: string, path: string, old_text: string): string {
   const near = bare(text).includes(bare(old_text))
     ? ' It is there with other white space: indentation or line ends differ.'
     : ''
-  return `old_text was not found in ${path}.${near} Read the file again and copy the text exactly, without line numbers.`
+  return `old_text was not found in ${path}.${near} Read the file again and copy the text exactly, no line numbers.`
 }
 
 const save = (file: string, text: string): Promise<void> =>

@@ -47,7 +47,7 @@ export const search = defineTool({
 
 export const list = defineTool({
   name: 'list',
-  description: `List files, at most ${files_max}. Leaves out what .gitignore names. Use glob to find files by name, such as **/*.test.ts.`,
+  description: `List files, at most ${files_max}. Leaves out what .gitignore names. A glob finds by name: **/*.ts.`,
   kind: 'search',
   input: z.object({ path: z.string().default('.'), glob: z.string().optional() }),
   title: ({ path, glob }) => `List ${glob ?? path}`,
@@ -69,7 +69,7 @@ export const list = defineTool({
 const fits = (file: string, glob: string): boolean =>
   matchesGlob(file, glob) || (!glob.includes('/') && matchesGlob(file.slice(file.lastIndexOf('/') + 1), glob))
 
-/** git is on every machine that runs Baton, is fast, knows .gitignore, and can be killed in the midst of a bad pattern. */
+/** git is on every machine that runs Baton, is fast, knows .gitignore, and can be killed amid a bad pattern. */
 async function grep(context: ToolContext, pattern: string, place: string, ignore_case: boolean): Promise<string> {
   const inside = await git(context, ['rev-parse', '--is-inside-work-tree'])
   const scope = inside.exit_code === 0 ? ['--untracked'] : ['--no-index', '--exclude-standard']

@@ -1,7 +1,8 @@
 /**
  * Commands of the model, each in a process group (and session) of its own, so that ending a command ends what it
  * started. A process that opens a session of its own escapes this; the sandbox around the harness ends that one.
- * What a command leaves running in its group (a server for the next command) lives until the session ends or is cancelled.
+ * What a command leaves running in its group (a server for the next command) lives until the session ends or a turn is
+ * cancelled.
  */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
