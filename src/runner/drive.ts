@@ -7,6 +7,7 @@ import { harnessEnvironment } from './environment.ts'
 import { SetupFailure } from './failures.ts'
 import { type Harness, HarnessFailure, type HarnessStart, type OpenHarness, type TurnEnd } from './harnesses/harness.ts'
 import type { Open, Work } from './open.ts'
+import type { RunnerOptions } from './run.ts'
 import { runSetup } from './setup.ts'
 import { within } from './within.ts'
 
@@ -138,8 +139,7 @@ const aborted = (signal: AbortSignal): Promise<null> =>
     else signal.addEventListener('abort', () => resolve(null), { once: true })
   })
 
-async function findNamed(name: string, env: Record<string, string | undefined>): Promise<Harness> {
+async function findNamed(name: string, env: RunnerOptions['env']): Promise<Harness> {
   const { findHarness } = await import('./harnesses/registry.ts')
-  void env
-  return findHarness(name)
+  return findHarness(name, env)
 }
