@@ -241,6 +241,9 @@ const FINAL: Record<string, FaultCode> = {
   volume_mount: 'environment_setup_failed',
   agent_invocation: 'environment_setup_failed',
   container_oom: 'budget_exceeded',
+  process_limit: 'budget_exceeded',
+  output_limit: 'budget_exceeded',
+  disk_full: 'budget_exceeded',
   task_timeout: 'budget_exceeded',
   active_deadline: 'budget_exceeded',
 }
