@@ -12,7 +12,7 @@ import { follow } from '../../sdk/stream.ts'
 import { applyDeltas, type LiveText, settleLive } from './live.ts'
 import { keys } from './queries.ts'
 import { readChanged } from './runs.ts'
-import { appendEntries, type TranscriptWindow } from './transcript.ts'
+import { appendEntries, follows, type TranscriptWindow } from './transcript.ts'
 
 /** `refused`: the session is over or the server will not have us; only signing in again or a reload helps. */
 export type Connection = 'connecting' | 'open' | 'down' | 'refused'
@@ -72,8 +72,9 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
       if (!signal.aborted) become(state)
     }
     try {
-      for await (const { frame } of follow(client, routes.events.follow, { query, signal, onState })) {
+      for await (const { id, frame } of follow(client, routes.events.follow, { query, signal, onState })) {
         if (signal.aborted) return
+        if (id !== undefined) sequence = Number(id)
         take(mine, frame)
       }
     } catch (error) {
@@ -89,9 +90,7 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
       case 'event': return takeEvent(frame.event)
       case 'entries': return takeEntries(frame.run_id, frame.entries)
       case 'deltas': return takeDeltas(frame.run_id, frame.execution_id, frame.deltas)
-      case 'reset':
-        readAllAgain()
-        return reopen(mine.run_id)
+      case 'reset': return readAllAgain()
     }
   }
 
@@ -121,7 +120,6 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
   }
 
   function takeEvent(event: Event): void {
-    sequence = Math.max(sequence ?? 0, event.sequence)
     changed.add(event.run_id)
     reading ??= setTimeout(() => {
       reading = undefined
@@ -137,7 +135,9 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
     const last = entries.at(-1)?.position
     if (last !== undefined && last > heard && run_id === line?.run_id) heard = last
     draw(() => {
-      queries.setQueryData<TranscriptWindow>(keys.transcript(run_id), (window) => (window && !window.has_later ? appendEntries(window, entries) : window))
+      const window = queries.getQueryData<TranscriptWindow>(keys.transcript(run_id))
+      if (window && !window.has_later && !follows(window, entries)) void queries.invalidateQueries({ queryKey: keys.transcript(run_id) })
+      else if (window && !window.has_later) queries.setQueryData<TranscriptWindow>(keys.transcript(run_id), appendEntries(window, entries))
       queries.setQueryData<LiveText[]>(keys.live(run_id), (live) => live && settleLive(live, entries))
     })
   }

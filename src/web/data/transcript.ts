@@ -22,6 +22,14 @@ export function appendEntries(window: TranscriptWindow, incoming: Entry[]): Tran
   return { entries: entries.slice(excess), has_earlier: window.has_earlier || excess > 0, has_later: window.has_later }
 }
 
+/** Whether nothing lies between: entries are numbered without holes in each execution. */
+export function follows(window: TranscriptWindow, incoming: Entry[]): boolean {
+  const last = window.entries.at(-1)
+  const next = last ? incoming.find((entry) => entry.position > last.position) : incoming[0]
+  if (!next) return true
+  return last?.execution_id === next.execution_id ? next.number === last.number + 1 : next.number === 1
+}
+
 export function appendLater(window: TranscriptWindow, page: TranscriptWindow): TranscriptWindow {
   return { ...appendEntries(window, page.entries), has_later: page.has_later }
 }
