@@ -2,7 +2,7 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Entry, RunState } from '../src/contract/index.ts'
 import { type House, startHouse } from './house/house.ts'
 import { processesOf, startWorkerProcess, until, type WorkerProcess } from './house/processes.ts'
@@ -12,6 +12,9 @@ const RUNNER = [process.execPath, join(import.meta.dirname, 'house', 'runner-pro
 let house: House
 let folder: string
 let state_dir: string
+/** Many processes start here, on machines that may have little to start them with. */
+vi.setConfig({ testTimeout: 60_000 })
+
 const started: WorkerProcess[] = []
 
 beforeEach(async () => {
@@ -26,8 +29,15 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-function startWorker(capacity = 4): WorkerProcess {
-  const worker = startWorkerProcess({ server: house.url, api_key: house.api_key, state_dir, capacity, runner: RUNNER })
+function startWorker(capacity = 4, processes_max = 1024): WorkerProcess {
+  const worker = startWorkerProcess({
+    server: house.url,
+    api_key: house.api_key,
+    state_dir,
+    capacity,
+    processes_max,
+    runner: RUNNER,
+  })
   started.push(worker)
   return worker
 }
@@ -48,7 +58,7 @@ const reaches = (run_id: string, ...states: RunState[]) =>
       const run = await runOf(run_id)
       return states.includes(run.state) ? run : null
     },
-    20_000,
+    40_000,
   )
 
 const ends = (run_id: string) => reaches(run_id, 'SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED')
@@ -61,7 +71,7 @@ async function outputOf(run_id: string): Promise<string> {
 test('a run whose worker is killed goes on, is adopted, and ends SUCCEEDED with every entry', async () => {
   const first = startWorker()
   const run_id = await begin('for i in $(seq 20); do echo "line $i"; sleep 0.1; done')
-  await until('the first line', async () => (await outputOf(run_id)).includes('line 1'))
+  await until('the first line', async () => (await outputOf(run_id)).includes('line 1'), 40_000)
   await first.kill()
   startWorker()
   const run = await ends(run_id)
@@ -76,7 +86,7 @@ test('a cancelled run leaves no process, whatever it started', async () => {
   const run_id = await begin(
     'setsid sh -c "trap \'\' TERM; while :; do sleep 0.1; done" & echo begun; trap "" TERM; while :; do sleep 0.1; done',
   )
-  await until('the first line', async () => (await outputOf(run_id)).includes('begun'))
+  await until('the first line', async () => (await outputOf(run_id)).includes('begun'), 40_000)
   const { execution_id } = await runOf(run_id)
   expect(processesOf(execution_id ?? '').length).toBeGreaterThan(2)
   await house.client.runs.cancel({ params: { run_id } })
@@ -104,10 +114,10 @@ test('a worker never has more runs than slots, and all runs get their turn', asy
 })
 
 test('a run that floods the process table fails for that reason and is not tried again', async () => {
-  startWorker()
-  const run_id = await begin('for i in $(seq 1100); do sleep 600 & done; wait')
+  startWorker(4, 100)
+  const run_id = await begin('for i in $(seq 150); do sleep 600 & done; wait')
   const run = await ends(run_id)
   expect(run).toMatchObject({ state: 'FAILED', executions: 1, status_message: { error_code: 'budget_exceeded' } })
-  expect(run.status_message?.message).toContain('1024 processes')
+  expect(run.status_message?.message).toContain('100 processes')
   await until('no process', () => processesOf(run.execution_id ?? '').length === 0)
 })

@@ -184,7 +184,7 @@ function isPlain(segment: string, last: boolean): boolean {
 function findGuest(desk: Desk, headers: IncomingHttpHeaders, key: string | null): Guest | null {
   const bearer = headers.authorization?.replace(/^bearer /i, '')
   const spoken = [headers['x-api-key'], headers['x-goog-api-key'], headers['api-key'], bearer, key]
-  const hashes = spoken.filter((one) => typeof one === 'string').map((one) => Buffer.from(sha256(one), 'hex'))
+  const hashes = spoken.filter((one) => typeof one === 'string' && one !== '').map((one) => Buffer.from(sha256(one), 'hex'))
   let found: Guest | null = null
   for (const guest of desk.guests.values()) {
     for (const hash of hashes)

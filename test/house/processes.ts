@@ -40,6 +40,7 @@ export type WorkerProcessOptions = {
   state_dir: string
   api_key?: string
   capacity?: number
+  processes_max?: number
   /** Program and first arguments of the runner; a shell that does what the assignment says where absent. */
   runner?: string[]
 }

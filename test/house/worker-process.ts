@@ -8,10 +8,13 @@ const Options = z.object({
   server: z.string(),
   state_dir: z.string(),
   capacity: z.int().default(4),
+  processes_max: z.int().default(1024),
   api_key: z.string().default('worker-key'),
   runner: z.array(z.string()).default(SHELL_RUNNER.command),
 })
-const { server, state_dir, capacity, api_key, runner } = Options.parse(JSON.parse(process.argv[2] ?? '{}'))
+const { server, state_dir, capacity, processes_max, api_key, runner } = Options.parse(
+  JSON.parse(process.argv[2] ?? '{}'),
+)
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 
@@ -30,6 +33,6 @@ const worker = await openWorker({
   allow_local_repositories: false,
   log: pino({ level: 'info' }),
   signal: stop.signal,
-  limits: { reconnect_min_ms: 50, reconnect_max_ms: 200 },
+  limits: { reconnect_min_ms: 50, reconnect_max_ms: 200, processes_max },
 })
 await worker.closed

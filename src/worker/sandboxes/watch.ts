@@ -9,6 +9,7 @@ import { findMembers, type Tree } from './proc.ts'
 import type { LimitReason } from './sandbox.ts'
 
 export type SandboxLimits = {
+  /** Threads too, where a cgroup counts. */
   processes_max: number
   /** Absent: no limit. Enforced by the kernel, where it can be. */
   memory_bytes_max?: number | undefined
@@ -127,7 +128,7 @@ function countVerdict(sandbox: Watched, limits: SandboxLimits): Verdict | null {
 function tooManyProcesses(limits: SandboxLimits): Verdict {
   return {
     reason: 'process_limit',
-    message: `The run had more than ${limits.processes_max} processes at a time, the limit of this worker.`,
+    message: `The run had more than ${limits.processes_max} processes and threads, the limit of this worker.`,
   }
 }
 
