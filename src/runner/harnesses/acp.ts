@@ -1,0 +1,168 @@
+/**
+ * The driver of every harness that speaks the Agent Client Protocol (wire v1) on stdin and stdout.
+ *
+ * A turn ends by the prompt's answer, by the death of the process, or by force after a cancel that was not obeyed;
+ * after the last two the session is over. Replayed updates of a resumed session are not entries: they were, earlier.
+ */
+import { NO_USAGE, type Usage } from '../../contract/index.ts'
+import { type AcpProcess, startProcess } from './acp-process.ts'
+import { openSession, type SessionPlan } from './acp-session.ts'
+import { acpStream } from './acp-stream.ts'
+import type { Harness, HarnessStart, OpenHarness, TurnEnd } from './harness.ts'
+import { HarnessFailure } from './harness.ts'
+import { answerPermission, CANCELLED, type PermissionAnswer, PermissionRequest } from './permissions.ts'
+import { died, notStarted, refusedOpen, refusedPrompt, short, stopped } from './problems.ts'
+import { addUsage, statedCost, turnUsage, usageSoFar } from './tokens.ts'
+import { type Translator, translator } from './translate.ts'
+import { z } from 'zod'
+
+/** The longest wait for a harness to answer `initialize` and open its session; cold starts from a slow disk take long. */
+const OPEN_MS = 120_000
+/** Of the grace after a cancel: the part in which the harness may obey by itself, and that until SIGKILL. */
+const OBEY_SHARE = 0.5
+const TERM_SHARE = 0.3
+/** Between SIGTERM and SIGKILL when nothing is running any more, in milliseconds. */
+const CLOSE_GRACE_MS = 1000
+/** How long a process may live on after it has closed its output, in milliseconds. */
+const MUTE_MS = 1000
+
+export type Launch = SessionPlan & {
+  title: string
+  /** What to do about a missing or refused login. */
+  login_how: string
+  file: string
+  args: string[]
+  env: Record<string, string>
+}
+
+export function acpHarness(name: string, launch: (start: HarnessStart) => Promise<Launch>): Harness {
+  return { name, open: async (start) => open(name, start, await launch(start)) }
+}
+
+async function open(name: string, start: HarnessStart, launch: Launch): Promise<OpenHarness> {
+  const process = await startProcess({ file: launch.file, args: launch.args, cwd: start.workspace, env: launch.env })
+    .catch((error: Error) => {
+      throw notStarted(launch.title, error.message, '')
+    })
+  try {
+    return await openOn(process, name, start, launch)
+  } catch (error) {
+    await process.end(0)
+    if (error instanceof HarnessFailure) throw error
+    throw refusedOpen(launch.title, launch.login_how, error, process.lastLines())
+  }
+}
+
+type Live = { replaying: boolean; cancelled: boolean; usage: Usage; entries: Translator }
+
+async function openOn(process: AcpProcess, name: string, start: HarnessStart, launch: Launch): Promise<OpenHarness> {
+  const live: Live = { replaying: true, cancelled: false, usage: NO_USAGE, entries: translator(start.sink) }
+  const sdk = await import('@agentclientprotocol/sdk')
+  const raw = { parse: (params: unknown) => params }
+  const connection = sdk.client({ name: 'baton' })
+    .onNotification('session/update', raw, ({ params }) => onUpdate(params, start, live))
+    .onRequest('session/request_permission', raw, ({ params }) => onPermission(params, start, live))
+    .connect(acpStream(process.child.stdout, process.child.stdin, process.noise))
+  let gone: string | null = null
+  void process.ended.then((how) => {
+    gone = how
+  })
+  const limit = AbortSignal.any([start.signal, AbortSignal.timeout(OPEN_MS)])
+  const opening = openSession(connection.agent, name, start, launch)
+  const session_id = await Promise.race([
+    opening,
+    process.ended.then((how) => Promise.reject(new Error(`it ${how}.`))),
+    new Promise<never>((_, reject) => limit.addEventListener('abort', () => reject(new Error(
+      start.signal.aborted ? 'the run was stopped.' : `it did not answer for ${OPEN_MS / 1000} s.`)), { once: true })),
+  ])
+  live.replaying = false
+  const forced = Promise.withResolvers<TurnEnd>()
+
+  async function prompt(text: string): Promise<TurnEnd> {
+    if (gone !== null) return died(launch.title, gone, process.lastLines())
+    live.entries.begin()
+    const answer = connection.agent.request<unknown>('session/prompt', { sessionId: session_id, prompt: [{ type: 'text', text }] })
+      .then(
+        (result) => endOf(result, launch, start, live),
+        // A closed connection is told by how the process died, which follows.
+        async (error: unknown) => (connection.signal.aborted ? lost() : refusedPrompt(launch.title, launch.login_how, error, process.lastLines())),
+      )
+    const end = await Promise.race([answer, process.ended.then(lost), forced.promise])
+    live.entries.flush()
+    return live.cancelled ? { end: 'cancelled' } : end
+  }
+
+  /** A process that has closed its output but lives on cannot be talked to any more. */
+  const lost = async (): Promise<TurnEnd> => {
+    const mute = new Promise<null>((resolve) => setTimeout(resolve, MUTE_MS, null).unref())
+    const how = await Promise.race([process.ended, mute])
+    if (how === null) await process.end(0)
+    return died(launch.title, how ?? 'closed its output', process.lastLines())
+  }
+
+  async function cancel(): Promise<void> {
+    if (live.cancelled) return
+    live.cancelled = true
+    const grace_ms = start.assignment.limits.cancel_grace_ms
+    void connection.agent.notify('session/cancel', { sessionId: session_id }).catch(() => {})
+    setTimeout(() => {
+      void process.end(grace_ms * TERM_SHARE).then(() => forced.resolve({ end: 'cancelled' }))
+    }, grace_ms * OBEY_SHARE).unref()
+  }
+
+  return {
+    session_id, prompt, cancel,
+    async close() {
+      await process.end(live.cancelled ? 0 : CLOSE_GRACE_MS)
+      forced.resolve({ end: 'cancelled' })
+      connection.close()
+    },
+  }
+}
+
+const UpdateParams = z.looseObject({ update: z.unknown() })
+const Kind = z.looseObject({ sessionUpdate: z.string() })
+
+function onUpdate(params: unknown, start: HarnessStart, live: Live): void {
+  if (live.replaying) return
+  const parsed = UpdateParams.safeParse(params)
+  const update = parsed.success && parsed.data.update !== undefined ? parsed.data.update : params
+  if (Kind.safeParse(update).data?.sessionUpdate === 'usage_update') {
+    const cost_usd = statedCost(update)
+    if (cost_usd !== null) live.usage = { ...live.usage, cost_usd }
+    const so_far = usageSoFar(update)
+    if (so_far !== null || cost_usd !== null) start.sink.usage(addUsage(live.usage, so_far ?? NO_USAGE))
+  }
+  live.entries.update(update)
+}
+
+function onPermission(params: unknown, start: HarnessStart, live: Live): PermissionAnswer {
+  const parsed = PermissionRequest.safeParse(params)
+  if (!parsed.success || live.cancelled) return CANCELLED
+  const { options, toolCall } = parsed.data
+  const answer = answerPermission(options, start.permissions)
+  const denied = start.permissions === 'deny' || answer === CANCELLED
+  live.entries.permission(toolCall, denied)
+  if (denied) {
+    const title = z.looseObject({ title: z.string() }).safeParse(toolCall).data?.title ?? 'a tool call'
+    const why = start.permissions === 'deny' ? 'the run\'s permission policy is deny' : 'it offered no way to allow it'
+    start.sink.entry({ kind: 'system', level: 'warning', name: 'permission_denied', text: `Denied: ${title} (${why}).` })
+  }
+  return answer
+}
+
+const PromptResult = z.looseObject({ stopReason: z.string() })
+
+function endOf(result: unknown, launch: Launch, start: HarnessStart, live: Live): TurnEnd {
+  const used = turnUsage(result)
+  if (used !== null) {
+    live.usage = addUsage(live.usage, used)
+    start.sink.usage(live.usage)
+  }
+  live.entries.flush()
+  const parsed = PromptResult.safeParse(result)
+  const reason = parsed.success ? parsed.data.stopReason : 'no stop reason'
+  if (reason !== 'end_turn') return stopped(launch.title, reason)
+  const summary = live.entries.lastText()
+  return summary === '' ? { end: 'completed' } : { end: 'completed', summary: short(summary) }
+}
