@@ -21,7 +21,9 @@ test('every fresh database is migrated, empty and its own', async () => {
 
 test('bigint comes as a number, also in arrays, and timestamps as dates', async () => {
   const { pool } = await database()
-  const answer = await pool.query(`select 9007199254740991::bigint as largest, array[1, null]::bigint[] as list, count(*) as count, now() as at from store`)
+  const answer = await pool.query(
+    `select 9007199254740991::bigint as largest, array[1, null]::bigint[] as list, count(*) as count, now() as at from store`,
+  )
   expect(answer.rows[0]).toEqual({ largest: 9_007_199_254_740_991, list: [1, null], count: 1, at: expect.any(Date) })
 })
 
@@ -95,14 +97,18 @@ test('a listener hears what is notified, and again after its connection was ende
   const stop = await listen('bell', (payload) => heard.push(payload))
   await pool.query(`notify bell, 'one'`)
   await vi.waitFor(() => expect(heard).toEqual(['one']))
-  await pool.query(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'baton listen' and datname = current_database()`)
+  await pool.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'baton listen' and datname = current_database()`,
+  )
   await vi.waitFor(() => expect(heard).toEqual(['one', null]), { timeout: 5_000 })
   await pool.query(`notify bell, 'two'`)
   await vi.waitFor(() => expect(heard).toEqual(['one', null, 'two']))
   await stop()
   await pool.query(`notify bell, 'three'`)
   await vi.waitFor(async () => {
-    const left = await pool.query(`select 1 from pg_stat_activity where application_name = 'baton listen' and datname = current_database()`)
+    const left = await pool.query(
+      `select 1 from pg_stat_activity where application_name = 'baton listen' and datname = current_database()`,
+    )
     expect(left.rowCount).toBe(0)
   })
   expect(heard).toEqual(['one', null, 'two'])

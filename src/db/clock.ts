@@ -1,8 +1,9 @@
 /**
  * What time it is, for everything that is stored or compared with something stored.
  *
- * All servers share the database's time, so that leases and deadlines set by one are judged right by another. Between two
- * looks at the database the process's own monotonic clock carries it on; it never goes back, whatever the machine's clock does.
+ * All servers share the database's time, so that leases and deadlines set by one are judged right by another.
+ * Between two looks at the database the process's own monotonic clock carries it on; it never goes back, whatever
+ * the machine's clock does.
  */
 import type { Database } from './connect.ts'
 
@@ -13,7 +14,10 @@ const RESYNCHRONISE_MS = 60_000
 const ROUND_TRIP_MS_MAX = 250
 
 /** Starts from the database's time; rejects when the database does not answer. Close it to end its timer. */
-export async function databaseClock(database: Database, options: { resynchronise_ms?: number } = {}): Promise<Clock & { close(): void }> {
+export async function databaseClock(
+  database: Database,
+  options: { resynchronise_ms?: number } = {},
+): Promise<Clock & { close(): void }> {
   const first = await sample(database)
   let offset_ms = first.offset_ms
   let latest_ms = -Infinity
@@ -50,7 +54,9 @@ async function sample(database: Database): Promise<{ offset_ms: number; round_tr
   const client = await database.pool.connect()
   try {
     const asked = performance.now()
-    const answer = await client.query<{ ms: number }>('select (extract(epoch from clock_timestamp()) * 1000)::float8 as ms')
+    const answer = await client.query<{ ms: number }>(
+      'select (extract(epoch from clock_timestamp()) * 1000)::float8 as ms',
+    )
     const answered = performance.now()
     const ms = answer.rows[0]?.ms
     if (ms === undefined) throw new Error('PostgreSQL did not say what time it is.')

@@ -1,4 +1,7 @@
-/** A connection to PostgreSQL, wherever it runs: a pool for queries (Kysely over `pg`), and LISTEN connections that heal. */
+/**
+ * A connection to PostgreSQL, wherever it runs: a pool for queries (Kysely over `pg`), and LISTEN connections that
+ * heal.
+ */
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import type { Logger } from 'pino'
@@ -24,9 +27,9 @@ export type Database = {
   /** What the pool was made from, without limits: for a session of one's own, such as a listener or an export. */
   client_config: pg.ClientConfig
   /**
-   * Follows a channel on a connection of its own, until `stop` is called. `onPayload` gets each payload, and null whenever the connection
-   * was lost and is back: something may have been missed, so look for yourself. It must not throw. Rejects when
-   * the first connection fails; later ones are tried again for ever.
+   * Follows a channel on a connection of its own, until `stop` is called. `onPayload` gets each payload, and null
+   * whenever the connection was lost and is back: something may have been missed, so look for yourself. It must not
+   * throw. Rejects when the first connection fails; later ones are tried again for ever.
    */
   listen(channel: string, onPayload: (payload: string | null) => void): Promise<() => Promise<void>>
   /** Waits for running queries; ends listeners. */

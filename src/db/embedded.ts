@@ -1,11 +1,12 @@
 /**
  * The embedded PostgreSQL: a real one, from npm, on a unix socket in its own data folder.
  *
- * Who may connect: whoever may enter that folder (mode 0700), which is root and the user that runs PostgreSQL; there is no password and
- * no TCP port. PostgreSQL's own lock decides who runs on the folder, and a connection whose `data_directory` is ours is the only
- * proof that it runs. Who *owns* it is decided by an advisory lock in it that the owner holds on one connection for as long
- * as he lives: a second opener is refused by name; when the owner was killed, PostgreSQL stays, and the next opener
- * adopts it. While owned, a PostgreSQL that ended is started again.
+ * Who may connect: whoever may enter that folder (mode 0700), which is root and the user that runs PostgreSQL;
+ * there is no password and no TCP port. PostgreSQL's own lock decides who runs on the folder, and a connection
+ * whose `data_directory` is ours is the only proof that it runs. Who *owns* it is decided by an advisory lock in it
+ * that the owner holds on one connection for as long as he lives: a second opener is refused by name; when the
+ * owner was killed, PostgreSQL stays, and the next opener adopts it. While owned, a PostgreSQL that ended is
+ * started again.
  */
 import { readFile, realpath, rm } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -14,9 +15,16 @@ import type { Logger } from 'pino'
 import { z } from 'zod'
 import { type Binaries, findBinaries } from './binaries.ts'
 import { clientConfig, type SocketConnection } from './connect.ts'
-import { makeCluster, SUPERUSER } from './initdb.ts'
+import { diskRefusal, makeCluster, SUPERUSER } from './initdb.ts'
 import { findPlace, folderRefusal, makeSocketFolder, type Place, writeWhole } from './place.ts'
-import { type PostgresProcess, readPostmaster, SETTINGS, startPostgres, stopPostgres, turnLog } from './postgres-process.ts'
+import {
+  type PostgresProcess,
+  readPostmaster,
+  SETTINGS,
+  startPostgres,
+  stopPostgres,
+  turnLog,
+} from './postgres-process.ts'
 import { type PostgresUser, postgresUser } from './postgres-user.ts'
 import { DatabaseRefused, DataFolderInUse, type Owner } from './refusals.ts'
 
@@ -81,7 +89,10 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
           break
         } catch (error) {
           if (closing.signal.aborted) return
-          options.log?.error({ error: error instanceof Error ? error.message : String(error) }, 'postgres.not_restarted')
+          options.log?.error(
+            { error: error instanceof Error ? error.message : String(error) },
+            'postgres.not_restarted',
+          )
           await delay(RESTART_MS, undefined, { signal: closing.signal }).catch(() => undefined)
         }
       }
@@ -115,7 +126,8 @@ async function prepare(options: EmbeddedOptions): Promise<Opening> {
     ...(options.package_folder !== undefined && { package_folder: options.package_folder }),
   })
   await makeCluster(place, binaries, user, {
-    durable: options.settings?.fsync !== 'off', ...(options.signal && { signal: options.signal }),
+    durable: options.settings?.fsync !== 'off',
+    ...(options.signal && { signal: options.signal }),
   })
   return { place, binaries, user, options }
 }
@@ -131,7 +143,8 @@ async function own(opening: Opening, socket?: string): Promise<Session> {
     return session
   } catch (error) {
     await session.client.end().catch(() => undefined)
-    if (session.started !== null && !(error instanceof DataFolderInUse)) await stopPostgres(session.pid, opening.place.cluster)
+    if (session.started !== null && !(error instanceof DataFolderInUse))
+      await stopPostgres(session.pid, opening.place.cluster)
     throw error
   }
 }
@@ -146,7 +159,12 @@ async function reach(opening: Opening, socket_before?: string): Promise<Session>
     const running = await readPostmaster(place.cluster)
     const found = running === null ? 'absent' : await connect(place, running.socket)
     if (running !== null && found instanceof pg.Client) {
-      return { client: found, socket: running.socket, pid: running.pid, started: running.pid === started?.pid ? started : null }
+      return {
+        client: found,
+        socket: running.socket,
+        pid: running.pid,
+        started: running.pid === started?.pid ? started : null,
+      }
     }
     const waited_ms = performance.now() - began
     const failure = started?.failure() ?? null
@@ -221,13 +239,19 @@ async function sessionEnd(client: pg.Client, signal: AbortSignal): Promise<void>
 }
 
 function startRefusal(place: Place, words: string): DatabaseRefused {
-  if (/No space left on device|Disk quota exceeded/.test(words)) return folderRefusal(place.data_dir, Object.assign(new Error(words), { code: 'ENOSPC' }))
-  if (/Read-only file system/.test(words)) return folderRefusal(place.data_dir, Object.assign(new Error(words), { code: 'EROFS' }))
-  return new DatabaseRefused('start_failed', `PostgreSQL did not start in ${place.cluster}. Its last words (${place.log_file}):\n` +
-    words.split('\n').slice(-10).join('\n'))
+  const disk = diskRefusal(place, words)
+  if (disk !== null) return disk
+  return new DatabaseRefused(
+    'start_failed',
+    `PostgreSQL did not start in ${place.cluster}. Its last words (${place.log_file}):\n` +
+      words.split('\n').slice(-10).join('\n'),
+  )
 }
 
 function lockRefusal(place: Place, words: string): DatabaseRefused {
-  return new DatabaseRefused('start_failed', `PostgreSQL does not start in ${place.cluster}, because another process seems to hold it but does not ` +
-    `answer:\n${words.split('\n').slice(-4).join('\n')}\nEnd that process. If it is certainly no PostgreSQL, remove ${place.cluster}/postmaster.pid by hand.`)
+  return new DatabaseRefused(
+    'start_failed',
+    `PostgreSQL does not start in ${place.cluster}, because another process seems to hold it but does not ` +
+      `answer:\n${words.split('\n').slice(-4).join('\n')}\nEnd that process. If it is certainly no PostgreSQL, remove ${place.cluster}/postmaster.pid by hand.`,
+  )
 }

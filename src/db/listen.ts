@@ -11,7 +11,11 @@ const PING_ANSWER_MS_MAX = 10_000
 
 type Options = { onPayload: (payload: string | null) => void; log?: Logger }
 
-export async function listenOn(config: pg.ClientConfig, channel: string, options: Options): Promise<() => Promise<void>> {
+export async function listenOn(
+  config: pg.ClientConfig,
+  channel: string,
+  options: Options,
+): Promise<() => Promise<void>> {
   const stopping = new AbortController()
   let client = await connect(config, channel, options)
   const following = follow()

@@ -1,9 +1,10 @@
 /**
  * Brings the schema up to this version of Baton. Forward only.
  *
- * Migrations are the files `NNNN_name.sql` in `migrations/` beside this file (a build copies that folder beside the bundle).
- * Each runs in a transaction of its own, together with its row in `schema_migrations`, under a lock that the transaction
- * holds: several servers may start at once, and one that is killed leaves a schema that the next goes on from.
+ * Migrations are the files `NNNN_name.sql` in `migrations/` beside this file (a build copies that folder beside the
+ * bundle). Each runs in a transaction of its own, together with its row in `schema_migrations`, under a lock that
+ * the transaction holds: several servers may start at once, and one that is killed leaves a schema that the next
+ * goes on from.
  */
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
@@ -21,7 +22,10 @@ const LOCK = 7_226_837_001
 const SERVER_VERSION_MIN = 150_000
 
 /** Answers the schema's version. */
-export async function migrate(database: Database, options: { log?: Logger; migrations?: Migration[] } = {}): Promise<number> {
+export async function migrate(
+  database: Database,
+  options: { log?: Logger; migrations?: Migration[] } = {},
+): Promise<number> {
   const migrations = options.migrations ?? (await readMigrations())
   const client = await database.pool.connect()
   try {
@@ -43,7 +47,9 @@ export async function migrate(database: Database, options: { log?: Logger; migra
 export async function schemaVersion(client: pg.ClientBase): Promise<number> {
   const known = await client.query<{ there: boolean }>(`select to_regclass('schema_migrations') is not null as there`)
   if (!known.rows[0]?.there) return 0
-  const highest = await client.query<{ version: number }>('select coalesce(max(version), 0)::integer as version from schema_migrations')
+  const highest = await client.query<{ version: number }>(
+    'select coalesce(max(version), 0)::integer as version from schema_migrations',
+  )
   return highest.rows[0]?.version ?? 0
 }
 
@@ -74,7 +80,11 @@ async function applyNext(client: pg.ClientBase, migrations: Migration[]): Promis
   const next = migrations[applied.rows.length]
   if (next === undefined) return null
   await client.query(next.sql)
-  await client.query('insert into schema_migrations (version, name, checksum) values ($1, $2, $3)', [next.version, next.name, next.checksum])
+  await client.query('insert into schema_migrations (version, name, checksum) values ($1, $2, $3)', [
+    next.version,
+    next.name,
+    next.checksum,
+  ])
   return next
 }
 
@@ -83,22 +93,32 @@ function check(applied: Applied[], migrations: Migration[]): void {
     const ours = migrations[index]
     if (ours === undefined) {
       const newest = applied.at(-1) ?? row
-      throw new DatabaseRefused('newer_schema', `The database was made by a newer Baton: its schema is ${newest.name}, and this Baton knows ` +
-        `${migrations.at(-1)?.name ?? 'none'}. Start the newer Baton, or use another database.`)
+      throw new DatabaseRefused(
+        'newer_schema',
+        `The database was made by a newer Baton: its schema is ${newest.name}, and this Baton knows ` +
+          `${migrations.at(-1)?.name ?? 'none'}. Start the newer Baton, or use another database.`,
+      )
     }
     if (ours.version !== row.version || ours.checksum !== row.checksum) {
-      throw new DatabaseRefused('changed_migration', `The database was made with another text of migration ${row.name} than this Baton's ` +
-        `${ours.name}. Start the Baton that made it, \`baton export\` there, and \`baton import\` into an empty database here.`)
+      throw new DatabaseRefused(
+        'changed_migration',
+        `The database was made with another text of migration ${row.name} than this Baton's ` +
+          `${ours.name}. Start the Baton that made it, \`baton export\` there, and \`baton import\` into an empty database here.`,
+      )
     }
   }
 }
 
 async function checkServer(client: pg.ClientBase): Promise<void> {
   const answer = await client.query<{ number: number; text: string }>(
-    `select current_setting('server_version_num')::integer as number, current_setting('server_version') as text`)
+    `select current_setting('server_version_num')::integer as number, current_setting('server_version') as text`,
+  )
   const server = answer.rows[0]
   if (server !== undefined && server.number >= SERVER_VERSION_MIN) return
-  throw new DatabaseRefused('old_server', `The database runs PostgreSQL ${server?.text ?? '?'}; Baton needs 15 or newer.`)
+  throw new DatabaseRefused(
+    'old_server',
+    `The database runs PostgreSQL ${server?.text ?? '?'}; Baton needs 15 or newer.`,
+  )
 }
 
 async function inTransaction<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T> {

@@ -1,9 +1,10 @@
 /**
  * Where an embedded PostgreSQL keeps its data.
  *
- * Usually in `<data_dir>/postgres`. Root's PostgreSQL runs as `nobody`; when `nobody` cannot pass through the data folder (it lies
- * in root's home, say), the data goes to a folder of its own below /var/lib/baton, and `<data_dir>/postgres.json` says which.
- * A data folder that does not exist is made so that others can pass through it (root) or for its owner alone.
+ * Usually in `<data_dir>/postgres`. Root's PostgreSQL runs as `nobody`; when `nobody` cannot pass through the data
+ * folder (it lies in root's home, say), the data goes to a folder of its own below /var/lib/baton, and
+ * `<data_dir>/postgres.json` says which. A data folder that does not exist is made so that others can pass through
+ * it (root) or for its owner alone.
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, chown, mkdir, mkdtemp, readFile, realpath, rename, stat, writeFile } from 'node:fs/promises'
@@ -11,7 +12,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { isReachable, type PostgresUser } from './postgres-user.ts'
-import { DatabaseRefused } from './refusals.ts'
+import { type DatabaseRefusalReason, DatabaseRefused } from './refusals.ts'
 
 export type Place = {
   data_dir: string
@@ -29,14 +30,21 @@ const Record = z.object({ cluster: z.string() })
 const SOCKET_PATH_BYTES_MAX = process.platform === 'linux' ? 107 : 103
 const SOCKET_NAME = '.s.PGSQL.5432'
 
-export async function findPlace(data_dir: string, user: PostgresUser | null, away_dir = '/var/lib/baton'): Promise<Place> {
+export async function findPlace(
+  data_dir: string,
+  user: PostgresUser | null,
+  away_dir = '/var/lib/baton',
+): Promise<Place> {
   const folder = await openFolder(resolve(data_dir), user)
   const record_file = join(folder, 'postgres.json')
   const recorded = await readRecord(record_file)
   if (recorded !== null) {
     if (!(await isFolder(recorded))) {
-      throw new DatabaseRefused('folder_not_usable', `${record_file} says that the PostgreSQL data lies in ${recorded}, which is not there. ` +
-        `Put it back, or remove ${record_file} to start with an empty database.`)
+      throw new DatabaseRefused(
+        'folder_not_usable',
+        `${record_file} says that the PostgreSQL data lies in ${recorded}, which is not there. ` +
+          `Put it back, or remove ${record_file} to start with an empty database.`,
+      )
     }
     return placeIn(folder, recorded)
   }
@@ -57,8 +65,11 @@ export async function makeSocketFolder(place: Place, user: PostgresUser | null):
     if (user !== null) await chown(folder, user.uid, user.gid)
     return folder
   }
-  throw new DatabaseRefused('folder_not_usable', `The path of ${place.cluster} is too long for a socket, and there is no usable short ` +
-    'temporary folder. Choose a data folder with a shorter path with --data-dir.')
+  throw new DatabaseRefused(
+    'folder_not_usable',
+    `The path of ${place.cluster} is too long for a socket, and there is no usable short ` +
+      'temporary folder. Choose a data folder with a shorter path with --data-dir.',
+  )
 }
 
 /** Complete or unchanged, also when we are killed. */
@@ -90,26 +101,56 @@ async function openFolder(data_dir: string, user: PostgresUser | null): Promise<
 }
 
 export function folderRefusal(data_dir: string, cause: unknown): DatabaseRefused {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
   const why = cause instanceof Error ? cause.message : String(cause)
-  switch (code) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new DatabaseRefused('disk_full', `The disk of the data folder ${data_dir} is full. Make room, then start again.`, { cause })
-    case 'EROFS':
-      return new DatabaseRefused('folder_not_usable', `The data folder ${data_dir} is on a read-only disk. Choose another with --data-dir.`, { cause })
-    case 'EACCES':
-    case 'EPERM':
-      return new DatabaseRefused('folder_not_usable', `The data folder ${data_dir} cannot be written (${why}). ` +
-        'Change its permissions, or choose another with --data-dir.', { cause })
-    case 'ENOTDIR':
-    case 'EEXIST':
-      return new DatabaseRefused('folder_not_usable', `${data_dir} cannot be a data folder: a file is in the way. ` +
-        'Choose another with --data-dir.', { cause })
-    default:
-      return new DatabaseRefused('folder_not_usable', `The data folder ${data_dir} cannot be used: ${why}`, { cause })
-  }
+  const known = FOLDER_REFUSALS.find((refusal) => refusal.codes.some((one) => one === code))
+  const says = known?.says ?? 'cannot be used'
+  const advice = known?.advice ?? 'Choose another with --data-dir.'
+  return new DatabaseRefused(
+    known?.reason ?? 'folder_not_usable',
+    `The data folder ${data_dir} ${says} (${why}). ${advice}`,
+    { cause },
+  )
 }
+
+const FOLDER_REFUSALS = [
+  {
+    codes: ['ENOSPC', 'EDQUOT'],
+    reason: 'disk_full',
+    says: 'is on a full disk',
+    advice: 'Make room, then start again.',
+  },
+  {
+    codes: ['EROFS'],
+    reason: 'folder_not_usable',
+    says: 'is on a read-only disk',
+    advice: 'Choose another with --data-dir.',
+  },
+  {
+    // What Node's recursive mkdir makes of a read-only disk.
+    codes: ['ENOENT'],
+    reason: 'folder_not_usable',
+    says: 'cannot be made, perhaps because the disk is read-only',
+    advice: 'Choose another with --data-dir.',
+  },
+  {
+    codes: ['EACCES', 'EPERM'],
+    reason: 'folder_not_usable',
+    says: 'cannot be written',
+    advice: 'Change its permissions, or choose another with --data-dir.',
+  },
+  {
+    codes: ['ENOTDIR', 'EEXIST'],
+    reason: 'folder_not_usable',
+    says: 'cannot be a folder: a file is in the way',
+    advice: 'Choose another with --data-dir.',
+  },
+] as const satisfies readonly {
+  codes: readonly string[]
+  reason: DatabaseRefusalReason
+  says: string
+  advice: string
+}[]
 
 async function makeAway(away_dir: string, data_dir: string): Promise<string> {
   try {
@@ -119,9 +160,13 @@ async function makeAway(away_dir: string, data_dir: string): Promise<string> {
     await chmod(folder, 0o711)
     return folder
   } catch (cause) {
-    throw new DatabaseRefused('folder_not_usable', `PostgreSQL runs as nobody, who cannot pass through ${data_dir}, and ${away_dir} cannot be ` +
-      `used instead (${cause instanceof Error ? cause.message : String(cause)}). Choose a data folder that others may pass through with ` +
-      '--data-dir, or do not run as root.', { cause })
+    throw new DatabaseRefused(
+      'folder_not_usable',
+      `PostgreSQL runs as nobody, who cannot pass through ${data_dir}, and ${away_dir} cannot be ` +
+        `used instead (${cause instanceof Error ? cause.message : String(cause)}). Choose a data folder that others may pass through with ` +
+        '--data-dir, or do not run as root.',
+      { cause },
+    )
   }
 }
 
@@ -131,10 +176,17 @@ async function readRecord(file: string): Promise<string | null> {
   try {
     return Record.parse(JSON.parse(text)).cluster
   } catch (cause) {
-    throw new DatabaseRefused('folder_not_usable', `${file} cannot be read. It should say where the PostgreSQL data lies: {"cluster": "/folder"}.`, { cause })
+    throw new DatabaseRefused(
+      'folder_not_usable',
+      `${file} cannot be read. It should say where the PostgreSQL data lies: {"cluster": "/folder"}.`,
+      { cause },
+    )
   }
 }
 
 async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then((found) => found.isDirectory(), () => false)
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
 }

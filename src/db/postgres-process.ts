@@ -39,7 +39,10 @@ export const SETTINGS: Readonly<Record<string, string>> = {
 const LOG_BYTES_MAX = 4 * 1024 * 1024
 const STOP_MS_MAX = 30_000
 const POLL_MS = 20
-/** It removes its lock file as it ends. An adopted one then stays as a zombie where no init reaps it: do not wait for ever. */
+/**
+ * It removes its lock file as it ends. An adopted one then stays as a zombie where no init reaps it: do not wait
+ * for ever.
+ */
 const UNREAPED_MS = 500
 
 /** `failure` is null until the process has ended by itself; then its last words. */
@@ -47,25 +50,43 @@ export type PostgresProcess = { pid: number; ended: Promise<void>; failure(): st
 
 /** A session and process group of its own: signals from a terminal, or our death, do not reach it. */
 export async function startPostgres(
-  place: Place, binaries: Binaries, user: PostgresUser | null, settings: Record<string, string>,
+  place: Place,
+  binaries: Binaries,
+  user: PostgresUser | null,
+  settings: Record<string, string>,
 ): Promise<PostgresProcess> {
   await turnLog(place.log_file)
   const log = await open(place.log_file, 'a', 0o600)
   try {
     const from = (await log.stat()).size
-    const argv = ['-D', place.cluster, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
+    const argv = [
+      '-D',
+      place.cluster,
+      ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+    ]
     const child = spawn(binaries.postgres, argv, {
-      ...user, cwd: '/', env: POSTGRES_ENVIRONMENT, detached: true, stdio: ['ignore', log.fd, log.fd],
+      ...user,
+      cwd: '/',
+      env: POSTGRES_ENVIRONMENT,
+      detached: true,
+      stdio: ['ignore', log.fd, log.fd],
     })
-    await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', (error) => reject(spawnRefusal(error))))
+    await new Promise<void>((resolve, reject) =>
+      child.once('spawn', resolve).once('error', (error) => reject(spawnRefusal(error))),
+    )
     child.unref()
     let failure: string | null = null
     const ended = new Promise<void>((resolve) => {
       child.once('exit', (code, signal) => {
-        readFile(place.log_file).then((text) => text.subarray(from).toString('utf8'), () => '').then((words) => {
-          failure = words.trim() || `It ended with ${signal ?? `exit code ${code}`}.`
-          resolve()
-        })
+        readFile(place.log_file)
+          .then(
+            (text) => text.subarray(from).toString('utf8'),
+            () => '',
+          )
+          .then((words) => {
+            failure = words.trim() || `It ended with ${signal ?? `exit code ${code}`}.`
+            resolve()
+          })
       })
     })
     return { pid: child.pid ?? 0, ended, failure: () => failure }
@@ -98,7 +119,10 @@ export async function readPostmaster(cluster: string): Promise<{ pid: number; so
 
 /** Keeps the log and the one before it below the limit; PostgreSQL appends, so that it can be cut under its hands. */
 export async function turnLog(log_file: string): Promise<void> {
-  const size = await stat(log_file).then((found) => found.size, () => 0)
+  const size = await stat(log_file).then(
+    (found) => found.size,
+    () => 0,
+  )
   if (size <= LOG_BYTES_MAX) return
   await copyFile(log_file, `${log_file}.1`)
   await truncate(log_file)

@@ -33,7 +33,9 @@ export class DataFolderInUse extends Error {
   constructor(data_dir: string, owner: Owner | null) {
     const who = owner === null ? 'another Baton' : `another Baton (process ${owner.pid})`
     const where = owner?.url == null ? '' : ` It answers at ${owner.url}.`
-    super(`The data folder ${data_dir} is in use by ${who}.${where} Use that one, stop it, or choose another folder with --data-dir.`)
+    super(
+      `The data folder ${data_dir} is in use by ${who}.${where} Use that one, stop it, or choose another folder with --data-dir.`,
+    )
     this.data_dir = data_dir
     this.owner = owner
   }

@@ -8,7 +8,11 @@ export type FileSum = { bytes: number; sha256: string }
 export type BlobLine = FileSum & { path: string }
 
 /** Writes and syncs a new file, closed to others. */
-export async function writeFileOf(path: string, chunks: AsyncIterable<string | Buffer>, signal?: AbortSignal): Promise<FileSum> {
+export async function writeFileOf(
+  path: string,
+  chunks: AsyncIterable<string | Buffer>,
+  signal?: AbortSignal,
+): Promise<FileSum> {
   const file = await open(path, 'wx', 0o600)
   try {
     const hash = createHash('sha256')
@@ -68,7 +72,10 @@ export async function* copyBlobs(from: string, to: string, signal?: AbortSignal)
 
 /** Whole or absent. A file of that name and length is already there: its name is the sum of its content. */
 export async function copyWhole(from: string, to: string, expected: FileSum, signal?: AbortSignal): Promise<void> {
-  const there = await stat(to).then((found) => found.size, () => null)
+  const there = await stat(to).then(
+    (found) => found.size,
+    () => null,
+  )
   if (there === expected.bytes) return
   await mkdir(dirname(to), { recursive: true, mode: 0o700 })
   const unfinished = `${to}.${process.pid}.import`

@@ -1,10 +1,11 @@
 /**
  * All data as files, for moving to another PostgreSQL, another major version of it, or another machine.
  *
- * An export is a folder: `<table>.ndjson` with a row on each line (jsonb columns as JSON text, so that JSON null and SQL null stay two
- * things), `blobs/` with `blob-files.ndjson` listing them, and `manifest.json`, written last: without it an export is not one.
- * It is one consistent snapshot, taken while servers work. An import is one transaction into an empty database; it gives the
- * store a new epoch, since positions in the log that clients hold may lie beyond what was exported.
+ * An export is a folder: `<table>.ndjson` with a row on each line (jsonb columns as JSON text, so that JSON null
+ * and SQL null stay two things), `blobs/` with `blob-files.ndjson` listing them, and `manifest.json`, written last:
+ * without it an export is not one. It is one consistent snapshot, taken while servers work. An import is one
+ * transaction into an empty database; it gives the store a new epoch, since positions in the log that clients hold
+ * may lie beyond what was exported.
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { basename, isAbsolute, join, normalize } from 'node:path'
@@ -23,7 +24,11 @@ const INSERT_ROWS_MAX = 500
 const INSERT_BYTES_MAX = 4 * 1024 * 1024
 
 const Sum = z.object({ bytes: z.int(), sha256: z.string() })
-const TableFile = Sum.extend({ table: z.string().regex(/^[a-z_][a-z0-9_]*$/), rows: z.int(), columns: z.array(z.string()) })
+const TableFile = Sum.extend({
+  table: z.string().regex(/^[a-z_][a-z0-9_]*$/),
+  rows: z.int(),
+  columns: z.array(z.string()),
+})
 const Manifest = z.object({
   format: z.literal(FORMAT),
   schema_version: z.int(),
@@ -43,7 +48,10 @@ type Column = { name: string; type: string; is_json: boolean; is_generated: bool
 
 /** `out_dir` must be absent or empty; what a failed export wrote is removed again. */
 export async function exportAll(
-  database: Database, blob_dir: string | null, out_dir: string, options: TransferOptions = {},
+  database: Database,
+  blob_dir: string | null,
+  out_dir: string,
+  options: TransferOptions = {},
 ): Promise<Transferred> {
   if ((await filesIn(out_dir)).length > 0) throw refused(`${out_dir} is not empty. Export to a new folder.`)
   await mkdir(out_dir, { recursive: true, mode: 0o700 })
@@ -52,12 +60,17 @@ export async function exportAll(
       await client.query('begin isolation level repeatable read read only')
       const tables = await writeTables(client, out_dir, options)
       const store = await client.query<{ epoch: string; at: Date; name: string }>(
-        'select epoch, now() as at, (select name from schema_migrations order by version desc limit 1) as name from store')
+        'select epoch, now() as at, (select name from schema_migrations order by version desc limit 1) as name from store',
+      )
       const row = store.rows[0]
       if (row === undefined) throw refused('The database has no store record. It is damaged; restore it from a backup.')
       return {
-        format: FORMAT, schema_version: await schemaVersion(client), schema_name: row.name, epoch: row.epoch,
-        exported_at: row.at.toISOString(), tables,
+        format: FORMAT,
+        schema_version: await schemaVersion(client),
+        schema_name: row.name,
+        epoch: row.epoch,
+        exported_at: row.at.toISOString(),
+        tables,
         // After the snapshot: a blob is written before the row that names it.
         blobs: blob_dir === null ? null : await writeBlobs(blob_dir, out_dir, options),
       } satisfies Manifest
@@ -72,18 +85,27 @@ export async function exportAll(
 
 /** Migrates an empty database as far as the export goes, loads it, and migrates it on. All rows come, or none. */
 export async function importAll(
-  database: Database, blob_dir: string | null, in_dir: string, options: TransferOptions = {},
+  database: Database,
+  blob_dir: string | null,
+  in_dir: string,
+  options: TransferOptions = {},
 ): Promise<Transferred> {
   const manifest = await readManifest(in_dir)
   const migrations = await readMigrations()
   const newest = migrations.at(-1)
   if (manifest.schema_version > (newest?.version ?? 0)) {
-    throw new DatabaseRefused('newer_schema', `The export was made by a newer Baton: its schema is ${manifest.schema_name}, and this Baton knows ` +
-      `${newest?.name ?? 'none'}. Import it with the newer Baton.`)
+    throw new DatabaseRefused(
+      'newer_schema',
+      `The export was made by a newer Baton: its schema is ${manifest.schema_name}, and this Baton knows ` +
+        `${newest?.name ?? 'none'}. Import it with the newer Baton.`,
+    )
   }
   await checkFiles(manifest, in_dir, options)
   await session(database, (client) => checkTarget(client, manifest))
-  await migrate(database, { ...options, migrations: migrations.filter((one) => one.version <= manifest.schema_version) })
+  await migrate(database, {
+    ...options,
+    migrations: migrations.filter((one) => one.version <= manifest.schema_version),
+  })
   if (manifest.blobs !== null) await readBlobs(in_dir, blob_dir, options)
   await session(database, async (client) => {
     await client.query('begin')
@@ -159,10 +181,14 @@ async function readManifest(in_dir: string): Promise<Manifest> {
 
 /** Everything is read once before anything is written. */
 async function checkFiles(manifest: Manifest, in_dir: string, options: TransferOptions): Promise<void> {
-  const files: { file: string; sha256: string }[] = manifest.tables.map(({ table, sha256 }) => ({ file: `${table}.ndjson`, sha256 }))
+  const files: { file: string; sha256: string }[] = manifest.tables.map(({ table, sha256 }) => ({
+    file: `${table}.ndjson`,
+    sha256,
+  }))
   if (manifest.blobs !== null) files.push({ file: BLOB_LIST, sha256: manifest.blobs.sha256 })
   for (const { file, sha256 } of files) await checkSum(in_dir, file, sha256, options)
-  if (manifest.blobs !== null) for await (const blob of listBlobs(in_dir)) await checkSum(in_dir, join('blobs', blob.path), blob.sha256, options)
+  if (manifest.blobs !== null)
+    for await (const blob of listBlobs(in_dir)) await checkSum(in_dir, join('blobs', blob.path), blob.sha256, options)
 }
 
 async function checkSum(in_dir: string, file: string, sha256: string, options: TransferOptions): Promise<void> {
@@ -170,14 +196,18 @@ async function checkSum(in_dir: string, file: string, sha256: string, options: T
     if (options.signal?.aborted) throw cause
     throw refused(`The export is incomplete: ${join(in_dir, file)} cannot be read.`, cause)
   })
-  if (sum.sha256 !== sha256) throw refused(`The export is damaged: ${join(in_dir, file)} is not as it was written. Copy it again, or export again.`)
+  if (sum.sha256 !== sha256)
+    throw refused(
+      `The export is damaged: ${join(in_dir, file)} is not as it was written. Copy it again, or export again.`,
+    )
 }
 
 async function* listBlobs(in_dir: string): AsyncGenerator<z.infer<typeof Blob>> {
   for await (const line of readLines(join(in_dir, BLOB_LIST))) {
     const blob = Blob.parse(JSON.parse(line))
     const is_outside = isAbsolute(blob.path) || normalize(blob.path).startsWith('..')
-    if (is_outside || !BLOB_NAME.test(basename(blob.path))) throw refused(`The export lists a file that is no blob: ${blob.path}`)
+    if (is_outside || !BLOB_NAME.test(basename(blob.path)))
+      throw refused(`The export lists a file that is no blob: ${blob.path}`)
     yield blob
   }
 }
@@ -192,7 +222,9 @@ async function readBlobs(in_dir: string, blob_dir: string | null, options: Trans
 async function checkTarget(client: pg.Client, manifest: Manifest): Promise<void> {
   const version = await schemaVersion(client)
   if (version > manifest.schema_version) {
-    throw refused('The export is older than the schema of this database. Import it into a database in which Baton was never started.')
+    throw refused(
+      'The export is older than the schema of this database. Import it into a database in which Baton was never started.',
+    )
   }
   if (version > 0) await checkEmpty(client)
 }
@@ -203,14 +235,23 @@ async function checkEmpty(client: pg.Client): Promise<void> {
     if (table === 'store') continue
     const filter = table === 'event_counter' ? 'where value > 0' : ''
     const found = await client.query(`select 1 from ${quote(table)} ${filter} limit 1`)
-    if (found.rowCount !== 0) throw refused(`The database is not empty (there are rows in ${table}). Import into an empty one.`)
+    if (found.rowCount !== 0)
+      throw refused(`The database is not empty (there are rows in ${table}). Import into an empty one.`)
   }
 }
 
-async function loadTables(client: pg.Client, manifest: Manifest, in_dir: string, options: TransferOptions): Promise<void> {
+async function loadTables(
+  client: pg.Client,
+  manifest: Manifest,
+  in_dir: string,
+  options: TransferOptions,
+): Promise<void> {
   const known = await listTables(client)
   const unknown = manifest.tables.find(({ table }) => !known.includes(table))
-  if (unknown) throw refused(`The export holds the table ${unknown.table}, which its schema ${manifest.schema_name} does not have.`)
+  if (unknown)
+    throw refused(
+      `The export holds the table ${unknown.table}, which its schema ${manifest.schema_name} does not have.`,
+    )
   // Rows come table by table in any order; adding the foreign keys again checks them all.
   const references = await client.query<{ table: string; name: string; definition: string }>(`
     select conrelid::regclass::text as table, quote_ident(conname) as name, pg_get_constraintdef(oid) as definition
@@ -219,18 +260,28 @@ async function loadTables(client: pg.Client, manifest: Manifest, in_dir: string,
   for (const file of manifest.tables) {
     await client.query(`delete from ${quote(file.table)}`)
     const rows = await loadTable(client, file, join(in_dir, `${file.table}.ndjson`), options)
-    if (rows !== file.rows) throw refused(`The export is damaged: ${file.table} should have ${file.rows} rows and has ${rows}.`)
+    if (rows !== file.rows)
+      throw refused(`The export is damaged: ${file.table} should have ${file.rows} rows and has ${rows}.`)
     options.log?.info({ table: file.table, rows }, 'transfer.imported')
   }
-  for (const { table, name, definition } of references.rows) await client.query(`alter table ${table} add constraint ${name} ${definition}`)
+  for (const { table, name, definition } of references.rows)
+    await client.query(`alter table ${table} add constraint ${name} ${definition}`)
 }
 
-async function loadTable(client: pg.Client, file: Manifest['tables'][number], path: string, options: TransferOptions): Promise<number> {
+async function loadTable(
+  client: pg.Client,
+  file: Manifest['tables'][number],
+  path: string,
+  options: TransferOptions,
+): Promise<number> {
   const columns = (await listColumns(client, file.table)).filter((column) => file.columns.includes(column.name))
   const names = columns.map(({ name }) => quote(name)).join(', ')
-  const values = columns.map(({ name, is_json, type }) => (is_json ? `${quote(name)}::${type}` : quote(name))).join(', ')
+  const values = columns
+    .map(({ name, is_json, type }) => (is_json ? `${quote(name)}::${type}` : quote(name)))
+    .join(', ')
   const shape = columns.map(({ name, is_json, type }) => `${quote(name)} ${is_json ? 'text' : type}`).join(', ')
-  const insert = `insert into ${quote(file.table)} (${names}) overriding system value select ${values} from json_to_recordset($1) as r (${shape})`
+  const insert = `insert into ${quote(file.table)} (${names}) overriding system value
+    select ${values} from json_to_recordset($1) as r (${shape})`
   let rows = 0
   let batch: string[] = []
   let bytes = 0
@@ -252,29 +303,40 @@ async function loadTable(client: pg.Client, file: Manifest['tables'][number], pa
 
 async function listTables(client: pg.Client): Promise<string[]> {
   const found = await client.query<{ name: string }>(`select relname as name from pg_class
-    where relnamespace = current_schema()::regnamespace and relkind = 'r' and relname <> 'schema_migrations' order by relname`)
+    where relnamespace = current_schema()::regnamespace and relkind = 'r' and relname <> 'schema_migrations'
+    order by relname`)
   return found.rows.map((row) => row.name)
 }
 
 async function listColumns(client: pg.Client, table: string): Promise<Column[]> {
-  const found = await client.query<Column>(`
-    select attname as name, format_type(atttypid, atttypmod) as type, atttypid in ('json'::regtype, 'jsonb'::regtype) as is_json,
+  const found = await client.query<Column>(
+    `
+    select attname as name, format_type(atttypid, atttypmod) as type,
+      atttypid in ('json'::regtype, 'jsonb'::regtype) as is_json,
       attgenerated <> '' as is_generated
-    from pg_attribute where attrelid = $1::regclass and attnum > 0 and not attisdropped order by attnum`, [quote(table)])
+    from pg_attribute where attrelid = $1::regclass and attnum > 0 and not attisdropped order by attnum`,
+    [quote(table)],
+  )
   return found.rows
 }
 
 async function primaryKey(client: pg.Client, table: string): Promise<string> {
-  const found = await client.query<{ name: string }>(`
+  const found = await client.query<{ name: string }>(
+    `
     select attname as name from pg_index join pg_attribute on attrelid = indrelid and attnum = any (indkey)
-    where indrelid = $1::regclass and indisprimary order by array_position(indkey::int2[], attnum)`, [quote(table)])
+    where indrelid = $1::regclass and indisprimary order by array_position(indkey::int2[], attnum)`,
+    [quote(table)],
+  )
   return found.rows.map((row) => quote(row.name)).join(', ') || '1'
 }
 
 async function filesIn(folder: string): Promise<string[]> {
   return readdir(folder).catch((error: unknown) => {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
-    throw refused(`${folder} cannot be read as a folder: ${error instanceof Error ? error.message : String(error)}`, error)
+    throw refused(
+      `${folder} cannot be read as a folder: ${error instanceof Error ? error.message : String(error)}`,
+      error,
+    )
   })
 }
 

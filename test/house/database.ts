@@ -18,10 +18,15 @@ declare module 'vitest' {
 export type FreshDatabase = Database & { connection: SocketConnection }
 
 /** A migrated, empty database (20 ms); `close` drops it. `migrated: false` gives one without a schema. */
-export async function freshDatabase(options: DatabaseOptions & { server?: SocketConnection; migrated?: boolean } = {}): Promise<FreshDatabase> {
+export async function freshDatabase(
+  options: DatabaseOptions & { server?: SocketConnection; migrated?: boolean } = {},
+): Promise<FreshDatabase> {
   const server = options.server ?? inject('postgres')
   const connection = { ...server, database: `test_${randomBytes(6).toString('hex')}` }
-  await maintain(server, `create database ${connection.database} template ${options.migrated === false ? 'template0' : TEMPLATE}`)
+  await maintain(
+    server,
+    `create database ${connection.database} template ${options.migrated === false ? 'template0' : TEMPLATE} strategy file_copy`,
+  )
   const database = openDatabase({ connection }, options)
   return {
     ...database,

@@ -20,7 +20,13 @@ export async function startTestPostgres(): Promise<{ connection: SocketConnectio
   await chmod(data_dir, 0o711)
   const embedded = await openEmbedded({
     data_dir,
-    settings: { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '400', autovacuum: 'off' },
+    settings: {
+      fsync: 'off',
+      synchronous_commit: 'off',
+      full_page_writes: 'off',
+      max_connections: '400',
+      autovacuum: 'off',
+    },
   })
   const close = async () => {
     await embedded.close()
@@ -53,7 +59,8 @@ export async function maintain(server: SocketConnection, statement: string): Pro
 async function removeLeftovers(): Promise<void> {
   for (const name of await readdir(tmpdir())) {
     const pid = Number(FOLDER.exec(name)?.[1])
-    if (Number.isInteger(pid) && !isAlive(pid)) await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined)
+    if (Number.isInteger(pid) && !isAlive(pid))
+      await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined)
   }
 }
 

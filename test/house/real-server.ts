@@ -1,6 +1,6 @@
 /**
- * A PostgreSQL that is not embedded: reached over TCP with a password. `BATON_TEST_DATABASE_URL` names one whose user may
- * create databases; without it, one is started from the same binaries on a free port of the loopback.
+ * A PostgreSQL that is not embedded: reached over TCP with a password. `BATON_TEST_DATABASE_URL` names one whose
+ * user may create databases; without it, one is started from the same binaries on a free port of the loopback.
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -45,11 +45,18 @@ async function startServer(): Promise<RealServer> {
   await writeFile(hba_file, 'local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n', { mode: 0o644 })
   const port = await freePort()
   const started = await startPostgres(place, binaries, user, {
-    ...SETTINGS, fsync: 'off', listen_addresses: '127.0.0.1', port: String(port), unix_socket_directories: place.cluster, hba_file,
+    ...SETTINGS,
+    fsync: 'off',
+    listen_addresses: '127.0.0.1',
+    port: String(port),
+    unix_socket_directories: place.cluster,
+    hba_file,
   })
   const socket = `postgres://baton@localhost:${port}/postgres?host=${encodeURIComponent(place.cluster)}`
   for (let tries = 0; ; tries += 1) {
-    const error: unknown = await run(socket, `alter role baton password 'open sesame'`).catch((reason: unknown) => reason)
+    const error: unknown = await run(socket, `alter role baton password 'open sesame'`).catch(
+      (reason: unknown) => reason,
+    )
     if (error === undefined) break
     if (tries > 500 || started.failure() !== null) throw error
     await delay(20)
