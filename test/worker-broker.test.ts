@@ -308,3 +308,20 @@ test('a sandbox is told of the configured providers alone, and never of a key', 
   expect(await ask(one, '/openai/v1/models')).toBe(404)
   expect(modelEnvironment(TOKEN, null)).toEqual({})
 })
+
+test('where a proxy is configured, models are reached through it', async () => {
+  const asked: (string | undefined)[] = []
+  answer = (request, response) => {
+    request.resume()
+    asked.push(request.url)
+    response.end('by proxy')
+  }
+  const models = readModels({ OPENAI_API_KEY: 'k', OPENAI_BASE_URL: 'http://model.example/v1' })
+  const log = pino({ level: 'silent' })
+  const broker = await openBroker({ models, state_dir: folder, log, environment: { HTTP_PROXY: upstreamUrl } })
+  brokers.push(broker)
+  broker.admit('execution', sha256(TOKEN))
+  const response = await fetch(`${broker.url}/openai/v1/models`, { headers: { authorization: `Bearer ${TOKEN}` } })
+  expect(await response.text()).toBe('by proxy')
+  expect(asked).toEqual(['http://model.example/v1/models'])
+})

@@ -15,7 +15,7 @@ import { Transform, type TransformCallback } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { type ModelUpstream, PROVIDERS, type Provider } from './models.ts'
+import { type Environment, type ModelUpstream, PROVIDERS, type Provider } from './models.ts'
 import { sha256, writeAtomic } from './sandboxes/record.ts'
 
 export const BROKER_LIMITS = {
@@ -32,6 +32,8 @@ export type BrokerOptions = {
   models: readonly ModelUpstream[]
   state_dir: string
   log: Logger
+  /** Where a proxy to the providers is named. */
+  environment?: Environment
   limits?: Partial<BrokerLimits> | undefined
 }
 
@@ -62,7 +64,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     limits: { ...BROKER_LIMITS, ...options.limits },
     log: options.log,
     port: 0,
-    agents: { http: new http.Agent({ keepAlive: true }), https: new https.Agent({ keepAlive: true }) },
+    agents: agentsFor(options.environment ?? {}),
   }
   const server = http.createServer(
     { requestTimeout: 0, headersTimeout: 20_000, maxHeaderSize: 32 * 1024 },
@@ -86,6 +88,18 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
         desk.agents.https.destroy()
       }),
   }
+}
+
+/** Models on this machine are never asked for through a proxy. Node before 22.21 and 24.5 knows no `proxyEnv` and passes it over. */
+function agentsFor(env: Environment): Desk['agents'] {
+  const own = 'localhost,127.0.0.1,[::1]'
+  const proxyEnv = {
+    http_proxy: env.http_proxy ?? env.HTTP_PROXY,
+    https_proxy: env.https_proxy ?? env.HTTPS_PROXY,
+    no_proxy: [own, env.no_proxy ?? env.NO_PROXY].filter(Boolean).join(','),
+  }
+  const options = { keepAlive: true, proxyEnv }
+  return { http: new http.Agent(options), https: new https.Agent(options) }
 }
 
 const PortFile = z.object({ port: z.int().min(1).max(65_535) })
@@ -184,7 +198,9 @@ function isPlain(segment: string, last: boolean): boolean {
 function findGuest(desk: Desk, headers: IncomingHttpHeaders, key: string | null): Guest | null {
   const bearer = headers.authorization?.replace(/^bearer /i, '')
   const spoken = [headers['x-api-key'], headers['x-goog-api-key'], headers['api-key'], bearer, key]
-  const hashes = spoken.filter((one) => typeof one === 'string' && one !== '').map((one) => Buffer.from(sha256(one), 'hex'))
+  const hashes = spoken
+    .filter((one): one is string => typeof one === 'string' && one !== '')
+    .map((one) => Buffer.from(sha256(one), 'hex'))
   let found: Guest | null = null
   for (const guest of desk.guests.values()) {
     for (const hash of hashes)

@@ -92,6 +92,10 @@ type Desk = {
   broker: Broker | null
   reports: Reports
   line: Line
+  /** Sandboxes that are being opened, which a closing worker waits for. */
+  opening: Set<Promise<unknown>>
+  /** Aborts when no more offers are taken. */
+  leaving: AbortController
   /** Aborts when slots are no longer followed. */
   closed: AbortController
 }
@@ -122,9 +126,13 @@ async function openIn(state: StateFolder, options: WorkerOptions): Promise<Worke
     backend,
     limits: { ...WORKER_LIMITS, ...limits },
     slots: new Map(),
+    opening: new Set(),
+    leaving: new AbortController(),
     closed: new AbortController(),
     broker:
-      options.models.length === 0 ? null : await openBroker({ models: options.models, state_dir: state.path, log }),
+      options.models.length === 0
+        ? null
+        : await openBroker({ models: options.models, state_dir: state.path, environment: options.environment, log }),
     reports: await openReports(state.path, log),
     line: openLine({
       server: options.server,
@@ -184,9 +192,11 @@ function consider(desk: Desk, assignment: TaskAssignment): void {
   const { log, line, slots, options } = desk
   if (slots.has(execution_id)) return void log.info({ task_id, execution_id }, 'offer.repeated')
   const older = [...slots.values()].filter((slot) => slot.task_id === task_id)
-  if (options.capacity > 0 && slots.size - older.length >= options.capacity) {
-    log.info({ task_id, execution_id }, 'offer.rejected')
-    line.say({ type: 'task_rejected', data: { task_id, execution_id, reason: 'worker at maximum concurrency' } })
+  const full = options.capacity > 0 && slots.size - older.length >= options.capacity
+  if (full || desk.leaving.signal.aborted) {
+    const reason = full ? 'worker at maximum concurrency' : 'worker is shutting down'
+    log.info({ task_id, execution_id, reason }, 'offer.rejected')
+    line.say({ type: 'task_rejected', data: { task_id, execution_id, reason } })
     return
   }
   for (const slot of older) void endSlot(desk, slot, 'silent', 0)
@@ -202,12 +212,15 @@ async function work(desk: Desk, slot: Slot, assignment: TaskAssignment): Promise
   const { task_id, execution_id } = slot
   try {
     if (slot.asked) return await report(desk, slot, askedFrame(slot, slot.asked))
-    slot.sandbox = await openSandbox(desk, assignment)
+    const opening = openSandbox(desk, assignment)
+    desk.opening.add(opening)
+    slot.sandbox = await opening.finally(() => desk.opening.delete(opening))
   } catch (error) {
     const reason = error instanceof SandboxRefused ? error.reason : 'unknown'
     const message = error instanceof Error ? error.message : String(error)
     desk.log.error({ task_id, execution_id, reason, err: error }, 'sandbox.refused')
-    return await report(desk, slot, failedFrame(slot, { message, failure_reason: reason }))
+    const frame = slot.asked ? askedFrame(slot, slot.asked) : failedFrame(slot, { message, failure_reason: reason })
+    return await report(desk, slot, frame)
   }
   desk.log.info(
     { task_id, execution_id, backend: desk.backend.name, isolated: desk.backend.isolated },
@@ -356,10 +369,12 @@ async function stopSandbox(desk: Desk, sandbox: Sandbox, grace_ms: number): Prom
 }
 
 async function closeDesk(desk: Desk, state: StateFolder, end_runs: boolean): Promise<void> {
+  desk.leaving.abort()
   if (end_runs)
     await Promise.all(
       [...desk.slots.values()].map((slot) => endSlot(desk, slot, 'shutdown', desk.limits.cancel_grace_ms)),
     )
+  await Promise.allSettled(desk.opening)
   await desk.line.flush(desk.line.connected() ? desk.limits.flush_ms : 0)
   desk.closed.abort()
   await desk.backend.close()

@@ -1,6 +1,6 @@
 /** The record of a sandbox on disk: what a worker started later needs to know it again. */
 import { createHash, randomUUID } from 'node:crypto'
-import { open, readFile, rename } from 'node:fs/promises'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 
@@ -28,16 +28,13 @@ export function folderName(execution_id: string): string {
 
 export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
-/** Whole or not at all, also across a power loss. */
+/**
+ * Whole or not at all, whenever this process is killed. Not synced to the disk: a power loss ends every sandbox too, and what
+ * is left of a record is then swept away.
+ */
 export async function writeAtomic(path: string, text: string): Promise<void> {
   const temporary = join(dirname(path), `.${randomUUID()}.tmp`)
-  const file = await open(temporary, 'wx', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
+  await writeFile(temporary, text, { flag: 'wx', mode: 0o600 })
   await rename(temporary, path)
 }
 
