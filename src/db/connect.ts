@@ -39,6 +39,8 @@ export type Database = {
 const POOL_MAX = 10
 const STATEMENT_TIMEOUT_MS = 30_000
 const CONNECT_TIMEOUT_MS = 10_000
+/** A statement that waits longer for another's lock gives up: who logs holds everybody's. */
+const LOCK_TIMEOUT_MS = 5_000
 const IDLE_IN_TRANSACTION_MS = 60_000
 
 /** Opens no connection yet: a database that is away shows itself at the first query. */
@@ -48,6 +50,7 @@ export function openDatabase(address: DatabaseAddress, options: DatabaseOptions 
     ...client_config,
     max: options.pool_max ?? POOL_MAX,
     statement_timeout: options.statement_timeout_ms ?? STATEMENT_TIMEOUT_MS,
+    lock_timeout: LOCK_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
   })
   // An idle connection that breaks has no query to reject; without a listener `pg` would end the process.

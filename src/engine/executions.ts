@@ -18,11 +18,10 @@ import { appendEntries } from './append.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { heartbeats } from './heartbeats.ts'
-import { logged } from './log.ts'
 import { checkRunnable, personOf, runNotFound, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
-import { follow, superseded } from './transitions.ts'
+import { announce, enqueue, follow, superseded } from './transitions.ts'
 
 export function executionsEngine(room: Room) {
   const { clock, bell, limits } = room
@@ -37,10 +36,10 @@ export function executionsEngine(room: Room) {
     const execution_id = randomUUID()
     const token = newExecutionToken()
     const now = clock.now()
-    await logged(room, async (write, events) => {
-      await write
-        .insertInto('runs')
-        .values({
+    await db.transaction().execute(async (write) => {
+      await enqueue(
+        write,
+        {
           run_id,
           team_id: caller.team_id,
           conversation_id: randomUUID(),
@@ -58,8 +57,9 @@ export function executionsEngine(room: Room) {
           created_at: now,
           updated_at: now,
           queued_at: now,
-        })
-        .execute()
+        },
+        execution_id,
+      )
       await write
         .insertInto('executions')
         .values({
@@ -76,8 +76,8 @@ export function executionsEngine(room: Room) {
           harness: harnessOf(config),
         })
         .execute()
-      events.push({ team_id: caller.team_id, event_type: 'run_queued', run_id, execution_id })
     })
+    announce(room)
     return { run_id, execution_id, token }
   }
 
@@ -85,26 +85,26 @@ export function executionsEngine(room: Room) {
     own(caller, execution_id)
     const now = clock.now()
     const lease = new Date(now.getTime() + limits.lease_ms)
-    const begun = await logged(room, async (write, events) => {
-      const run = await follow(write, events, 'begin', {
-        run_id: caller.run_id,
-        execution_id,
-        now,
-        set: { started_at: sql<Date>`coalesce(started_at, ${now})`, tries: sql<number>`tries + 1`, not_before: null },
-      })
-      if (!run) return false
-      await write
-        .updateTable('executions')
-        .set({
+    const begun = await follow(db, 'begin', {
+      run_id: caller.run_id,
+      execution_id,
+      now,
+      set: {
+        started_at: sql<Date>`coalesce(started_at, ${now})`,
+        tries: sql<number>`tries + 1`,
+        not_before: null,
+      },
+      execution: {
+        from: ['offered', 'claimed'],
+        set: {
           state: 'running',
           started_at: now,
           expires_at: lease,
           claimed_at: sql<Date>`coalesce(claimed_at, ${now})`,
-        })
-        .where('execution_id', '=', execution_id)
-        .execute()
-      return true
+        },
+      },
     })
+    if (begun) bell.ring('log', {})
     const assignment = await readAssignment(execution_id)
     // A runner that was restarted, or whose answer was lost, asks again: the same execution goes on.
     if (!assignment || (!begun && assignment.state !== 'running')) throw superseded()
@@ -183,25 +183,8 @@ export function executionsEngine(room: Room) {
     body: { outcome: Outcome; entries: number; usage?: Usage | undefined; session_id?: string | undefined },
   ) {
     own(caller, execution_id)
-    const run = await logged(room, async (write, events) => {
-      const held = await write
-        .selectFrom('executions')
-        .select('entries')
-        .where('execution_id', '=', execution_id)
-        .executeTakeFirst()
-      if (held && held.entries < body.entries) {
-        throw new Fault(
-          'conflict',
-          `The server holds ${held.entries} of ${body.entries} transcript entries; send the rest first.`,
-          { retryable: true },
-        )
-      }
-      return settle(room, write, events, execution_id, body)
-    })
-    if (run) {
-      bell.ring('queue', {})
-      return { state: run.state }
-    }
+    const run = await settle(room, execution_id, body)
+    if (run) return { state: run.state }
     const known = await db
       .selectFrom('executions')
       .innerJoin('runs', 'runs.run_id', 'executions.run_id')

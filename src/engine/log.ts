@@ -15,10 +15,7 @@ export type NewEvent = {
   execution_id?: string | null
 }
 
-export type Write = Transaction<Tables>
-
-/** How long a transaction may wait for another that logs, in milliseconds. */
-const LOG_LOCK_MS = 5_000
+type Write = Transaction<Tables>
 
 /**
  * Runs `work` in a transaction and logs what it pushed to `events`. Other servers and streams are told after the commit.
@@ -35,7 +32,6 @@ export async function logged<T>(room: Room, work: (write: Write, events: NewEven
 }
 
 async function append(write: Write, events: NewEvent[], occurred_at: Date): Promise<void> {
-  await sql`select set_config('lock_timeout', ${String(LOG_LOCK_MS)}, true)`.execute(write)
   await sql`
     with bump as (update event_counter set value = value + ${events.length} returning value)
     insert into events (sequence, team_id, event_type, run_id, ref_id, execution_id, occurred_at)

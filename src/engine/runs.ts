@@ -16,7 +16,7 @@ import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { listRuns, readRun, readRuns } from './run-view.ts'
-import { enqueue, follow } from './transitions.ts'
+import { announce, enqueue, follow } from './transitions.ts'
 
 const TITLE_CHARACTERS = 80
 
@@ -34,59 +34,55 @@ export function runsEngine(room: Room) {
     const user_id = personOf(caller)
     const config = body.config ?? {}
     checkRunnable(body)
-    const result = await logged(room, (write, events) =>
-      once(
-        write,
-        {
-          caller,
-          route: 'runs.create',
-          key: options.idempotency_key,
-          body: { body, source: options.source },
-          now: clock.now(),
-        },
-        async () => {
-          const now = clock.now()
-          const run_id = randomUUID()
-          await enqueue(write, events, {
-            run_id,
-            team_id: caller.team_id,
-            conversation_id: randomUUID(),
-            state: 'QUEUED',
-            creator_id: user_id,
-            title: body.title ?? titleOf(body.prompt ?? ''),
-            prompt: body.prompt ?? '',
-            config: JSON.stringify(config),
-            metadata: JSON.stringify(body.metadata ?? {}),
-            source: options.source,
-            execution_location: 'REMOTE',
-            worker_host: hostOf(config.worker_host),
-            max_tries: config.max_tries ?? room.limits.max_tries,
-            created_at: now,
-            updated_at: now,
-            queued_at: now,
-          })
-          return { run_id, task_id: run_id, state: 'QUEUED' as const, ...(await atCapacity(write, caller.team_id)) }
-        },
-      ),
-    )
-    if (!result.replayed) bell.ring('queue', {})
+    const now = clock.now()
+    const run_id = randomUUID()
+    const row = {
+      run_id,
+      team_id: caller.team_id,
+      conversation_id: randomUUID(),
+      state: 'QUEUED',
+      creator_id: user_id,
+      title: body.title ?? titleOf(body.prompt ?? ''),
+      prompt: body.prompt ?? '',
+      config: JSON.stringify(config),
+      metadata: JSON.stringify(body.metadata ?? {}),
+      source: options.source,
+      execution_location: 'REMOTE',
+      worker_host: hostOf(config.worker_host),
+      max_tries: config.max_tries ?? room.limits.max_tries,
+      created_at: now,
+      updated_at: now,
+      queued_at: now,
+    }
+    const answer: CreatedRun = { run_id, task_id: run_id, state: 'QUEUED', ...(await atCapacity(caller.team_id)) }
+    const use = {
+      caller,
+      route: 'runs.create',
+      key: options.idempotency_key,
+      body: { body, source: options.source },
+      now,
+    }
+    const result = await once(db, use, answer, (write) => enqueue(write, row))
+    if (!result.replayed) announce(room)
     return result
   }
 
-  async function atCapacity(write: Pick<typeof db, 'selectFrom'>, team_id: string): Promise<{ at_capacity?: boolean }> {
-    const team = await write
+  async function atCapacity(team_id: string): Promise<{ at_capacity?: boolean }> {
+    const team = await db
       .selectFrom('teams')
       .select('max_concurrent_runs')
+      .select((t) =>
+        t
+          .selectFrom('runs')
+          .select((b) => b.fn.countAll<number>().as('count'))
+          .where('team_id', '=', team_id)
+          .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'])
+          .where('execution_location', '=', 'REMOTE')
+          .as('busy'),
+      )
       .where('team_id', '=', team_id)
       .executeTakeFirstOrThrow()
-    const busy = await write
-      .selectFrom('runs')
-      .select((b) => b.fn.countAll<number>().as('count'))
-      .where('team_id', '=', team_id)
-      .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'])
-      .where('execution_location', '=', 'REMOTE')
-      .executeTakeFirstOrThrow()
-    return busy.count >= team.max_concurrent_runs ? { at_capacity: true } : {}
+    return (team.busy ?? 0) >= team.max_concurrent_runs ? { at_capacity: true } : {}
   }
 
   async function cancel(caller: Caller, run_id: string): Promise<string> {
@@ -94,19 +90,30 @@ export function runsEngine(room: Room) {
     await readRow(caller, run_id)
     const now = clock.now()
     const intent = { cancel_requested_at: now, cancel_requested_by: by }
-    const touched = await logged(room, async (write, events) => {
-      // Nothing has begun yet: it ends here. The worker, if one was offered the run, is told and its token is worthless.
-      const ended = await follow(write, events, 'cancel', {
-        run_id,
-        from: ['QUEUED', 'PENDING', 'CLAIMED'],
-        now,
-        set: { ...intent, ended_at: now, not_before: null },
-      })
-      if (ended) {
-        if (ended.execution_id) await endExecution(write, ended.execution_id, now)
-        return ended
-      }
-      // A runner is at work: the intent is a row, and the runner, the worker and the sweep all act on it.
+    // Nothing has begun yet: it ends here. The worker, if one was offered the run, is told, and its token is worthless.
+    const ended = await follow(db, 'cancel', {
+      run_id,
+      from: ['QUEUED', 'PENDING', 'CLAIMED'],
+      now,
+      set: { ...intent, ended_at: now, not_before: null },
+      execution: {
+        from: ['offered', 'claimed'],
+        set: { state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null },
+      },
+    })
+    const touched = ended ?? (await askToCancel(run_id, intent, now))
+    const run = touched ?? (await readRow(caller, run_id))
+    if (!touched && isEnded(RunState.parse(run.state))) {
+      throw new Fault('invalid_request', `Run ${run_id} has already ended (${run.state}); there is nothing to cancel.`)
+    }
+    announce(room)
+    if (run.execution_id) bell.ring('control', { execution_id: run.execution_id })
+    return run_id
+  }
+
+  /** A runner is at work: the intent is a row, and the runner, the worker and the sweep all act on it. */
+  function askToCancel(run_id: string, intent: { cancel_requested_at: Date; cancel_requested_by: string }, now: Date) {
+    return logged(room, async (write, events) => {
       const asked = await write
         .updateTable('runs')
         .set({ ...intent, updated_at: now })
@@ -115,22 +122,11 @@ export function runsEngine(room: Room) {
         .where('cancel_requested_at', 'is', null)
         .returningAll()
         .executeTakeFirst()
-      if (asked)
-        events.push({
-          team_id: asked.team_id,
-          event_type: 'run_cancel_requested',
-          run_id,
-          execution_id: asked.execution_id,
-        })
+      const { team_id, execution_id } = asked ?? {}
+      if (team_id)
+        events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id: execution_id ?? null })
       return asked
     })
-    const run = touched ?? (await readRow(caller, run_id))
-    if (!touched && isEnded(RunState.parse(run.state))) {
-      throw new Fault('invalid_request', `Run ${run_id} has already ended (${run.state}); there is nothing to cancel.`)
-    }
-    if (run.execution_id) bell.ring('control', { execution_id: run.execution_id })
-    bell.ring('queue', {})
-    return run_id
   }
 
   async function retry(caller: Caller, run_id: string): Promise<CreatedRun> {
@@ -143,30 +139,28 @@ export function runsEngine(room: Room) {
       )
     }
     const now = clock.now()
-    const run = await logged(room, (write, events) =>
-      follow(write, events, 'again', {
-        run_id,
-        now,
-        set: {
-          queued_at: now,
-          not_before: null,
-          ended_at: null,
-          tries: 0,
-          cancel_requested_at: null,
-          cancel_requested_by: null,
-          status_message: null,
-          failure: null,
-        },
-      }),
-    )
+    const run = await follow(db, 'again', {
+      run_id,
+      now,
+      set: {
+        queued_at: now,
+        not_before: null,
+        ended_at: null,
+        tries: 0,
+        cancel_requested_at: null,
+        cancel_requested_by: null,
+        status_message: null,
+        failure: null,
+      },
+    })
     if (!run)
       throw new Fault(
         'conflict',
         `Run ${run_id} has not ended (${current.state}); only an ended run can be tried again.`,
         { retryable: false },
       )
-    bell.ring('queue', {})
-    return { run_id, task_id: run_id, state: 'QUEUED', ...(await atCapacity(db, caller.team_id)) }
+    announce(room)
+    return { run_id, task_id: run_id, state: 'QUEUED', ...(await atCapacity(caller.team_id)) }
   }
 
   async function readRow(caller: Caller, run_id: string) {
@@ -238,16 +232,3 @@ export function titleOf(prompt: string): string {
 /** `warp` is how Oz clients say "no worker in particular". */
 const hostOf = (worker_host: string | undefined): string | null =>
   worker_host === undefined || worker_host === 'warp' ? null : worker_host
-
-export async function endExecution(
-  write: Pick<Room['database']['kysely'], 'updateTable'>,
-  execution_id: string,
-  now: Date,
-): Promise<void> {
-  await write
-    .updateTable('executions')
-    .set({ state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null })
-    .where('execution_id', '=', execution_id)
-    .where('state', '!=', 'ended')
-    .execute()
-}

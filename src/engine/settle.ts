@@ -4,89 +4,92 @@
  * One place decides what the end means for the run: final, or another try. A cancel that was acknowledged wins over every
  * other outcome. A retryable failure goes back to the queue while tries are left.
  */
-import type { Selectable } from 'kysely'
-import type { Failure, Outcome, Usage } from '../contract/index.ts'
-import type { Executions, Runs } from '../db/tables.ts'
+import type { Kysely, Selectable } from 'kysely'
+import { type Failure, Fault, type Outcome, type Usage } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
-import type { NewEvent, Write } from './log.ts'
-import { follow } from './transitions.ts'
+import { announce, follow, type Step } from './transitions.ts'
 
-export type Ending = { outcome: Outcome; usage?: Usage | undefined; session_id?: string | undefined }
-
-/**
- * Ends the execution if it has not ended, and moves its run. Null: it had ended, or was not the current one.
- * Call it inside `logged`; it takes the run's row first, as every writer of a run does.
- */
-export async function settle(
-  room: Room,
-  write: Write,
-  events: NewEvent[],
-  execution_id: string,
-  ending: Ending,
-): Promise<Selectable<Runs> | null> {
-  const now = room.clock.now()
-  const run = await write
-    .selectFrom('runs')
-    .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
-    .selectAll('runs')
-    .where('runs.execution_id', '=', execution_id)
-    .where('executions.state', '!=', 'ended')
-    .forNoKeyUpdate('runs')
-    .executeTakeFirst()
-  if (!run) return null
-  const outcome: Outcome = run.cancel_requested_at === null ? ending.outcome : { outcome: 'CANCELLED' }
-  const execution = await write
-    .updateTable('executions')
-    .set({
-      state: 'ended',
-      outcome: outcome.outcome,
-      ended_at: now,
-      expires_at: null,
-      failure: 'failure' in outcome ? JSON.stringify(outcome.failure) : null,
-      ...(ending.usage === undefined ? {} : { usage: JSON.stringify(ending.usage) }),
-      ...(ending.session_id === undefined ? {} : { session_id: ending.session_id }),
-    })
-    .where('execution_id', '=', execution_id)
-    .where('state', '!=', 'ended')
-    .returningAll()
-    .executeTakeFirst()
-  if (!execution) return null
-  return (await move(room, write, events, run, execution, outcome, now)) ?? null
+export type Ending = {
+  outcome: Outcome
+  /** Transcript entries that the execution has; fewer held, and it cannot end yet. */
+  entries?: number
+  usage?: Usage | undefined
+  session_id?: string | undefined
 }
 
-async function move(
-  room: Room,
-  write: Write,
-  events: NewEvent[],
-  run: Selectable<Runs>,
-  execution: Selectable<Executions>,
-  outcome: Outcome,
-  now: Date,
-) {
-  const step = { run_id: run.run_id, execution_id: execution.execution_id, now }
+type Held = Selectable<Runs> & { entries: number; has_begun: boolean }
+
+/** Ends the execution if it has not ended, and moves its run. Null: it had ended, or was not the current one. */
+export async function settle(room: Room, execution_id: string, ending: Ending): Promise<Selectable<Runs> | null> {
+  const run = await room.database.kysely.transaction().execute(async (write) => {
+    const run = await write
+      .selectFrom('runs')
+      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
+      .selectAll('runs')
+      .select([
+        'executions.entries',
+        (e) => e('executions.started_at', 'is not', null).$castTo<boolean>().as('has_begun'),
+      ])
+      .where('runs.execution_id', '=', execution_id)
+      .where('executions.state', '!=', 'ended')
+      .forNoKeyUpdate('runs')
+      .executeTakeFirst()
+    if (!run) return null
+    if (ending.entries !== undefined && run.entries < ending.entries) throw missingEntries(run.entries, ending.entries)
+    return (await move(room, write, run, execution_id, ending)) ?? null
+  })
+  if (run) announce(room)
+  return run
+}
+
+function missingEntries(held: number, all: number): Fault {
+  return new Fault('conflict', `The server holds ${held} of ${all} transcript entries; send the rest first.`, {
+    retryable: true,
+  })
+}
+
+function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string, ending: Ending) {
+  const now = room.clock.now()
+  const outcome: Outcome = run.cancel_requested_at === null ? ending.outcome : { outcome: 'CANCELLED' }
+  const step: Step = {
+    run_id: run.run_id,
+    execution_id,
+    now,
+    execution: {
+      from: ['offered', 'claimed', 'running'],
+      set: {
+        state: 'ended',
+        outcome: outcome.outcome,
+        ended_at: now,
+        expires_at: null,
+        failure: 'failure' in outcome ? JSON.stringify(outcome.failure) : null,
+        ...(ending.usage === undefined ? {} : { usage: JSON.stringify(ending.usage) }),
+        ...(ending.session_id === undefined ? {} : { session_id: ending.session_id }),
+      },
+    },
+  }
   const ended = { ended_at: now, not_before: null }
   switch (outcome.outcome) {
     case 'SUCCEEDED':
-      return follow(write, events, 'succeed', {
+      return follow(write, 'succeed', {
         ...step,
         set: { ...ended, status_message: outcome.summary ?? null, failure: null },
       })
     case 'CANCELLED':
-      return follow(write, events, 'cancel', { ...step, set: { ...ended, failure: null, status_message: null } })
+      return follow(write, 'cancel', { ...step, set: { ...ended, failure: null, status_message: null } })
     case 'FAILED':
     case 'ERROR': {
-      // An execution that never began used up no try of its own; count it, so that a worker that always loses runs is not asked for ever.
-      const tries = run.tries + (execution.started_at === null ? 1 : 0)
+      // An execution that never began used up no try of its own; count it, or a worker that loses all would be asked for ever.
+      const tries = run.tries + (run.has_begun ? 0 : 1)
       const failure = JSON.stringify(outcome.failure)
-      const again = outcome.failure.retryable && tries < run.max_tries && run.execution_location === 'REMOTE'
-      if (again) {
+      if (outcome.failure.retryable && tries < run.max_tries && run.execution_location === 'REMOTE') {
         const not_before = new Date(now.getTime() + backoff(room, tries))
-        return follow(write, events, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
+        return follow(write, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
       }
-      return follow(write, events, outcome.outcome === 'FAILED' ? 'fail' : 'err', {
-        ...step,
-        set: { ...ended, tries, failure },
-      })
+      const arrow = outcome.outcome === 'FAILED' ? 'fail' : 'err'
+      return follow(write, arrow, { ...step, set: { ...ended, tries, failure } })
     }
   }
 }

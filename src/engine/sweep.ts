@@ -6,7 +6,6 @@
  */
 import type { Room } from './engine.ts'
 import { KEY_MS } from './idempotency.ts'
-import { logged } from './log.ts'
 import { lost, settle } from './settle.ts'
 import { workersEngine } from './workers.ts'
 
@@ -37,9 +36,7 @@ export function sweepEngine(room: Room) {
   }
 
   async function end(execution_id: string, reason: string, message: string): Promise<void> {
-    const run = await logged(room, (write, events) =>
-      settle(room, write, events, execution_id, { outcome: lost(reason, message) }),
-    )
+    const run = await settle(room, execution_id, { outcome: lost(reason, message) })
     if (run) bell.ring('control', { execution_id })
   }
 

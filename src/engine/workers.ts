@@ -9,7 +9,6 @@ import { sql } from 'kysely'
 import { Fault, type FaultCode, type FromWorker, type Outcome, type Worker } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { logged } from './log.ts'
 import { lost, settle } from './settle.ts'
 import { follow } from './transitions.ts'
 
@@ -101,21 +100,16 @@ export function workersEngine(room: Room) {
     if (!execution || execution.connection_id !== connection_id) return false
     if (execution.state === 'claimed' || execution.state === 'running') return true
     const now = clock.now()
-    return db.transaction().execute(async (write) => {
-      const run = await follow(write, [], 'claim', {
-        run_id: execution.run_id,
-        execution_id: execution.execution_id,
-        now,
-      })
-      if (!run) return false
-      await write
-        .updateTable('executions')
-        .set({ state: 'claimed', claimed_at: now, expires_at: new Date(now.getTime() + room.limits.begin_ms) })
-        .where('execution_id', '=', execution.execution_id)
-        .where('state', '=', 'offered')
-        .execute()
-      return true
+    const run = await follow(db, 'claim', {
+      run_id: execution.run_id,
+      execution_id: execution.execution_id,
+      now,
+      execution: {
+        from: ['offered'],
+        set: { state: 'claimed', claimed_at: now, expires_at: new Date(now.getTime() + room.limits.begin_ms) },
+      },
     })
+    return run !== undefined
   }
 
   async function rejected(connection_id: string, said: Said<'task_rejected'>): Promise<void> {
@@ -126,14 +120,14 @@ export function workersEngine(room: Room) {
   /** PENDING or CLAIMED back to QUEUED: nothing had begun. */
   async function release(run_id: string, execution_id: string): Promise<void> {
     const now = clock.now()
-    await db.transaction().execute(async (write) => {
-      const run = await follow(write, [], 'release', { run_id, execution_id, now })
-      if (!run) return
-      await write
-        .updateTable('executions')
-        .set({ state: 'ended', outcome: 'LAPSED', ended_at: now, expires_at: null })
-        .where('execution_id', '=', execution_id)
-        .execute()
+    await follow(db, 'release', {
+      run_id,
+      execution_id,
+      now,
+      execution: {
+        from: ['offered', 'claimed'],
+        set: { state: 'ended', outcome: 'LAPSED', ended_at: now, expires_at: null },
+      },
     })
     bell.ring('queue', {})
   }
@@ -149,7 +143,7 @@ export function workersEngine(room: Room) {
     const execution = await offered(connection_id, frame.data)
     if (!execution || execution.state === 'ended') return
     const outcome = frame.type === 'task_completed' ? withoutResult(frame.data) : failedOutcome(frame.data)
-    const run = await logged(room, (write, events) => settle(room, write, events, execution.execution_id, { outcome }))
+    const run = await settle(room, execution.execution_id, { outcome })
     if (run) bell.ring('control', { execution_id: execution.execution_id })
     bell.ring('queue', {})
   }
