@@ -28,7 +28,11 @@ const PROGRESS_AFTER_MS = 1000
 const SPIN_MS = 250
 const SPINNER = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧']
 
-export type Progress = { say(text: string): void; done(): void }
+/** A function is asked again each time that the spinner turns, so that times in it go on. */
+export type Standing = string | (() => string)
+export type Progress = { say(text: Standing): void; done(): void }
+/** `status`: shown at once and on a terminal only, where lines already tell the same. */
+export type ProgressKind = 'wait' | 'status'
 
 export type OutputOptions = {
   stdout: Terminal
@@ -57,7 +61,7 @@ export type Output = {
   raw(text: string): void
   note(text: string): void
   warn(text: string): void
-  progress(text: string, at_once?: boolean): Progress
+  progress(text: Standing, kind?: ProgressKind): Progress
   fail(error: unknown): ExitName
   close(): Promise<void>
 }
@@ -125,15 +129,16 @@ function makeSpinner(options: OutputOptions) {
     drawn = false
   }
   const stop = () => clearInterval(timer)
-  const start = (first: string, at_once = false): Progress => {
-    if (quiet) return { say: () => {}, done: () => {} }
+  const start = (first: Standing, kind: ProgressKind = 'wait'): Progress => {
+    if (quiet || (kind === 'status' && !stderr.isTTY)) return { say: () => {}, done: () => {} }
     stop()
-    let text = first
+    let standing = first
     let turn = 0
     const began = performance.now()
     let said = ''
     const tick = () => {
-      if (!at_once && performance.now() - began < PROGRESS_AFTER_MS) return
+      if (kind === 'wait' && performance.now() - began < PROGRESS_AFTER_MS) return
+      const text = typeof standing === 'string' ? standing : standing()
       if (stderr.isTTY) {
         stderr.write(`\r${dress(`${paint.cyan(SPINNER[turn++ % SPINNER.length] ?? '')} ${text}`, options.colour.stderr)}\x1b[K`)
         drawn = true
@@ -142,11 +147,10 @@ function makeSpinner(options: OutputOptions) {
         stderr.write(`${dress(text, false)}\n`)
       }
     }
-    if (at_once) tick()
     timer = setInterval(tick, SPIN_MS)
     timer.unref()
     return {
-      say: (next) => { text = next },
+      say: (next) => { standing = next },
       done: () => {
         stop()
         clear()

@@ -23,7 +23,7 @@ export function paintState(state: RunState): string {
 }
 
 const WAITS = {
-  capacity: 'waits until fewer runs are going on', worker: 'waits for a worker: start one with "baton worker"', retry: 'will be tried again',
+  capacity: 'waits until fewer runs are going on', worker: 'waits for a worker', retry: 'will be tried again',
 }
 
 /** What a state alone does not say: why a run waits, or why it ended so. */

@@ -31,7 +31,8 @@ export function widthOf(text: string): number {
 }
 
 function columnsOf(code: number): number {
-  if (code >= 0x300 && code <= 0x36f) return 0
+  // Combining marks, and the paints of output.ts.
+  if ((code >= 0x300 && code <= 0x36f) || (code >= 0xfdd0 && code <= 0xfddf)) return 0
   const wide = (code >= 0x1100 && code <= 0x115f) || (code >= 0x2e80 && code <= 0xa4cf) || (code >= 0xac00 && code <= 0xd7a3) ||
     (code >= 0xf900 && code <= 0xfaff) || (code >= 0xfe30 && code <= 0xfe6f) || (code >= 0xff00 && code <= 0xff60) || code >= 0x1f300
   return wide ? 2 : 1
@@ -47,7 +48,7 @@ export function truncate(text: string, columns: number): string {
     kept += char
     width += more
   }
-  return `${kept}…`
+  return `${kept}…${/[\ufdd0-\ufdde]/.test(kept) ? '\ufddf' : ''}`
 }
 
 /** Milliseconds as `850ms`, `4.2s`, `3m 5s`, `2h 4m`, `3d 1h`. */

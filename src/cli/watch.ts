@@ -25,14 +25,16 @@ export async function watch(context: Context, asked: Watch): Promise<number> {
   const { out } = context
   const late = asked.timeout_ms === undefined ? null : AbortSignal.timeout(asked.timeout_ms)
   const signal = late ? AbortSignal.any([context.signal, late]) : context.signal
-  const progress = out.progress(`run ${asked.run_id}`)
+  const progress = out.progress(`run ${asked.run_id}`, 'status')
   let run: Run | null = null
   try {
     for await (const sight of followRun({ client: asked.client, run_id: asked.run_id, entries: asked.entries, signal })) {
       const before: Run | null = run
       if (sight.kind === 'run') run = sight.run
       await out.record(recordOf(sight), () => sightLines(sight, before).map((line) => (asked.prefix ?? '') + line))
-      if (run) progress.say(standing(run, sight.kind === 'line' && sight.state === 'down'))
+      const shown = run
+      const down = sight.kind === 'line' && sight.state === 'down'
+      if (shown) progress.say(() => standing(shown, down))
       if (run?.state === 'BLOCKED' && asked.fail_on_input) return EXIT.needs_input
     }
   } catch (error) {

@@ -1,3 +1,55 @@
 import type { Command } from 'commander'
-export function declare(_command: Command): void {}
-export async function run(): Promise<void> {}
+import type { Context, Given } from '../context.ts'
+import { CommandFailure } from '../exits.ts'
+
+const SHELLS: Record<string, string> = {
+  bash: `_baton() {
+  local words=("\${COMP_WORDS[@]:1:COMP_CWORD}") IFS=$'\\n'
+  COMPREPLY=($("\${COMP_WORDS[0]}" __complete -- "\${words[@]}" 2>/dev/null | cut -f1))
+}
+complete -o default -F _baton baton oz
+`,
+  zsh: `#compdef baton oz
+_baton() {
+  local -a found
+  local line
+  while IFS=$'\\t' read -r line about; do
+    found+=("\${line//:/\\\\:}\${about:+:$about}")
+  done < <("\${words[1]}" __complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)
+  if (( \${#found} )); then _describe baton found; else _files; fi
+}
+compdef _baton baton oz
+`,
+  fish: `function __baton_complete
+    set -l words (commandline -opc) (commandline -ct)
+    $words[1] __complete -- $words[2..-1] 2>/dev/null
+end
+complete -c baton -a '(__baton_complete)'
+complete -c oz -a '(__baton_complete)'
+`,
+  powershell: `Register-ArgumentCompleter -Native -CommandName baton, oz -ScriptBlock {
+  param($word, $ast, $position)
+  $words = @($ast.CommandElements | ForEach-Object { $_.ToString() })
+  $rest = @($words | Select-Object -Skip 1)
+  if ($word -eq '') { $rest += '""' }
+  & $words[0] __complete -- @rest 2>$null | ForEach-Object {
+    $name, $about = $_ -split "\`t", 2
+    [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', $(if ($about) { $about } else { $name }))
+  }
+}
+`,
+}
+
+export function declare(command: Command): void {
+  command.argument('<shell>', 'bash, zsh, fish or powershell').addHelpText('after', `
+  bash        echo 'source <(baton completion bash)' >> ~/.bashrc
+  zsh         baton completion zsh > "\${fpath[1]}/_baton"
+  fish        baton completion fish > ~/.config/fish/completions/baton.fish
+  powershell  baton completion powershell >> $PROFILE`)
+}
+
+export async function run(context: Context, given: Given): Promise<void> {
+  const script = SHELLS[given.args[0] ?? '']
+  if (script === undefined) throw new CommandFailure('usage', `There is no completion for "${given.args[0]}".`, `There is one for ${Object.keys(SHELLS).join(', ')}.`)
+  for (const line of script.trimEnd().split('\n')) context.out.line(line)
+}

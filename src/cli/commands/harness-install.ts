@@ -1,3 +1,21 @@
 import type { Command } from 'commander'
-export function declare(_command: Command): void {}
-export async function run(): Promise<void> {}
+import type { Context, Given } from '../context.ts'
+import { chosenProfiles } from '../harnesses.ts'
+import { CommandFailure } from '../exits.ts'
+
+export function declare(command: Command): void {
+  command.argument('<harness...>', 'claude, codex, gemini or opencode').option('--again', 'fetch even what is there')
+}
+
+export async function run(context: Context, given: Given): Promise<void> {
+  const { installHarness } = await import('../../runner/install.ts')
+  const { cache, profiles } = await chosenProfiles(context, given.args)
+  if (cache === null) throw new CommandFailure('failed', 'There is no cache folder.', 'Set XDG_CACHE_HOME or HOME.')
+  for (const profile of profiles) {
+    const progress = context.out.progress(`Fetching ${profile.title}`)
+    const folder = await installHarness(profile, cache, {
+      signal: context.signal, env: context.env, again: given.options['again'] === true, onProgress: (line) => progress.say(line),
+    }).finally(() => progress.done())
+    await context.out.show({ harness: profile.name, folder }, () => [`${profile.title} is in ${folder}. Try it with: baton harness test ${profile.name}`])
+  }
+}

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { Entry } from '../../contract/index.ts'
 import type { Client } from '../../sdk/client.ts'
 import { clientOf, type Context, type Given } from '../context.ts'
-import { bareText, entryLines } from '../entries.ts'
+import { bareText, entryLines, OUTPUT_LINES } from '../entries.ts'
 import { CommandFailure, EXIT } from '../exits.ts'
 import { followRun } from '../follow-run.ts'
 import { paint } from '../output.ts'
@@ -39,7 +39,7 @@ export async function run(context: Context, given: Given): Promise<number> {
     const cut = entry.cut && (options.full || options.raw || context.out.machine)
     const whole = cut ? await client.transcripts.get({ params: { run_id, position: entry.position }, signal: context.signal }) : entry
     if (options.raw && !context.out.machine) printBare(context, whole)
-    else await context.out.record(whole, () => entryLines(whole, options.full))
+    else await context.out.record(whole, () => entryLines(whole, options.full ? Infinity : OUTPUT_LINES))
   }
   // A run that is not there is refused before anything is read.
   const begun = await client.runs.get({ params: { run_id }, signal: context.signal })
