@@ -15,7 +15,7 @@ beforeAll(async () => {
   built = await buildPage()
   browser = await openBrowser()
   empty = await startHouse({ web_dir: built.web_dir })
-  full = await startHouse({ web_dir: built.web_dir, max_concurrent_runs: 1 })
+  full = await startHouse({ web_dir: built.web_dir, max_concurrent_runs: 1, engine_limits: { lease_ms: 600_000 } })
   ids = await fill(full)
 }, 60_000)
 
@@ -118,8 +118,7 @@ for (const look of LOOKS) {
     await page.goto(`/runs/${ids.done}`)
     await page.getByRole('heading', { name: 'Done' }).waitFor()
     await settle(page, 'run-done-end')
-    const transcript = page.getByTestId('transcript')
-    await transcript.evaluate('(element) => element.scrollTo(0, 0)')
+    await page.evaluate('document.querySelector("[data-testid=transcript]").scrollTo(0, 0)')
     await page.getByRole('button', { name: /npm test -- checkout/ }).click()
     await page.getByText('expected 10.01, got 10.00').waitFor()
     await page.getByRole('button', { name: /src\/total.ts/ }).click()
@@ -139,7 +138,7 @@ for (const look of LOOKS) {
     await settle(page, 'run-cancel')
     expect(complaints).toEqual([])
     await context.close()
-  })
+  }, 60_000)
 
   async function settle(page: Awaited<ReturnType<typeof visit>>['page'], shot: string) {
     await page.evaluate('document.fonts.ready')

@@ -1,4 +1,5 @@
 /** Moments and lengths of time, for people. Time is always an argument. */
+import type { Run } from '../contract/index.ts'
 
 const SECOND = 1000
 const MINUTE = 60 * SECOND
@@ -29,8 +30,8 @@ export function relativeWords(at: number, now: number): string {
 
 export const absoluteWords = (at: number): string => new Date(at).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' })
 
-/** Milliseconds that a run has worked: until its end, or until now. */
-export function workedMs(run: { started_at: string | null; ended_at: string | null }, now: number): number | undefined {
-  if (run.started_at === null) return undefined
+/** Milliseconds that a run has worked: until its end, or until now. Undefined while it waits. */
+export function workedMs(run: Pick<Run, 'state' | 'started_at' | 'ended_at'>, now: number): number | undefined {
+  if (run.started_at === null || (run.ended_at === null && run.state !== 'INPROGRESS' && run.state !== 'BLOCKED')) return undefined
   return Math.max(0, (run.ended_at === null ? now : Date.parse(run.ended_at)) - Date.parse(run.started_at))
 }

@@ -42,7 +42,7 @@ export function NewRunPage() {
   })
 
   return (
-    <div className="mx-auto max-w-2xl py-6">
+    <div className="mx-auto max-w-3xl py-6">
       <h1 className="text-xl font-semibold">New run</h1>
       <form ref={form} onSubmit={submit} onKeyDown={submitByKey} noValidate className="mt-4 flex flex-col gap-5">
         <Field {...field('prompt')} label={draft.harness === 'command' ? 'Shell command' : 'Prompt'} rows={6} code={draft.harness === 'command'}
@@ -53,9 +53,9 @@ export function NewRunPage() {
         </div>
         <fieldset className="flex flex-col gap-5 border-t border-line pt-4">
           <legend className="pr-3 font-semibold">Workspace</legend>
-          <div className="grid gap-5 sm:grid-cols-[2fr_1fr]">
+          <div className="grid gap-5 sm:grid-cols-2">
             <Field {...field('repository')} label="Repository" optional code hint="https or ssh URL, or a path on the worker where it allows that." />
-            <Field {...field('ref')} label="Branch, tag or commit" optional code hint="The default branch when empty." />
+            <Field {...field('ref')} label="Branch, tag, commit" optional code hint="The default branch when empty." />
           </div>
           <Field {...field('setup')} label="Setup commands" optional rows={3} code hint="One a line, run in order before the agent starts. The first that fails ends the run." />
         </fieldset>

@@ -1,5 +1,6 @@
 /** Moments and lengths of time that stay true while they are shown. One clock ticks for all of them. */
 import { createContext, type ReactNode, use, useEffect, useState } from 'react'
+import type { Run } from '../../contract/index.ts'
 import { absoluteWords, lengthWords, relativeWords, workedMs } from '../time.ts'
 
 const TICK_MS = 1000
@@ -22,7 +23,7 @@ export function When({ at }: { at: string }) {
   return <time dateTime={at} title={absoluteWords(moment)} className="whitespace-nowrap">{relativeWords(moment, now)}</time>
 }
 
-export function Worked({ run }: { run: { started_at: string | null; ended_at: string | null } }) {
+export function Worked({ run }: { run: Run }) {
   const ms = workedMs(run, use(Now))
   if (ms === undefined) return null
   const ticking = run.ended_at === null

@@ -25,7 +25,7 @@ export function RunFacts({ run }: { run: Run }) {
       <Fact name="Source">{sourceWord(run.source)}</Fact>
       <Fact name="Created"><When at={run.created_at} /></Fact>
       {run.started_at && <Fact name="Started"><When at={run.started_at} /></Fact>}
-      {run.started_at && <Fact name="Time"><Worked run={run} /></Fact>}
+      {run.started_at && (run.ended_at !== null || run.state === 'INPROGRESS' || run.state === 'BLOCKED') && <Fact name="Time"><Worked run={run} /></Fact>}
       {run.executions > 1 && <Fact name="Executions">{run.executions}</Fact>}
       {usage?.input_tokens !== undefined && <Fact name="Input tokens">{count(usage.input_tokens)}</Fact>}
       {usage?.output_tokens !== undefined && <Fact name="Output tokens">{count(usage.output_tokens)}</Fact>}
