@@ -3,8 +3,11 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { AgentConfig, Entry } from '../src/contract/index.ts'
+import { type AgentConfig, type Entry, routes, type StreamFrame } from '../src/contract/index.ts'
+import { openJournal } from '../src/runner/journal.ts'
 import { type ExitReport, type RunnerOptions, runExecution } from '../src/runner/run.ts'
+import { makeUpload } from '../src/runner/upload.ts'
+import { follow } from '../src/sdk/stream.ts'
 import { type House, type HouseOptions, startHouse } from './house/house.ts'
 import { lives, until } from './house/processes.ts'
 
@@ -141,6 +144,41 @@ describe('a run', () => {
   })
 })
 
+describe('whoever watches a run', () => {
+  test('sees its output grow before it is an entry, and without its secrets', async () => {
+    await openHouse()
+    const variables = { DEPLOY_TOKEN: 'correct-horse-battery' }
+    const environment = {
+      repositories: [],
+      setup_commands: ['touch up; while [ ! -e go ]; do sleep 0.02; done'],
+      variables,
+    }
+    const started = await begin('for n in 1 2 3; do echo "line $n $DEPLOY_TOKEN"; sleep 0.2; done; sleep 0.5', {
+      environment,
+    })
+    await until('it waits', () => existsSync(join(started.workspace, 'up')))
+    const watching = new AbortController()
+    const seen: StreamFrame[] = []
+    const query = () => ({ run_ids: [started.run_id], entries_after: [''] })
+    const watched = (async () => {
+      for await (const { frame } of follow(house.client, routes.events.follow, { query, signal: watching.signal })) {
+        if (frame.type === 'hello') writeFileSync(join(started.workspace, 'go'), '')
+        seen.push(frame)
+      }
+    })()
+    await started.report
+    watching.abort()
+    await watched
+    const grown = seen.flatMap((frame) => (frame.type === 'deltas' ? frame.deltas : []))
+    expect(grown.length).toBeGreaterThan(1)
+    expect(grown.map((delta) => delta.text).join('')).toContain('line 1 •••\nline 2')
+    expect(JSON.stringify(seen)).not.toContain('horse')
+    const first = seen.findIndex((frame) => frame.type === 'deltas')
+    const entry = seen.findIndex((frame) => frame.type === 'entries' && outputOf(frame.entries).includes('line 1'))
+    expect(entry).toBeGreaterThan(first)
+  })
+})
+
 describe('a run is stopped', () => {
   test('by a cancel, within two seconds, with everything that it started', async () => {
     await openHouse()
@@ -270,7 +308,8 @@ describe('a runner outlives its server', () => {
     })
     const workspace = join(folder, created.run_id)
     const options = { ...optionsFor(created, workspace), signal: undefined }
-    const script = `const { runExecution } = await import(${JSON.stringify(join(import.meta.dirname, '../src/runner/run.ts'))})
+    const source = JSON.stringify(join(import.meta.dirname, '../src/runner/run.ts'))
+    const script = `const { runExecution } = await import(${source})
       await runExecution({ ...${JSON.stringify(options)}, signal: new AbortController().signal })`
     const first = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'inherit' })
     await until('it writes', async () => outputOf(await entriesOf(created)).includes('one'))
@@ -285,6 +324,35 @@ describe('a runner outlives its server', () => {
   })
 })
 
+describe('an upload', () => {
+  test('goes back to where the server stands when it believed the server further on', async () => {
+    await openHouse()
+    const created = await house.client.executions.create({ body: { prompt: 'x' } })
+    const { execution_id } = created
+    const client = house.clientFor(created.token)
+    await client.executions.start({ params: { execution_id }, body: {} })
+    const journal = openJournal({ path: join(folder, 'journal'), entries_held: 0 })
+    for (let at = 1; at <= 1200; at++) journal.append({ kind: 'text', text: `entry ${at}` })
+    const signal = new AbortController().signal
+    const ends: string[] = []
+    const upload = makeUpload({
+      client,
+      execution_id,
+      journal,
+      entries_held: 700,
+      onSuperseded: (message) => ends.push(message),
+      onAway: (away) => ends.push(`away: ${away}`),
+      signal,
+    })
+    await upload.flushed(signal)
+    await upload.close()
+    expect(ends).toEqual([])
+    const entries = await entriesOf(created)
+    expect(entries).toHaveLength(1200)
+    expectDense(entries)
+  })
+})
+
 describe('a runner that is not given its execution', () => {
   test('says why and does nothing', async () => {
     await openHouse()
@@ -296,6 +364,10 @@ describe('a runner that is not given its execution', () => {
     expect(await runExecution({ ...options, execution_id: crypto.randomUUID() })).toMatchObject({ end: 'refused' })
     await runExecution(options)
     expect(await runExecution(options)).toMatchObject({ end: 'superseded' })
+    const told = AbortSignal.abort()
+    expect(await runExecution({ ...options, signal: told })).toMatchObject({
+      message: expect.stringContaining('told to end'),
+    })
     const nobody = await runExecution({ ...options, server: 'http://127.0.0.1:9', start_give_up_ms: 300 })
     expect(nobody).toMatchObject({
       end: 'unreachable',

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { harnessOf, type Outcome } from '../contract/index.ts'
 import { cloneAll } from './clone.ts'
 import { harnessEnvironment } from './environment.ts'
-import { SetupFailure } from './failures.ts'
+import { diskFull, SetupFailure } from './failures.ts'
 import { type Harness, HarnessFailure, type HarnessStart, type OpenHarness, type TurnEnd } from './harnesses/harness.ts'
 import type { Open, Work } from './open.ts'
 import type { RunnerOptions } from './run.ts'
@@ -40,6 +40,7 @@ export async function drive(its: Drive): Promise<Outcome | null> {
     if (stop.reason !== null) return null
     if (error instanceof SetupFailure || error instanceof HarnessFailure)
       return { outcome: 'FAILED', failure: error.failure }
+    if (isDiskFull(error)) return diskFull(`${error.message}.`)
     throw error
   }
 }
@@ -101,8 +102,14 @@ async function openHarness(harness: Harness, start: HarnessStart, { stop }: Driv
 
 async function promptIt(open: OpenHarness, { assignment, stop }: Drive): Promise<TurnEnd> {
   const { config, prompt, limits } = assignment
+  // To a shell a prompt is a program; what is said to a model before it is not.
+  const before = harnessOf(config) === 'command' ? '' : (config.base_prompt ?? '')
   const turn = open.prompt(
-    [config.base_prompt, prompt].filter((text) => text !== undefined && text !== '').join('\n\n'),
+    before === ''
+      ? prompt
+      : `${before}
+
+${prompt}`,
   )
   const stopped = aborted(stop.signal).then(async (): Promise<TurnEnd> => {
     await within(
@@ -113,6 +120,9 @@ async function promptIt(open: OpenHarness, { assignment, stop }: Drive): Promise
   })
   return Promise.race([turn, stopped])
 }
+
+const isDiskFull = (error: unknown): error is Error =>
+  error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 
 function outcomeOf(turn: TurnEnd, harness: string): Outcome {
   switch (turn.end) {

@@ -17,17 +17,20 @@ export type FinishOptions = {
   outcome: Outcome
   usage: () => Usage
   session_id: string | null
-  give_up_ms: number
+  /** Aborted when this process is told to end. */
+  told_to_end: AbortSignal
   superseded: AbortSignal
   /** The report is about to be sent for the first time; from here on its answer alone counts. */
   onSending: () => void
 }
 
-export type Finished = { told: true } | { told: false; why: 'superseded' | 'unreachable'; message: string }
+export type Finished =
+  | { told: true; state: string }
+  | { told: false; why: 'superseded' | 'unreachable'; message: string }
 
 export async function reportEnd(options: FinishOptions): Promise<Finished> {
   const { execution_id, journal, upload, outcome, session_id } = options
-  const out_of_time = AbortSignal.timeout(options.give_up_ms)
+  const out_of_time = patience(options.told_to_end)
   const signal = AbortSignal.any([options.superseded, out_of_time])
   let trouble = 'The server did not take the whole transcript in time.'
   for (let tries = 0; ; tries++) {
@@ -40,12 +43,12 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
         ...(session_id === null ? {} : { session_id }),
       }
       options.onSending()
-      await options.client.executions.finish({
+      const { state } = await options.client.executions.finish({
         params: { execution_id },
         body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
       })
-      return { told: true }
+      return { told: true, state }
     } catch (error) {
       if (options.superseded.aborted)
         return { told: false, why: 'superseded', message: 'This execution is no longer the current one of its run.' }
@@ -56,6 +59,14 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
       await pause(awayDelay(tries), signal).catch(() => {})
     }
   }
+}
+
+function patience(told_to_end: AbortSignal): AbortSignal {
+  const out_of_time = new AbortController()
+  const hurry = () => setTimeout(() => out_of_time.abort(), FINISH_TOLD_GIVE_UP_MS).unref()
+  if (told_to_end.aborted) hurry()
+  else told_to_end.addEventListener('abort', hurry, { once: true })
+  return AbortSignal.any([out_of_time.signal, AbortSignal.timeout(FINISH_GIVE_UP_MS)])
 }
 
 /** A server that answers, but does not accept the report, is not asked for hours. */

@@ -34,7 +34,8 @@ export type RunnerOptions = {
 }
 
 export type ExitReport =
-  | { end: 'finished'; run_id: string; outcome: Outcome }
+  /** `state` is the run's own: CANCELLED whatever the outcome if a cancel came first, QUEUED if it is tried again. */
+  | { end: 'finished'; run_id: string; state: string; outcome: Outcome }
   /** The execution is no longer ours; nothing of ours counts any more. */
   | { end: 'superseded'; message: string }
   /** The server would not give us the execution: ended, unknown, or a wrong token. */
@@ -56,10 +57,12 @@ export async function runExecution(options: RunnerOptions): Promise<ExitReport> 
   // Everything else is loaded while the server works, but not before the request is on its way.
   const loading = Promise.race([sent, asked]).then(() => import('./work.ts'))
   const answer = await asked
-  if (answer.answer !== 'started') return notStarted(answer)
+  if (answer.answer !== 'started') return options.signal.aborted ? TOLD_EARLY : notStarted(answer)
   const { work } = await loading
   return work(options, answer.body)
 }
+
+const TOLD_EARLY: ExitReport = { end: 'unreachable', message: 'The runner was told to end before it had begun.' }
 
 function notStarted(answer: Exclude<StartAnswer, { answer: 'started' }>): ExitReport {
   if (answer.answer === 'away') return { end: 'unreachable', message: answer.message }

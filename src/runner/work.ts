@@ -6,7 +6,7 @@ import { Assignment, type Outcome } from '../contract/index.ts'
 import { connect } from '../sdk/client.ts'
 import { drive } from './drive.ts'
 import { bug, diskFull, runnerStopped } from './failures.ts'
-import { FINISH_GIVE_UP_MS, FINISH_TOLD_GIVE_UP_MS, reportEnd } from './finish.ts'
+import { reportEnd } from './finish.ts'
 import { JournalFull, openJournal } from './journal.ts'
 import { type Open, openAll, type Work } from './open.ts'
 import type { ExitReport, RunnerOptions } from './run.ts'
@@ -78,7 +78,7 @@ async function report(its: Work, open: Open, outcome: Outcome): Promise<ExitRepo
     usage: open.usage,
     session_id: open.progress.session_id,
     superseded: open.stop.superseded,
-    give_up_ms: options.signal.aborted ? FINISH_TOLD_GIVE_UP_MS : FINISH_GIVE_UP_MS,
+    told_to_end: options.signal,
     onSending() {
       open.progress.reporting = true
     },
@@ -86,7 +86,7 @@ async function report(its: Work, open: Open, outcome: Outcome): Promise<ExitRepo
   if (!finished.told && finished.why === 'unreachable') return { end: 'unreachable', message: finished.message }
   await rm(its.folder, { recursive: true, force: true })
   if (!finished.told) return { end: 'superseded', message: finished.message }
-  return { end: 'finished', run_id: assignment.run_id, outcome }
+  return { end: 'finished', run_id: assignment.run_id, state: finished.state, outcome }
 }
 
 /** Stops the execution when this process is told to end, and asks the server whether that is a cancel. */
@@ -121,8 +121,9 @@ function outcomeOfStop({ reason }: Stop, options: RunnerOptions, cancel_requeste
 async function endWithoutJournal({ assignment, client }: Omit<Work, 'journal'>, outcome: Outcome): Promise<ExitReport> {
   const { run_id, execution_id, entries_held } = assignment
   try {
-    await client.executions.finish({ params: { execution_id }, body: { outcome, entries: entries_held } })
-    return { end: 'finished', run_id, outcome }
+    const body = { outcome, entries: entries_held }
+    const { state } = await client.executions.finish({ params: { execution_id }, body })
+    return { end: 'finished', run_id, state, outcome }
   } catch (error) {
     return { end: 'unreachable', message: error instanceof Error ? error.message : String(error) }
   }
