@@ -41,14 +41,16 @@ export type Answer = {
 
 /** Answers a route for callers that its `callers` names. */
 export function mount<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, A extends z.ZodType>(
-  route: Route<P, Q, B, A>, answer: (ask: Ask<z.output<P>, z.output<Q>, z.output<B>>) => Promise<z.input<A>>,
+  route: Route<P, Q, B, A>,
+  answer: (ask: Ask<z.output<P>, z.output<Q>, z.output<B>>) => Promise<z.input<A>>,
 ): Answer {
   return { route, answer, stream: null, admit: null }
 }
 
 /** Answers a route that needs no credentials. */
 export function mountOpen<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, A extends z.ZodType>(
-  route: Route<P, Q, B, A>, answer: (ask: Ask<z.output<P>, z.output<Q>, z.output<B>, null>) => Promise<z.input<A>>,
+  route: Route<P, Q, B, A>,
+  answer: (ask: Ask<z.output<P>, z.output<Q>, z.output<B>, null>) => Promise<z.input<A>>,
 ): Answer {
   return { route, answer, stream: null, admit: null }
 }
@@ -62,12 +64,22 @@ export function mountStream<P extends z.ZodType, Q extends z.ZodType, B extends 
   return { route, answer: null, stream: follow, admit: admit ?? null }
 }
 
-export type Exchange = { incoming: IncomingMessage; outgoing: ServerResponse; params: Record<string, string>; search: string; trace_id: string }
+export type Exchange = {
+  incoming: IncomingMessage
+  outgoing: ServerResponse
+  params: Record<string, string>
+  search: string
+  trace_id: string
+}
 
 export async function respond(room: ServerRoom, mounted: Answer, exchange: Exchange): Promise<Response> {
   const { route } = mounted
   const { incoming, outgoing, trace_id } = exchange
-  const asker: Asker = { headers: incoming.headers, address: incoming.socket.remoteAddress ?? 'unknown', method: route.method }
+  const asker: Asker = {
+    headers: incoming.headers,
+    address: incoming.socket.remoteAddress ?? 'unknown',
+    method: route.method,
+  }
   const opens_stream = route.produces === 'event-stream'
   if (route.method !== 'GET' || opens_stream) checkOrigin(incoming.headers, room.public_hosts)
   const caller = route.callers.length === 0 ? null : await admit(room, route, asker)
@@ -110,27 +122,36 @@ async function admit(room: ServerRoom, route: Route, asker: Asker): Promise<Call
 
 const refusals = {
   user: 'Only the runner of an execution may do this, with the token that it was given.',
-  execution: 'A run\'s own token may not do this; it takes a person\'s key.',
-  worker: 'A worker\'s key opens worker connections and nothing else; this takes a person\'s key.',
+  execution: "A run's own token may not do this; it takes a person's key.",
+  worker: "A worker's key opens worker connections and nothing else; this takes a person's key.",
 }
 
 type Opening = { ask: LooseAsk; caller: Caller; asker: Asker; exchange: Exchange }
 
-function openStream(room: ServerRoom, follow: (ask: LooseAsk, stream: EventStream) => Promise<void>, opening: Opening): Response {
+function openStream(
+  room: ServerRoom,
+  follow: (ask: LooseAsk, stream: EventStream) => Promise<void>,
+  opening: Opening,
+): Response {
   const { ask, caller, asker, exchange } = opening
   const { outgoing, incoming, trace_id } = exchange
-  if (incoming.method === 'HEAD') return render(200, { 'content-type': 'text/event-stream', 'x-trace-id': trace_id }, null)
-  const stream = room.streams.open(outgoing, {
-    team_id: caller.team_id,
-    credential: asker.headers.authorization ?? asker.headers.cookie ?? '',
-    isKnown: async () => {
-      const again = await identify(room.engine, room.wrong_keys, asker).catch((thrown: unknown) => {
-        if (thrown instanceof Fault) return null
-        throw thrown
-      })
-      return again !== null && !(again.kind === 'execution' && again.ended)
+  if (incoming.method === 'HEAD')
+    return render(200, { 'content-type': 'text/event-stream', 'x-trace-id': trace_id }, null)
+  const stream = room.streams.open(
+    outgoing,
+    {
+      team_id: caller.team_id,
+      credential: asker.headers.authorization ?? asker.headers.cookie ?? '',
+      isKnown: async () => {
+        const again = await identify(room.engine, room.wrong_keys, asker).catch((thrown: unknown) => {
+          if (thrown instanceof Fault) return null
+          throw thrown
+        })
+        return again !== null && !(again.kind === 'execution' && again.ended)
+      },
     },
-  }, trace_id)
+    trace_id,
+  )
   follow(ask, stream)
     .catch((error: unknown) => {
       // Ended, the reader connects anew and resumes after the last frame that it has.

@@ -1,10 +1,11 @@
 /** The HTTP application: every route of the contract, the documents that describe them, and the web page. */
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
-import { API_PREFIX, Fault, type Route, routes } from '../contract/index.ts'
+import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
 import { type Answer, respond } from './answers.ts'
 import { checkHost } from './hosts.ts'
-import { renderOpenApi } from './openapi.ts'
+import { once } from './once.ts'
+import { allRoutes, renderOpenApi } from './openapi.ts'
 import { findPage, PAGE_HEADERS } from './pages.ts'
 import { faultOf, renderFault, traceOf } from './problems.ts'
 import { renderReference } from './reference.ts'
@@ -19,7 +20,9 @@ import { workerAnswers } from './routes/workers.ts'
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
 export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
-  const answers = [accessAnswers, runAnswers, executionAnswers, transcriptAnswers, eventAnswers, workerAnswers].flatMap((make) => make(room))
+  const answers = [accessAnswers, runAnswers, executionAnswers, transcriptAnswers, eventAnswers, workerAnswers].flatMap(
+    (make) => make(room),
+  )
   checkComplete(answers)
   const app = new Hono<Env>()
   app.use(async (c, next) => {
@@ -33,14 +36,23 @@ export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
     for (const path of pathsOf(answer.route)) {
       app.on(answer.route.method, path.replace(/\{(\w+)\}/g, ':$1'), (c) =>
         respond(room, answer, {
-          incoming: c.env.incoming, outgoing: c.env.outgoing, params: c.req.param(), search: searchOf(c.env.incoming.url), trace_id: c.get('trace_id'),
-        }))
+          incoming: c.env.incoming,
+          outgoing: c.env.outgoing,
+          params: c.req.param(),
+          search: searchOf(c.env.incoming.url),
+          trace_id: c.get('trace_id'),
+        }),
+      )
     }
   }
-  mountDocuments(app, room.version)
+  mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)
-    const page = await findPage(web_dir, { path: c.req.path, accept: c.req.header('accept') ?? '', if_none_match: c.req.header('if-none-match') })
+    const page = await findPage(web_dir, {
+      path: c.req.path,
+      accept: c.req.header('accept') ?? '',
+      if_none_match: c.req.header('if-none-match'),
+    })
     return page === null ? refuseUnknown(c) : new Response(page.body, page)
   })
   app.notFound((c) => refuseUnknown(c))
@@ -55,18 +67,22 @@ export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
 
   /** Another method's route: 405 and what it allows; no route at all: 404. */
   function refuseUnknown(c: Context<Env>): Response {
-    const allowed = allRoutes().filter((route) => pathsOf(route).some((path) => matches(path, c.req.path))).map((route) => route.method)
+    const allowed = allRoutes()
+      .filter((route) => pathsOf(route).some((path) => matches(path, c.req.path)))
+      .map((route) => route.method)
     const trace_id = c.get('trace_id')
     if (allowed.length === 0) {
       throw new Fault('resource_not_found', `There is nothing at ${c.req.path}. The API is described at /reference.`)
     }
-    const fault = new Fault('invalid_request', `${c.req.method} is not allowed at ${c.req.path}; ${allowed.join(' and ')} ${allowed.length === 1 ? 'is' : 'are'}.`, { status: 405 })
+    const fault = new Fault(
+      'invalid_request',
+      `${c.req.method} is not allowed at ${c.req.path}; ${allowed.join(' and ')} ${allowed.length === 1 ? 'is' : 'are'}.`,
+      { status: 405 },
+    )
     const { status, headers, body } = renderFault(fault, trace_id, c.req.path)
     return new Response(body, { status, headers: { ...headers, allow: allowed.join(', ') } })
   }
 }
-
-export const allRoutes = (): Route[] => Object.values(routes).flatMap((group) => Object.values(group) as Route[])
 
 const pathsOf = (route: Route): string[] => [route.path, ...(route.aliases ?? [])].map((path) => API_PREFIX + path)
 
@@ -74,14 +90,18 @@ const pathsOf = (route: Route): string[] => [route.path, ...(route.aliases ?? []
 function checkComplete(answers: Answer[]): void {
   for (const route of allRoutes()) {
     const found = answers.filter((answer) => answer.route === route).length
-    if (found !== 1) throw new Error(`Route ${route.name} is answered ${found} times; every route of the contract is answered once.`)
+    if (found !== 1)
+      throw new Error(`Route ${route.name} is answered ${found} times; every route of the contract is answered once.`)
   }
 }
 
 function matches(pattern: string, path: string): boolean {
   const parts = pattern.split('/')
   const given = path.split('/')
-  return parts.length === given.length && parts.every((part, at) => (part.startsWith('{') ? given[at] !== '' : part === given[at]))
+  return (
+    parts.length === given.length &&
+    parts.every((part, at) => (part.startsWith('{') ? given[at] !== '' : part === given[at]))
+  )
 }
 
 const searchOf = (url: string | undefined): string => {
@@ -89,19 +109,27 @@ const searchOf = (url: string | undefined): string => {
   return at < 0 ? '' : (url ?? '').slice(at + 1)
 }
 
-function mountDocuments(app: Hono<Env>, version: string): void {
-  const openapi = JSON.stringify(renderOpenApi(allRoutes(), version))
-  const reference = renderReference(renderOpenApi(allRoutes(), version))
-  const document = (type: string) => ({ ...PAGE_HEADERS, 'content-type': type, 'cache-control': 'no-cache' })
-  app.get('/openapi.json', () => new Response(openapi, { headers: document('application/json') }))
-  app.get('/reference', () => new Response(reference.html, { headers: document('text/html; charset=utf-8') }))
-  app.get('/reference.css', () => new Response(reference.css, { headers: document('text/css; charset=utf-8') }))
+/** Rendered when first asked for: it takes longer than everything else that a server does to start. */
+function mountDocuments(app: Hono<Env>): void {
+  const openapi = once(() => JSON.stringify(renderOpenApi()))
+  const reference = once(() => renderReference(renderOpenApi()))
+  const reply = (type: string, body: string) =>
+    new Response(body, { headers: { ...PAGE_HEADERS, 'content-type': type, 'cache-control': 'no-cache' } })
+  app.get('/openapi.json', () => reply('application/json', openapi()))
+  app.get('/reference', () => reply('text/html; charset=utf-8', reference().html))
+  app.get('/reference.css', () => reply('text/css; charset=utf-8', reference().css))
 }
 
 /** What was refused is of interest, what went well only to who looks for it; bugs were logged with their stack already. */
 function logRequest({ log }: ServerRoom, c: Context<Env>, ms: number): void {
   const { status } = c.res
-  const fields = { method: c.req.method, path: c.req.path, status, ms: Math.round(ms * 10) / 10, trace_id: c.get('trace_id') }
+  const fields = {
+    method: c.req.method,
+    path: c.req.path,
+    status,
+    ms: Math.round(ms * 10) / 10,
+    trace_id: c.get('trace_id'),
+  }
   if (status >= 400) log.info(fields, 'request.refused')
   else log.debug(fields, 'request.answered')
 }

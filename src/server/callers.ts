@@ -46,7 +46,11 @@ export function wrongKeys(limit: number, now: () => Date) {
       const seen = current(address)
       if (!seen || seen.count < limit) return
       const retry_after_s = Math.ceil((seen.since + MINUTE_MS - now().getTime()) / 1000)
-      throw new Fault('resource_unavailable', `Too many wrong keys came from ${address}. Wait ${retry_after_s} seconds.`, { status: 429, retry_after_s })
+      throw new Fault(
+        'resource_unavailable',
+        `Too many wrong keys came from ${address}. Wait ${retry_after_s} seconds.`,
+        { status: 429, retry_after_s },
+      )
     },
     count(address: string): void {
       const seen = current(address) ?? { count: 0, since: now().getTime() }
@@ -64,15 +68,21 @@ export type Asker = { headers: IncomingHttpHeaders; address: string; method: str
 export async function identify(engine: Engine, wrong: WrongKeys, asker: Asker): Promise<Caller> {
   const shown = shownBy(asker.headers)
   if (shown === null) {
-    throw new Fault('authentication_required', 'This needs an API key. Send it as `Authorization: Bearer wk-1.…`, or run `baton login`.')
+    throw new Fault(
+      'authentication_required',
+      'This needs an API key. Send it as `Authorization: Bearer wk-1.…`, or run `baton login`.',
+    )
   }
   const caller = await engine.access.identify(shown)
   if (caller) return caller
   wrong.refuse(asker.address)
   wrong.count(asker.address)
-  throw new Fault('authentication_required', 'token' in shown
-    ? 'This key is not known here. It may have expired or been revoked; check it, or ask for a new one.'
-    : 'Your session has ended. Sign in again.')
+  throw new Fault(
+    'authentication_required',
+    'token' in shown
+      ? 'This key is not known here. It may have expired or been revoked; check it, or ask for a new one.'
+      : 'Your session has ended. Sign in again.',
+  )
 }
 
 /** The cookie comes with whatever a browser sends: believe it only when our own page asked. */
@@ -80,7 +90,10 @@ export function checkCookieUse(caller: Caller, asker: Asker, opens_stream: boole
   if (caller.by !== 'session') return
   if (asker.method === 'GET' && !opens_stream && asker.headers['sec-fetch-site'] !== 'cross-site') return
   if (cameFromOwnPage(asker.headers, public_hosts)) return
-  throw new Fault('not_authorized', 'A session may be used only by this server\'s own page. Programs send an API key instead.')
+  throw new Fault(
+    'not_authorized',
+    "A session may be used only by this server's own page. Programs send an API key instead.",
+  )
 }
 
 /**
@@ -96,5 +109,5 @@ function cameFromOwnPage(headers: IncomingHttpHeaders, public_hosts: string[]): 
 
 export function asUser(caller: Caller): UserCaller {
   if (caller.kind === 'user') return caller
-  throw new Fault('not_authorized', 'Only a person\'s key may do this.')
+  throw new Fault('not_authorized', "Only a person's key may do this.")
 }

@@ -15,7 +15,10 @@ export type Dispatching = {
 
 export function openDispatcher({ engine, log }: ServerRoom, { connections, deliver }: Dispatching) {
   const loop = pollLoop({
-    name: 'dispatch', log, poll_ms: POLL_MS, gather_ms: GATHER_MS,
+    name: 'dispatch',
+    log,
+    poll_ms: POLL_MS,
+    gather_ms: GATHER_MS,
     async step() {
       for (;;) {
         const open = connections().filter((connection) => connection.free > 0)

@@ -14,7 +14,11 @@ const ANY_ADDRESS = ['0.0.0.0', '::']
 export function checkHost(headers: IncomingHttpHeaders, bound: string, public_hosts: string[]): void {
   const name = hostnameOf(headers.host)
   if (name !== undefined && isOwnName(name, bound, public_hosts)) return
-  throw new Fault('invalid_request', `This server does not answer for the host ${JSON.stringify(headers.host ?? '')}. Start it with that name as a public host if it should.`, { status: 421 })
+  throw new Fault(
+    'invalid_request',
+    `This server does not answer for the host ${JSON.stringify(headers.host ?? '')}. Start it with that name as a public host if it should.`,
+    { status: 421 },
+  )
 }
 
 /** No page of another origin may change anything, open a stream or a socket, with or without a key. */
@@ -41,5 +45,8 @@ function isOwnName(name: string, bound: string, public_hosts: string[]): boolean
 /** The name without port and brackets; undefined where the header is no host at all. */
 function hostnameOf(host: string | undefined): string | undefined {
   if (host === undefined || !/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?$/.test(host)) return undefined
-  return host.replace(/:\d{1,5}$/, '').replace(/^\[|\]$/g, '').toLowerCase()
+  return host
+    .replace(/:\d{1,5}$/, '')
+    .replace(/^\[|\]$/g, '')
+    .toLowerCase()
 }

@@ -8,8 +8,8 @@
 import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
 import type { ServerLimits } from './limits.ts'
-import type { EventStream } from './streams.ts'
 import { pollLoop } from './poll.ts'
+import type { EventStream } from './streams.ts'
 
 export type LoggedEvent = Awaited<ReturnType<Engine['events']['read']>>[number]
 
@@ -43,6 +43,8 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
   const seats = new Map<string, Set<Seat>>()
   const listeners = new Set<(events: LoggedEvent[]) => void>()
   let head = await engine.events.head()
+  /** Everything after this is in memory. */
+  let forgotten = head
 
   async function readPage(): Promise<boolean> {
     const events = await engine.events.read(head, PAGE)
@@ -53,14 +55,18 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
     head = last.sequence
     const fresh = events.map((event): Kept => ({ event, frames: {} }))
     kept.push(...fresh)
-    if (kept.length > limits.events_kept) kept.splice(0, kept.length - limits.events_kept)
+    const dropped = kept.splice(0, Math.max(0, kept.length - limits.events_kept))
+    forgotten = dropped.at(-1)?.event.sequence ?? forgotten
     for (const alike of seats.values()) fanOut(alike, fresh, before)
     for (const listener of listeners) listener(events)
     return events.length === PAGE
   }
 
   const tail = pollLoop({
-    name: 'log', log, poll_ms: limits.poll_ms, gather_ms: limits.gather_ms,
+    name: 'log',
+    log,
+    poll_ms: limits.poll_ms,
+    gather_ms: limits.gather_ms,
     async step() {
       while (await readPage()) {}
     },
@@ -69,10 +75,8 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
 
   /** What a reader at `sequence` has yet to see, where memory holds all of it. */
   function remembered(sequence: number): Kept[] | null {
-    const behind = head - sequence
-    if (behind <= 0) return []
-    // Numbers have no holes, so the place of an event follows from its number.
-    return behind <= kept.length ? kept.slice(kept.length - behind) : null
+    if (sequence >= head) return []
+    return sequence < forgotten ? null : kept.slice(kept.findLastIndex(({ event }) => event.sequence <= sequence) + 1)
   }
 
   async function startOf({ since }: Reader): Promise<number> {
@@ -80,6 +84,12 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
     // Ahead of the tail: either it has yet to come to what the reader saw elsewhere, or this is another store's number.
     if (since > head) await tail.step()
     return Math.min(since, head)
+  }
+
+  /** What the tail has already passed; the rest is the tail's to give. */
+  async function readBehind(sequence: number): Promise<Kept[]> {
+    const events = await engine.events.read(sequence, PAGE)
+    return events.filter((event) => event.sequence <= head).map((event) => ({ event, frames: {} }))
   }
 
   /** Writes what there is until the reader stands at `head`, with room for more, or has gone. */
@@ -93,11 +103,9 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
       }
       const rest = remembered(sequence)
       if (rest?.length === 0) return sequence
-      const page = rest?.slice(0, PAGE) ?? (await engine.events.read(sequence, PAGE)).map((event): Kept => ({ event, frames: {} }))
-      const last = page.at(-1)
-      if (!last) return sequence
+      const page = rest?.slice(0, PAGE) ?? (await readBehind(sequence))
       send(reader, page)
-      sequence = last.event.sequence
+      sequence = page.at(-1)?.event.sequence ?? head
     }
     return sequence
   }
@@ -148,15 +156,13 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
 
 /** Gives a batch to readers that see the same: found and joined once, whatever their number. */
 function fanOut(alike: Set<Seat>, fresh: Kept[], before: number): void {
-  let frames: Buffer | null | undefined
+  const [first] = alike
+  if (!first) return
+  const frames = framesFor(first.reader, fresh)
   for (const seat of alike) {
-    const { reader } = seat
-    if (!reader.stream.hasRoom()) {
-      seat.leave(before)
-      continue
-    }
-    frames ??= framesFor(reader, fresh)
-    if (frames) reader.stream.write(frames)
+    const { stream } = seat.reader
+    if (!stream.hasRoom()) seat.leave(before)
+    else if (frames) stream.write(frames)
   }
 }
 
@@ -166,7 +172,9 @@ function send(reader: Reader, page: Kept[]): void {
 }
 
 function framesFor(reader: Reader, page: Kept[]): Buffer | null {
-  const frames = page.filter(({ event }) => reader.wants(event)).map((one) => (one.frames[reader.form] ??= render(one.event, reader.form)))
+  const frames = page
+    .filter(({ event }) => reader.wants(event))
+    .map((one) => (one.frames[reader.form] ??= render(one.event, reader.form)))
   return frames.length === 0 ? null : frames.length === 1 ? (frames[0] ?? null) : Buffer.concat(frames)
 }
 

@@ -1,5 +1,6 @@
 /** The OpenAPI 3.1 document, rendered from the route values: what is mounted and what is described cannot differ. */
 import { z } from 'zod'
+import packageFile from '../../package.json' with { type: 'json' }
 import * as contract from '../contract/index.ts'
 import { API_PREFIX, FAULTS, type Route } from '../contract/index.ts'
 
@@ -9,7 +10,13 @@ export type Operation = {
   summary: string
   tags: string[]
   security?: Record<string, string[]>[]
-  parameters?: { name: string; in: 'path' | 'query' | 'header'; required: boolean; schema: JsonSchema; description?: string }[]
+  parameters?: {
+    name: string
+    in: 'path' | 'query' | 'header'
+    required: boolean
+    schema: JsonSchema
+    description?: string
+  }[]
   requestBody?: { required: boolean; content: Record<string, { schema: JsonSchema; example?: unknown }> }
   responses: Record<string, unknown>
   deprecated?: boolean
@@ -17,36 +24,65 @@ export type Operation = {
 }
 export type OpenApi = {
   openapi: '3.1.1'
-  info: { title: string; version: string; summary: string; description: string; license: { name: string; identifier: string } }
+  info: {
+    title: string
+    version: string
+    summary: string
+    description: string
+    license: { name: string; identifier: string }
+  }
   servers: { url: string; description: string }[]
   tags: { name: string }[]
   paths: Record<string, Record<string, Operation>>
-  components: { schemas: Record<string, JsonSchema>; responses: Record<string, unknown>; securitySchemes: Record<string, unknown> }
+  components: {
+    schemas: Record<string, JsonSchema>
+    responses: Record<string, unknown>
+    securitySchemes: Record<string, unknown>
+  }
 }
 
 const EXAMPLES: Record<string, unknown> = {
   'runs.create': {
     prompt: 'Fix the failing test in src/parse.test.ts.',
-    config: { harness: { type: 'claude' }, environment: { repositories: [{ url: 'https://github.com/example/shop.git' }], setup_commands: ['npm ci'] } },
+    config: {
+      harness: { type: 'claude' },
+      environment: { repositories: [{ url: 'https://github.com/example/shop.git' }], setup_commands: ['npm ci'] },
+    },
   },
   'access.sign_in': { api_key: `wk-1.${'0'.repeat(64)}` },
 }
 
-export function renderOpenApi(routes: Route[], version: string): OpenApi {
+export const allRoutes = (): Route[] =>
+  Object.values(contract.routes).flatMap((group) => Object.values(group) as Route[])
+
+/** The document as it is kept in the repository. */
+export const openApiFile = (): string => `${JSON.stringify(renderOpenApi(), null, 2)}\n`
+
+export function renderOpenApi(): OpenApi {
+  const routes = allRoutes()
   const schemas = schemaRenderer()
   const paths: OpenApi['paths'] = {}
   for (const route of routes) {
     for (const [at, path] of [route.path, ...(route.aliases ?? [])].entries()) {
-      const operations = (paths[API_PREFIX + path] ??= {})
-      operations[route.method.toLowerCase()] = renderOperation(route, schemas, at === 0 ? '' : `_alias${at > 1 ? at : ''}`)
+      const operations = paths[API_PREFIX + path] ?? {}
+      paths[API_PREFIX + path] = operations
+      operations[route.method.toLowerCase()] = renderOperation(
+        route,
+        schemas,
+        at === 0 ? '' : `_alias${at > 1 ? at : ''}`,
+      )
     }
   }
   const problem = schemas.output(contract.Problem)
   return {
     openapi: '3.1.1',
     info: {
-      title: 'Baton', version, summary: 'A control plane for coding agents.', license: { name: 'MIT', identifier: 'MIT' },
-      description: 'Runs, their executions, transcripts and events. Paths and fields are those of the public Oz v1 API where it has them.',
+      title: 'Baton',
+      version: packageFile.version,
+      summary: 'A control plane for coding agents.',
+      license: { name: 'MIT', identifier: 'MIT' },
+      description:
+        'Runs, their executions, transcripts and events. Paths and fields are those of the public Oz v1 API where it has them.',
     },
     servers: [{ url: '/', description: 'This server' }],
     tags: [...new Set(routes.map((route) => route.tag))].map((name) => ({ name })),
@@ -60,8 +96,17 @@ export function renderOpenApi(routes: Route[], version: string): OpenApi {
         },
       },
       securitySchemes: {
-        key: { type: 'http', scheme: 'bearer', description: 'An API key (`wk-1.…`), or the token that an execution was given (`bx-1.…`).' },
-        session: { type: 'apiKey', in: 'cookie', name: contract.SESSION_COOKIE, description: 'A browser session, for the server\'s own page.' },
+        key: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'An API key (`wk-1.…`), or the token that an execution was given (`bx-1.…`).',
+        },
+        session: {
+          type: 'apiKey',
+          in: 'cookie',
+          name: contract.SESSION_COOKIE,
+          description: "A browser session, for the server's own page.",
+        },
       },
     },
   }
@@ -70,22 +115,37 @@ export function renderOpenApi(routes: Route[], version: string): OpenApi {
 function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string): Operation {
   const body = schemas.input(route.body)
   const has_body = route.method !== 'GET' && route.method !== 'DELETE' && !isEmpty(route.body)
-  const parameters = [...parametersOf(schemas, route.params, 'path'), ...parametersOf(schemas, route.query, 'query'), ...headersOf(route)]
+  const parameters = [
+    ...parametersOf(schemas, route.params, 'path'),
+    ...parametersOf(schemas, route.query, 'query'),
+    ...headersOf(route),
+  ]
   const example = EXAMPLES[route.name]
   return {
     operationId: route.name.replaceAll('.', '_') + suffix,
     summary: route.summary,
     tags: [route.tag],
     ...(suffix === '' ? {} : { deprecated: true }),
-    security: route.callers.length === 0 ? [] : [{ key: [] }, ...(route.callers.includes('user') ? [{ session: [] }] : [])],
+    security:
+      route.callers.length === 0 ? [] : [{ key: [] }, ...(route.callers.includes('user') ? [{ session: [] }] : [])],
     ...(parameters.length === 0 ? {} : { parameters }),
-    ...(has_body ? {
-      requestBody: { required: !route.body.safeParse({}).success, content: { 'application/json': { schema: body, ...(example === undefined ? {} : { example }) } } },
-    } : {}),
+    ...(has_body
+      ? {
+          requestBody: {
+            required: !route.body.safeParse({}).success,
+            content: { 'application/json': { schema: body, ...(example === undefined ? {} : { example }) } },
+          },
+        }
+      : {}),
     responses: {
       [route.status]: {
-        description: route.produces === 'event-stream' ? 'Server-sent events; the schema is that of one frame\'s data.' : 'Done.',
-        content: { [route.produces === 'event-stream' ? 'text/event-stream' : 'application/json']: { schema: schemas.output(route.answer) } },
+        description:
+          route.produces === 'event-stream' ? "Server-sent events; the schema is that of one frame's data." : 'Done.',
+        content: {
+          [route.produces === 'event-stream' ? 'text/event-stream' : 'application/json']: {
+            schema: schemas.output(route.answer),
+          },
+        },
       },
       default: { $ref: '#/components/responses/Problem' },
     },
@@ -96,21 +156,49 @@ function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string):
 function headersOf(route: Route): NonNullable<Operation['parameters']> {
   if (route.name === 'runs.create') {
     return [
-      { name: 'Idempotency-Key', in: 'header', required: false, schema: { type: 'string', minLength: 1, maxLength: 255 }, description: 'The same key and body answer the same for 24 hours.' },
-      { name: 'X-Oz-Api-Source', in: 'header', required: false, schema: { type: 'string' }, description: 'What the run is said to come from.' },
+      {
+        name: 'Idempotency-Key',
+        in: 'header',
+        required: false,
+        schema: { type: 'string', minLength: 1, maxLength: 255 },
+        description: 'The same key and body answer the same for 24 hours.',
+      },
+      {
+        name: 'X-Oz-Api-Source',
+        in: 'header',
+        required: false,
+        schema: { type: 'string' },
+        description: 'What the run is said to come from.',
+      },
     ]
   }
   if (route.produces !== 'event-stream' || !('since' in shapeOf(route.query))) return []
-  return [{ name: 'Last-Event-ID', in: 'header', required: false, schema: { type: 'string' }, description: 'Resume after this id; counts more than `since`.' }]
+  return [
+    {
+      name: 'Last-Event-ID',
+      in: 'header',
+      required: false,
+      schema: { type: 'string' },
+      description: 'Resume after this id; counts more than `since`.',
+    },
+  ]
 }
 
-function parametersOf(schemas: SchemaRenderer, schema: z.ZodType, place: 'path' | 'query'): NonNullable<Operation['parameters']> {
+function parametersOf(
+  schemas: SchemaRenderer,
+  schema: z.ZodType,
+  place: 'path' | 'query',
+): NonNullable<Operation['parameters']> {
   return Object.entries(shapeOf(schema)).map(([name, field]) => ({
-    name, in: place, required: place === 'path' || !field.safeParse(undefined).success, schema: schemas.output(field),
+    name,
+    in: place,
+    required: place === 'path' || !field.safeParse(undefined).success,
+    schema: schemas.output(field),
   }))
 }
 
-const shapeOf = (schema: z.ZodType): Record<string, z.ZodType> => (schema instanceof z.ZodObject ? (schema.shape as Record<string, z.ZodType>) : {})
+const shapeOf = (schema: z.ZodType): Record<string, z.ZodType> =>
+  schema instanceof z.ZodObject ? (schema.shape as Record<string, z.ZodType>) : {}
 const isEmpty = (schema: z.ZodType): boolean => schema instanceof z.ZodObject && Object.keys(schema.shape).length === 0
 
 type SchemaRenderer = ReturnType<typeof schemaRenderer>
@@ -121,14 +209,25 @@ type SchemaRenderer = ReturnType<typeof schemaRenderer>
  */
 function schemaRenderer() {
   const names = new Map<z.ZodType, string>()
-  for (const [name, value] of Object.entries(contract)) if (value instanceof z.ZodType && name !== 'Nothing') names.set(value, name)
+  for (const [name, value] of Object.entries(contract))
+    if (value instanceof z.ZodType && name !== 'Nothing') names.set(value, name)
   const registry = z.registry<{ id: string }>()
   for (const [schema, id] of names) registry.add(schema, { id })
   const components: Record<string, JsonSchema> = {}
 
   function render(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
-    const rendered = z.toJSONSchema(schema, { io, metadata: registry, unrepresentable: 'any', target: 'draft-2020-12' }) as JsonSchema
-    const { $schema: _, $defs, id, ...rest } = rendered as { $schema?: string; $defs?: Record<string, JsonSchema>; id?: string } & JsonSchema
+    const rendered = z.toJSONSchema(schema, {
+      io,
+      metadata: registry,
+      unrepresentable: 'any',
+      target: 'draft-2020-12',
+    }) as JsonSchema
+    const {
+      $schema: _,
+      $defs,
+      id,
+      ...rest
+    } = rendered as { $schema?: string; $defs?: Record<string, JsonSchema>; id?: string } & JsonSchema
     const defs = { ...$defs, ...(id === undefined ? {} : { [id]: rest }) }
     const renamed = new Map(Object.keys(defs).map((name) => [name, nameFor(name, io)]))
     for (const [name, definition] of Object.entries(defs)) {
@@ -142,15 +241,22 @@ function schemaRenderer() {
     if (io === 'output') return name
     const schema = [...names].find(([, known]) => known === name)?.[0]
     if (!schema) return name
-    const same = (['input', 'output'] as const).map((way) => JSON.stringify(z.toJSONSchema(schema, { io: way, unrepresentable: 'any' }), stripDirection))
+    const same = (['input', 'output'] as const).map((way) =>
+      JSON.stringify(z.toJSONSchema(schema, { io: way, unrepresentable: 'any' }), stripDirection),
+    )
     return same[0] === same[1] ? name : `${name}Input`
   }
 
-  return { components, input: (schema: z.ZodType) => render(schema, 'input'), output: (schema: z.ZodType) => render(schema, 'output') }
+  return {
+    components,
+    input: (schema: z.ZodType) => render(schema, 'input'),
+    output: (schema: z.ZodType) => render(schema, 'output'),
+  }
 }
 
 /** Objects of an answer say `additionalProperties: false`, which newer servers do not keep to. */
-const stripDirection = (key: string, value: unknown): unknown => (key === 'additionalProperties' && value === false ? undefined : value)
+const stripDirection = (key: string, value: unknown): unknown =>
+  key === 'additionalProperties' && value === false ? undefined : value
 
 function point(value: unknown, renamed: Map<string, string>): unknown {
   if (Array.isArray(value)) return value.map((one) => point(one, renamed))

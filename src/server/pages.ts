@@ -7,14 +7,25 @@ import { readFile, stat } from 'node:fs/promises'
 import { extname, join, normalize, sep } from 'node:path'
 
 const TYPES: Record<string, string> = {
-  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.json': 'application/json',
-  '.svg': 'image/svg+xml', '.png': 'image/png', '.ico': 'image/x-icon', '.webp': 'image/webp', '.woff2': 'font/woff2', '.txt': 'text/plain; charset=utf-8',
-  '.map': 'application/json', '.webmanifest': 'application/manifest+json', '.wasm': 'application/wasm',
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.json': 'application/json',
+  '.svg': 'image/svg+xml',
+  '.png': 'image/png',
+  '.ico': 'image/x-icon',
+  '.webp': 'image/webp',
+  '.woff2': 'font/woff2',
+  '.txt': 'text/plain; charset=utf-8',
+  '.map': 'application/json',
+  '.webmanifest': 'application/manifest+json',
+  '.wasm': 'application/wasm',
 }
 
 export const PAGE_HEADERS: Record<string, string> = {
-  'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
-    + "manifest-src 'self'; worker-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'; require-trusted-types-for 'script'",
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; " +
+    "manifest-src 'self'; worker-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'; require-trusted-types-for 'script'",
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
   'referrer-policy': 'same-origin',
@@ -36,7 +47,8 @@ export async function findPage(web_dir: string | null, ask: PageAsk): Promise<Pa
   return sendFile(join(web_dir, 'index.html'), ask)
 }
 
-const acceptsHtml = ({ accept }: PageAsk): boolean => accept === '' || /text\/html|\*\/\*/.test(accept)
+/** Browsers say so; programs that ask for a path that is not there had better be told. */
+const acceptsHtml = ({ path, accept }: PageAsk): boolean => path === '/' || accept.includes('text/html')
 
 /** The file that a path stands for; null when it leads out of the folder or names something hidden. */
 function placeOf(web_dir: string, path: string): string | null {
@@ -46,7 +58,8 @@ function placeOf(web_dir: string, path: string): string | null {
   } catch {
     return null
   }
-  if (decoded.includes('\0') || decoded.includes('\\') || decoded.split('/').some((part) => part.startsWith('.'))) return null
+  if (decoded.includes('\0') || decoded.includes('\\') || decoded.split('/').some((part) => part.startsWith('.')))
+    return null
   const place = normalize(join(web_dir, decoded))
   return place.startsWith(normalize(web_dir + sep)) ? place : null
 }
@@ -68,12 +81,15 @@ function notBuilt(): Page {
   return {
     status: 200,
     headers: { ...PAGE_HEADERS, 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-cache' },
-    body: '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Baton</title>'
-      + '<h1>Baton is running</h1><p>The web page is not built here. Run <code>npm run build</code>, then start the server again.</p>'
-      + '<p>The API answers: <a href="/reference">reference</a>, <a href="/openapi.json">openapi.json</a>.</p></html>',
+    body:
+      '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Baton</title>' +
+      '<h1>Baton is running</h1><p>The web page is not built here. Run <code>npm run build</code>, then start the server again.</p>' +
+      '<p>The API answers: <a href="/reference">reference</a>, <a href="/openapi.json">openapi.json</a>.</p></html>',
   }
 }
 
 async function isFile(path: string): Promise<boolean> {
-  return stat(path).then((found) => found.isFile()).catch(() => false)
+  return stat(path)
+    .then((found) => found.isFile())
+    .catch(() => false)
 }

@@ -32,7 +32,8 @@ export function pollLoop(options: PollOptions) {
   }
 
   function run(): Promise<void> {
-    running ??= options.step()
+    running ??= options
+      .step()
       .catch((error: unknown) => options.log.warn({ err: error, loop: options.name }, 'loop.step_failed'))
       .finally(() => {
         running = null

@@ -22,18 +22,25 @@ export function faultOf(thrown: unknown, trace_id: string, log: Logger): Fault {
   if (thrown instanceof Fault) return thrown
   if (isDiskFull(thrown)) {
     log.error({ trace_id, reason: messageOf(thrown) }, 'disk.full')
-    return new Fault('resource_unavailable', 'The server\'s disk is full. Free some space on it, then try again.', {
-      status: 507, retryable: true, retry_after_s: 30,
+    return new Fault('resource_unavailable', "The server's disk is full. Free some space on it, then try again.", {
+      status: 507,
+      retryable: true,
+      retry_after_s: 30,
     })
   }
   if (isUnavailable(thrown) || isLostRace(thrown)) {
     log.warn({ trace_id, reason: messageOf(thrown) }, 'database.away')
     return new Fault('resource_unavailable', 'The server cannot reach its database right now. Try again in a moment.', {
-      status: 503, retryable: true, retry_after_s: DATABASE_RETRY_S,
+      status: 503,
+      retryable: true,
+      retry_after_s: DATABASE_RETRY_S,
     })
   }
   log.error({ trace_id, err: thrown }, 'request.bug')
-  return new Fault('internal_error', `Something went wrong in the server. Its log has the details under trace ${trace_id}.`)
+  return new Fault(
+    'internal_error',
+    `Something went wrong in the server. Its log has the details under trace ${trace_id}.`,
+  )
 }
 
 export type ProblemReply = { status: number; headers: Record<string, string>; body: string }
@@ -44,7 +51,8 @@ export function renderFault(fault: Fault, trace_id: string, instance: string): P
     'cache-control': 'no-store',
     'x-trace-id': trace_id,
   }
-  if (fault.details.retry_after_s !== undefined) headers['retry-after'] = String(Math.max(1, Math.ceil(fault.details.retry_after_s)))
+  if (fault.details.retry_after_s !== undefined)
+    headers['retry-after'] = String(Math.max(1, Math.ceil(fault.details.retry_after_s)))
   // The public Oz SDK repeats every 408, 409, 429 and 5xx unless it is told.
   if (fault.status === 408 || fault.status === 409 || fault.status === 429 || fault.status >= 500) {
     headers['x-should-retry'] = String(fault.retryable)
@@ -62,7 +70,11 @@ export function invalid(where: 'body' | 'query', error: z.ZodError): Fault {
   const first = error.issues[0]
   const field = first === undefined || first.path.length === 0 ? `The ${where}` : `\`${nameOf(first.path)}\``
   const more = error.issues.length > 1 ? ` (and ${error.issues.length - 1} more)` : ''
-  return new Fault('invalid_request', `${field} is not valid: ${lowerFirst(first?.message ?? 'unknown')}${more}.`.replace(/\.+$/, '.'), { errors })
+  return new Fault(
+    'invalid_request',
+    `${field} is not valid: ${lowerFirst(first?.message ?? 'unknown')}${more}.`.replace(/\.+$/, '.'),
+    { errors },
+  )
 }
 
 function pointerOf(path: PropertyKey[]): string {
@@ -70,7 +82,9 @@ function pointerOf(path: PropertyKey[]): string {
 }
 
 function nameOf(path: PropertyKey[]): string {
-  return path.map((part, at) => (typeof part === 'number' ? `[${part}]` : at === 0 ? String(part) : `.${String(part)}`)).join('')
+  return path
+    .map((part, at) => (typeof part === 'number' ? `[${part}]` : at === 0 ? String(part) : `.${String(part)}`))
+    .join('')
 }
 
 function lowerFirst(text: string): string {

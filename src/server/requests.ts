@@ -9,11 +9,19 @@ const JSON_DEPTH_MAX = 200
 
 export type Parsed = { params: unknown; query: unknown; body: unknown }
 
-export async function readRequest(route: Route, incoming: IncomingMessage, params: Record<string, string>, search: string): Promise<Parsed> {
+export async function readRequest(
+  route: Route,
+  incoming: IncomingMessage,
+  params: Record<string, string>,
+  search: string,
+): Promise<Parsed> {
   return {
     params: parseParams(route, params),
     query: parsePart('query', route.query, readQuery(search)),
-    body: route.method === 'GET' || route.method === 'DELETE' ? {} : parseBody(route, await readJson(incoming, route.body_bytes_max ?? REQUEST_BYTES_MAX)),
+    body:
+      route.method === 'GET' || route.method === 'DELETE'
+        ? {}
+        : parseBody(route, await readJson(incoming, route.body_bytes_max ?? REQUEST_BYTES_MAX)),
   }
 }
 
@@ -22,14 +30,18 @@ function parseParams(route: Route, params: Record<string, string>): unknown {
   const parsed = route.params.safeParse(params)
   if (parsed.success) return parsed.data
   const name = String(parsed.error.issues[0]?.path[0] ?? '')
-  throw new Fault('resource_not_found', `There is no ${name.replace(/_id$/, '')} ${JSON.stringify(params[name] ?? '').slice(0, 80)}.`)
+  throw new Fault(
+    'resource_not_found',
+    `There is no ${name.replace(/_id$/, '')} ${JSON.stringify(params[name] ?? '').slice(0, 80)}.`,
+  )
 }
 
 function parseBody(route: Route, body: unknown): unknown {
   // Clients of the public API say "no body" with nothing at all or with a literal null.
   const parsed = route.body.safeParse(body ?? {})
   if (parsed.success) return parsed.data
-  if (body === undefined || body === null) throw new Fault('invalid_request', 'This request needs a JSON body. Send one with Content-Type: application/json.')
+  if (body === undefined || body === null)
+    throw new Fault('invalid_request', 'This request needs a JSON body. Send one with Content-Type: application/json.')
   throw invalid('body', parsed.error)
 }
 
@@ -53,7 +65,8 @@ export function readQuery(search: string): Record<string, unknown> {
   return { ...query }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** The body as JSON; undefined where there is none. */
 async function readJson(incoming: IncomingMessage, bytes_max: number): Promise<unknown> {
@@ -61,15 +74,25 @@ async function readJson(incoming: IncomingMessage, bytes_max: number): Promise<u
   if (text.trim() === '') return undefined
   const type = incoming.headers['content-type'] ?? ''
   if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(type)) {
-    throw new Fault('invalid_request', `A body must be sent as application/json, not as ${type ? JSON.stringify(type) : 'an unnamed type'}.`, { status: 415 })
+    throw new Fault(
+      'invalid_request',
+      `A body must be sent as application/json, not as ${type ? JSON.stringify(type) : 'an unnamed type'}.`,
+      { status: 415 },
+    )
   }
   return parseJson(text)
 }
 
 async function readText(incoming: IncomingMessage, bytes_max: number): Promise<string> {
   const coding = incoming.headers['content-encoding']
-  if (coding && coding !== 'identity') throw new Fault('invalid_request', `Bodies are taken uncompressed, not as ${JSON.stringify(coding)}.`, { status: 415 })
-  const tooLarge = () => new Fault('invalid_request', `The body is larger than the ${bytes_max} bytes that this request may have.`, { status: 413 })
+  if (coding && coding !== 'identity')
+    throw new Fault('invalid_request', `Bodies are taken uncompressed, not as ${JSON.stringify(coding)}.`, {
+      status: 415,
+    })
+  const tooLarge = () =>
+    new Fault('invalid_request', `The body is larger than the ${bytes_max} bytes that this request may have.`, {
+      status: 413,
+    })
   if (Number(incoming.headers['content-length'] ?? 0) > bytes_max) throw tooLarge()
   const chunks: Buffer[] = []
   let bytes = 0
@@ -85,7 +108,8 @@ export function parseJson(text: string): unknown {
   if (nestsTooDeep(text)) throw new Fault('invalid_request', `The JSON is nested deeper than ${JSON_DEPTH_MAX} levels.`)
   try {
     // A `__proto__` key, however it is spelled, would become a prototype where objects are copied.
-    if (/__proto__|\\u005f/i.test(text)) return JSON.parse(text, (key, value) => (key === '__proto__' ? undefined : value))
+    if (/__proto__|\\u005f/i.test(text))
+      return JSON.parse(text, (key, value) => (key === '__proto__' ? undefined : value))
     return JSON.parse(text)
   } catch (cause) {
     throw new Fault('invalid_request', `The body is not valid JSON${placeOf(text, cause)}.`)

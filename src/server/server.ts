@@ -52,17 +52,34 @@ export type Server = {
 const SWEEP_MS = 1_000
 const KEEP_ALIVE_MS = 65_000
 const HEADERS_MS = 15_000
+/** How often connections are looked at that have taken too long. */
+const CHECK_MS = 5_000
 
 /** Rejects when the port is taken (EADDRINUSE) or the database does not answer. */
 export async function openServer(options: ServerOptions): Promise<Server> {
   const { database, clock, blobs, log, host = '127.0.0.1', public_hosts = [] } = options
   const limits = { ...SERVER_LIMITS, ...options.limits }
   const server_id = randomUUID()
-  const engine = await openEngine({ database, clock, blobs, log, server_id, ...(options.engine_limits && { limits: options.engine_limits }) })
+  const engine = await openEngine({
+    database,
+    clock,
+    blobs,
+    log,
+    server_id,
+    ...(options.engine_limits && { limits: options.engine_limits }),
+  })
   try {
     const hub = await openHub({ engine, limits, log })
     const room: ServerRoom = {
-      engine, database, clock, log, limits, server_id, host, public_hosts, hub,
+      engine,
+      database,
+      clock,
+      log,
+      limits,
+      server_id,
+      host,
+      public_hosts,
+      hub,
       version: packageFile.version,
       watches: openWatches({ engine, limits, log }),
       streams: openStreams(limits, log),
@@ -80,11 +97,20 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
   const { engine, hub, limits, log, server_id, host } = room
   const sockets = openWorkerSockets(room)
   const app = makeApp(room, options.web_dir)
-  const http = createServer({ requestTimeout: limits.request_ms, headersTimeout: HEADERS_MS, keepAliveTimeout: KEEP_ALIVE_MS }, getRequestListener(app.fetch, {
-    overrideGlobalObjects: false,
-    // Only what is not HTTP as it should be comes here, such as a request without a Host header.
-    errorHandler: (error) => new Response(`${error instanceof Error ? error.message : 'Bad request'}\n`, { status: 400 }),
-  }))
+  const http = createServer(
+    {
+      requestTimeout: limits.request_ms,
+      headersTimeout: Math.min(HEADERS_MS, limits.request_ms),
+      connectionsCheckingInterval: Math.min(CHECK_MS, limits.request_ms),
+      keepAliveTimeout: KEEP_ALIVE_MS,
+    },
+    getRequestListener(app.fetch, {
+      overrideGlobalObjects: false,
+      // Only what is not HTTP as it should be comes here, such as a request without a Host header.
+      errorHandler: (error) =>
+        new Response(`${error instanceof Error ? error.message : 'Bad request'}\n`, { status: 400 }),
+    }),
+  )
   http.on('upgrade', (incoming, socket, head) => void sockets.upgrade(incoming, socket, head))
   try {
     await listen(http, host, options.port)
@@ -94,12 +120,20 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     throw error
   }
   const port = (http.address() as AddressInfo).port
-  const sweep = pollLoop({ name: 'sweep', log, poll_ms: SWEEP_MS, gather_ms: SWEEP_MS, step: async () => void (await engine.sweep.run()) })
+  const sweep = pollLoop({
+    name: 'sweep',
+    log,
+    poll_ms: SWEEP_MS,
+    gather_ms: SWEEP_MS,
+    step: async () => void (await engine.sweep.run()),
+  })
   log.info({ server_id, host, port }, 'server.ready')
   let closed: Promise<void> | null = null
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`,
-    port, server_id, engine,
+    port,
+    server_id,
+    engine,
     close: () => (closed ??= close()),
   }
 

@@ -27,10 +27,13 @@ export function openSlots(limits: ServerLimits, wake: () => void) {
 
   function after(name: string, ms: number, then: () => void): void {
     clearTimeout(timers.get(name))
-    timers.set(name, setTimeout(() => {
-      timers.delete(name)
-      then()
-    }, ms).unref())
+    timers.set(
+      name,
+      setTimeout(() => {
+        timers.delete(name)
+        then()
+      }, ms).unref(),
+    )
   }
 
   function free(task_id: string): void {

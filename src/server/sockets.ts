@@ -44,15 +44,26 @@ export type WorkerSockets = ReturnType<typeof openWorkerSockets>
 export function openWorkerSockets(room: ServerRoom) {
   const { engine, limits, log } = room
   const connections = new Map<string, Connection>()
-  const acceptor = new WebSocketServer({ noServer: true, maxPayload: limits.worker_frame_bytes_max, perMessageDeflate: false })
+  const acceptor = new WebSocketServer({
+    noServer: true,
+    maxPayload: limits.worker_frame_bytes_max,
+    perMessageDeflate: false,
+  })
   const dispatcher = openDispatcher(room, {
-    connections: () => [...connections.values()].map(({ connection_id, team_id, worker_host, slots }) => ({ connection_id, team_id, worker_host, free: slots.free() })),
+    connections: () =>
+      [...connections.values()].map(({ connection_id, team_id, worker_host, slots }) => ({
+        connection_id,
+        team_id,
+        worker_host,
+        free: slots.free(),
+      })),
     deliver,
   })
   const deaf = [
     engine.bell.hear('control', ({ execution_id }) => void checkExecution(execution_id)),
     engine.bell.hear('reconnected', () => {
-      for (const connection of connections.values()) for (const held of connection.slots.held()) void checkExecution(held.execution_id)
+      for (const connection of connections.values())
+        for (const held of connection.slots.held()) void checkExecution(held.execution_id)
     }),
     room.hub.hear((events) => {
       for (const event of events) {
@@ -75,8 +86,16 @@ export function openWorkerSockets(room: ServerRoom) {
       acceptor.handleUpgrade(incoming, socket, head, (accepted) => {
         socket.off('error', ignore)
         serve({
-          connection_id, team_id: caller.team_id, worker_host, socket: accepted, request: incoming, slots: openSlots(limits, dispatcher.wake),
-          heard_at: Date.now(), identified_at: Date.now(), chains: new Map(), wrong_frames: 0,
+          connection_id,
+          team_id: caller.team_id,
+          worker_host,
+          socket: accepted,
+          request: incoming,
+          slots: openSlots(limits, dispatcher.wake),
+          heard_at: Date.now(),
+          identified_at: Date.now(),
+          chains: new Map(),
+          wrong_frames: 0,
         })
       })
     } catch (thrown) {
@@ -88,15 +107,36 @@ export function openWorkerSockets(room: ServerRoom) {
     checkHost(incoming.headers, room.host, room.public_hosts)
     checkOrigin(incoming.headers, room.public_hosts)
     const url = new URL(incoming.url ?? '/', 'http://worker')
-    if (url.pathname !== WORKER_SOCKET_PATH) throw new Fault('resource_not_found', `There is no socket at ${url.pathname}; workers connect to ${WORKER_SOCKET_PATH}.`)
+    if (url.pathname !== WORKER_SOCKET_PATH)
+      throw new Fault(
+        'resource_not_found',
+        `There is no socket at ${url.pathname}; workers connect to ${WORKER_SOCKET_PATH}.`,
+      )
     const { cookie: _, ...headers } = incoming.headers
-    const caller = await identify(engine, room.wrong_keys, { headers, address: incoming.socket.remoteAddress ?? 'unknown', method: 'GET' })
-    if (caller.kind === 'execution') throw new Fault('not_authorized', 'A run\'s own token opens no worker connection; use a worker\'s or a person\'s key.')
+    const caller = await identify(engine, room.wrong_keys, {
+      headers,
+      address: incoming.socket.remoteAddress ?? 'unknown',
+      method: 'GET',
+    })
+    if (caller.kind === 'execution')
+      throw new Fault(
+        'not_authorized',
+        "A run's own token opens no worker connection; use a worker's or a person's key.",
+      )
     const worker_host = url.searchParams.get('worker_id') ?? ''
-    if (!/^[\x21-\x7e]{1,256}$/.test(worker_host)) throw new Fault('invalid_request', 'Name the worker: ?worker_id= and 1 to 256 characters without spaces.')
-    if (/^warp/i.test(worker_host)) throw new Fault('invalid_request', 'A worker_id may not start with "warp": that stands for no worker in particular.')
+    if (!/^[\x21-\x7e]{1,256}$/.test(worker_host))
+      throw new Fault('invalid_request', 'Name the worker: ?worker_id= and 1 to 256 characters without spaces.')
+    if (/^warp/i.test(worker_host))
+      throw new Fault(
+        'invalid_request',
+        'A worker_id may not start with "warp": that stands for no worker in particular.',
+      )
     const of_team = [...connections.values()].filter((connection) => connection.team_id === caller.team_id).length
-    if (of_team >= limits.sockets_per_team) throw new Fault('resource_unavailable', `Your team has ${of_team} workers connected to this server, which is the most that it holds.`)
+    if (of_team >= limits.sockets_per_team)
+      throw new Fault(
+        'resource_unavailable',
+        `Your team has ${of_team} workers connected to this server, which is the most that it holds.`,
+      )
     return { caller, worker_host }
   }
 
@@ -109,7 +149,9 @@ export function openWorkerSockets(room: ServerRoom) {
     log.info({ connection_id, worker_host, team_id }, 'worker.connected')
     socket.on('ping', heard)
     socket.on('pong', heard)
-    socket.on('error', (error) => log.warn({ connection_id, worker_host, reason: error.message }, 'worker.socket_error'))
+    socket.on('error', (error) =>
+      log.warn({ connection_id, worker_host, reason: error.message }, 'worker.socket_error'),
+    )
     socket.on('message', (frame, is_binary) => {
       heard()
       receive(connection, frame, is_binary)
@@ -141,19 +183,26 @@ export function openWorkerSockets(room: ServerRoom) {
     if (!parsed?.success) {
       // Types that we do not know are passed over, as the protocol asks; a peer that says nothing else is none.
       connection.wrong_frames += 1
-      log.debug({ connection_id: connection.connection_id, frame: frame.toString().slice(0, 200) }, 'worker.frame_ignored')
-      if (connection.wrong_frames > WRONG_FRAMES_MAX) connection.socket.close(1008, 'These frames are not those of a worker.')
+      log.debug(
+        { connection_id: connection.connection_id, frame: frame.toString().slice(0, 200) },
+        'worker.frame_ignored',
+      )
+      if (connection.wrong_frames > WRONG_FRAMES_MAX)
+        connection.socket.close(1008, 'These frames are not those of a worker.')
       return
     }
     const said = parsed.data
     const key = said.type === 'worker_hello' ? '' : said.data.task_id
     const before = connection.chains.get(key) ?? Promise.resolve()
-    const chain = before.then(() => take(connection, said)).catch((error: unknown) => {
-      log.error({ err: error, connection_id: connection.connection_id, type: said.type }, 'worker.frame_failed')
-    }).finally(() => {
-      if (connection.chains.get(key) === chain) connection.chains.delete(key)
-      if (connection.chains.size < CHAINS_MAX / 2) connection.socket.resume()
-    })
+    const chain = before
+      .then(() => take(connection, said))
+      .catch((error: unknown) => {
+        log.error({ err: error, connection_id: connection.connection_id, type: said.type }, 'worker.frame_failed')
+      })
+      .finally(() => {
+        if (connection.chains.get(key) === chain) connection.chains.delete(key)
+        if (connection.chains.size < CHAINS_MAX / 2) connection.socket.resume()
+      })
     connection.chains.set(key, chain)
     if (connection.chains.size >= CHAINS_MAX) connection.socket.pause()
   }
@@ -171,7 +220,10 @@ export function openWorkerSockets(room: ServerRoom) {
         slots.claimed(said.data.task_id)
         if (await engine.workers.claimed(connection_id, said.data)) return
         const { task_id, execution_id } = said.data
-        send(connection, { type: 'task_cancellation', data: { task_id, ...(execution_id === undefined ? {} : { execution_id }) } })
+        send(connection, {
+          type: 'task_cancellation',
+          data: { task_id, ...(execution_id === undefined ? {} : { execution_id }) },
+        })
         return slots.freeSoon(task_id)
       }
       case 'task_rejected':
@@ -200,7 +252,10 @@ export function openWorkerSockets(room: ServerRoom) {
       if (!held) continue
       const { team_id } = connection
       const wanted = await engine.executions
-        .check({ kind: 'execution', team_id, run_id: held.task_id, execution_id, by: 'execution_token', ended: false }, execution_id)
+        .check(
+          { kind: 'execution', team_id, run_id: held.task_id, execution_id, by: 'execution_token', ended: false },
+          execution_id,
+        )
         .then(({ cancel_requested }) => !cancel_requested)
         .catch((thrown: unknown) => {
           if (thrown instanceof Fault) return false
@@ -213,8 +268,8 @@ export function openWorkerSockets(room: ServerRoom) {
   }
 
   function send(connection: Connection, frame: ToWorker): void {
-    if (connection.socket.bufferedAmount > BUFFERED_BYTES_MAX) return connection.socket.terminate()
-    connection.socket.send(JSON.stringify(frame))
+    if (connection.socket.bufferedAmount > BUFFERED_BYTES_MAX) connection.socket.terminate()
+    else connection.socket.send(JSON.stringify(frame))
   }
 
   async function tick(): Promise<void> {
@@ -230,12 +285,17 @@ export function openWorkerSockets(room: ServerRoom) {
     }
     if (now - seen_at < SEEN_MS) return
     seen_at = now
-    await engine.workers.seen([...connections.keys()]).catch((error: unknown) => log.warn({ err: error }, 'worker.seen_failed'))
+    await engine.workers
+      .seen([...connections.keys()])
+      .catch((error: unknown) => log.warn({ err: error }, 'worker.seen_failed'))
   }
 
   async function endUnknown({ request, socket }: Connection): Promise<void> {
     const token = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
-    const known = await engine.access.identify({ token }).then((caller) => caller !== null).catch(() => true)
+    const known = await engine.access
+      .identify({ token })
+      .then((caller) => caller !== null)
+      .catch(() => true)
     if (!known) socket.close(1008, 'The key of this worker was revoked.')
   }
 
@@ -246,11 +306,14 @@ export function openWorkerSockets(room: ServerRoom) {
       clearInterval(ticker)
       for (const stop of deaf) stop()
       await dispatcher.close()
-      const gone = [...connections.values()].map((connection) => new Promise<void>((resolve) => {
-        connection.socket.on('close', () => resolve())
-        connection.socket.close(1001, 'The server is going away; connect again.')
-        setTimeout(() => connection.socket.terminate(), limits.close_ms / 2).unref()
-      }))
+      const gone = [...connections.values()].map(
+        (connection) =>
+          new Promise<void>((resolve) => {
+            connection.socket.on('close', () => resolve())
+            connection.socket.close(1001, 'The server is going away; connect again.')
+            setTimeout(() => connection.socket.terminate(), limits.close_ms / 2).unref()
+          }),
+      )
       const leaving = [...connections.values()]
       await Promise.all(gone)
       await Promise.all(leaving.flatMap((connection) => [...connection.chains.values()]))
@@ -263,7 +326,11 @@ const ENDS = new Set(['run_succeeded', 'run_failed', 'run_errored', 'run_cancell
 
 function refuse(socket: Duplex, fault: Fault, trace_id: string): void {
   const { status, headers, body } = renderFault(fault, trace_id, WORKER_SOCKET_PATH)
-  const lines = Object.entries({ ...headers, connection: 'close', 'content-length': String(Buffer.byteLength(body)) }).map(([name, value]) => `${name}: ${value}`)
+  const lines = Object.entries({
+    ...headers,
+    connection: 'close',
+    'content-length': String(Buffer.byteLength(body)),
+  }).map(([name, value]) => `${name}: ${value}`)
   socket.end(`HTTP/1.1 ${status} ${fault.code}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
 }
 

@@ -58,9 +58,14 @@ export function openStreams(limits: ServerLimits, log: Logger) {
       let of_team = 0
       for (const stream of streams) if (stream.owner.team_id === owner.team_id) of_team++
       if (of_team >= limits.streams_per_team) {
-        throw new Fault('resource_unavailable', `Your team has ${of_team} event streams open, which is the most that one server holds. Close some first.`, {
-          status: 429, retry_after_s: 10,
-        })
+        throw new Fault(
+          'resource_unavailable',
+          `Your team has ${of_team} event streams open, which is the most that one server holds. Close some first.`,
+          {
+            status: 429,
+            retry_after_s: 10,
+          },
+        )
       }
       outgoing.writeHead(200, { ...HEADERS, 'x-trace-id': trace_id })
       outgoing.socket?.setNoDelay(true)
@@ -85,7 +90,10 @@ function makeStream(outgoing: ServerResponse, owner: StreamOwner, limits: Server
   const closing = new AbortController()
   const now = Date.now()
   const stream: Open = {
-    owner, outgoing, written_at: now, full_since: null,
+    owner,
+    outgoing,
+    written_at: now,
+    full_since: null,
     ends_at: now + limits.stream_life_ms * (1 + Math.random() / 5),
     identify_at: now + limits.identify_again_ms,
     closed: closing.signal,

@@ -11,6 +11,7 @@ import type { Caller } from '../engine/caller.ts'
 import type { Engine } from '../engine/engine.ts'
 import { frame } from './hub.ts'
 import type { ServerLimits } from './limits.ts'
+import { once } from './once.ts'
 import { type PollLoop, pollLoop } from './poll.ts'
 import type { EventStream } from './streams.ts'
 
@@ -32,14 +33,25 @@ export function openWatches({ engine, limits, log }: { engine: Engine; limits: S
       for (const watch of watches.values()) watch.loop.wake()
     }),
   ]
-  const read = (run_id: string, position: string) => engine.transcripts.after(run_id, position === START ? null : position, PAGE)
+  const read = (run_id: string, position: string) =>
+    engine.transcripts.after(run_id, position === START ? null : position, PAGE)
 
   function watchOf(run_id: string, position: string): Watch {
     const known = watches.get(run_id)
     if (known) return known
-    const watch: Watch = { run_id, position, joined: new Set(), users: 0, loop: pollLoop({
-      name: 'entries', log, poll_ms: limits.poll_ms, gather_ms: limits.gather_ms, step: () => pump(watch),
-    }) }
+    const watch: Watch = {
+      run_id,
+      position,
+      joined: new Set(),
+      users: 0,
+      loop: pollLoop({
+        name: 'entries',
+        log,
+        poll_ms: limits.poll_ms,
+        gather_ms: limits.gather_ms,
+        step: () => pump(watch),
+      }),
+    }
     watches.set(run_id, watch)
     return watch
   }
@@ -54,10 +66,10 @@ export function openWatches({ engine, limits, log }: { engine: Engine; limits: S
       // A watcher that read on its own may have carried the watch further meanwhile.
       if (watch.position !== before) continue
       watch.position = last.position
-      let shared: Buffer | null = null
+      const shared = once(() => entriesFrame(watch.run_id, entries))
       for (const watcher of watch.joined) {
         if (!watcher.stream.hasRoom()) watcher.leave()
-        else if (watcher.position === before) watcher.stream.write(shared ??= entriesFrame(watch.run_id, entries))
+        else if (watcher.position === before) watcher.stream.write(shared())
         else sendNew(watch.run_id, watcher, entries)
         if (watch.joined.has(watcher) && watcher.position < last.position) watcher.position = last.position
       }

@@ -54,14 +54,19 @@ export type House = {
   addTeam(name: string): Promise<{ api_key: string; caller: UserCaller; client: Client }>
   worker(options?: Partial<ScriptedWorkerOptions>): Promise<ScriptedWorker>
   /** Another server on the same database. */
-  sibling(options?: Partial<HouseOptions>): Promise<{ server: Server; client: Client; worker(options?: Partial<ScriptedWorkerOptions>): Promise<ScriptedWorker> }>
+  sibling(options?: Partial<HouseOptions>): Promise<{
+    server: Server
+    client: Client
+    worker(options?: Partial<ScriptedWorkerOptions>): Promise<ScriptedWorker>
+  }>
   /** Closes the server and opens one on the same port and database. */
   restart(): Promise<void>
   close(): Promise<void>
 }
 
 export async function startHouse(options: HouseOptions = {}): Promise<House> {
-  const log = options.log ?? pino({ level: 'silent' })
+  // Bugs are errors and belong on the test's output; nothing else does.
+  const log = options.log ?? pino({ level: 'error' }, pino.destination(2))
   const closers: (() => Promise<unknown>)[] = []
   const database = options.database ?? (await freshDatabase({ pool_max: 20 }))
   if (!options.database) closers.push(() => database.close())
@@ -72,9 +77,17 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const openOne = async (other: Partial<HouseOptions> = {}): Promise<Server> => {
     const { host, port, public_hosts, web_dir, limits, engine_limits } = { ...options, ...other }
     const server = await openServer({
-      database, clock, blobs: folderBlobs(blobs_dir), log: other.log ?? log, port: port ?? 0, web_dir: web_dir ?? null,
+      database,
+      clock,
+      blobs: folderBlobs(blobs_dir),
+      log: other.log ?? log,
+      port: port ?? 0,
+      web_dir: web_dir ?? null,
       validate_answers: options.validate_answers ?? true,
-      ...(host && { host }), ...(public_hosts && { public_hosts }), ...(limits && { limits }), ...(engine_limits && { engine_limits }),
+      ...(host && { host }),
+      ...(public_hosts && { public_hosts }),
+      ...(limits && { limits }),
+      ...(engine_limits && { engine_limits }),
     })
     closers.unshift(() => server.close())
     return server
@@ -86,16 +99,28 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const clientFor = (token: string | undefined, root = url) => connect({ server: root, token, retries: 0 })
   const { team_id } = owner
   if (options.max_concurrent_runs !== undefined) {
-    await database.kysely.updateTable('teams').set({ max_concurrent_runs: options.max_concurrent_runs }).where('team_id', '=', team_id).execute()
+    await database.kysely
+      .updateTable('teams')
+      .set({ max_concurrent_runs: options.max_concurrent_runs })
+      .where('team_id', '=', team_id)
+      .execute()
   }
-  const workerAt = (root: string) => async (more: Partial<ScriptedWorkerOptions> = {}) => {
-    const worker = await openScriptedWorker({ url: root, api_key, ...more })
-    closers.unshift(() => worker.close())
-    return worker
-  }
+  const workerAt =
+    (root: string) =>
+    async (more: Partial<ScriptedWorkerOptions> = {}) => {
+      const worker = await openScriptedWorker({ url: root, api_key, ...more })
+      closers.unshift(() => worker.close())
+      return worker
+    }
 
   return {
-    url, port, api_key, owner, database, clock, clientFor,
+    url,
+    port,
+    api_key,
+    owner,
+    database,
+    clock,
+    clientFor,
     client: clientFor(api_key),
     get server() {
       return server
@@ -136,6 +161,9 @@ async function insertTeam(database: Database, clock: Clock, name: string): Promi
   const caller: UserCaller = { kind: 'user', team_id: crypto.randomUUID(), user_id: crypto.randomUUID(), by: 'api_key' }
   const created_at = clock.now()
   await database.kysely.insertInto('teams').values({ team_id: caller.team_id, name, created_at }).execute()
-  await database.kysely.insertInto('users').values({ user_id: caller.user_id, team_id: caller.team_id, display_name: name, created_at }).execute()
+  await database.kysely
+    .insertInto('users')
+    .values({ user_id: caller.user_id, team_id: caller.team_id, display_name: name, created_at })
+    .execute()
   return caller
 }

@@ -1,6 +1,14 @@
 /** A worker that does what a test says, over the real socket; what it is assigned is run through the SDK with the run's own token. */
 import { WebSocket } from 'ws'
-import { type Assignment, type EntryBody, type FromWorker, type Outcome, type TaskAssignment, ToWorker, WORKER_SOCKET_PATH } from '../../src/contract/index.ts'
+import {
+  type Assignment,
+  type EntryBody,
+  type FromWorker,
+  type Outcome,
+  type TaskAssignment,
+  ToWorker,
+  WORKER_SOCKET_PATH,
+} from '../../src/contract/index.ts'
 import { type Client, connect } from '../../src/sdk/client.ts'
 
 export type ScriptedWorkerOptions = {
@@ -68,9 +76,13 @@ export async function openScriptedWorker(options: ScriptedWorkerOptions): Promis
     socket.on('open', () => resolve())
     socket.on('error', reject)
   })
-  if (capacity !== null) say({ type: 'worker_hello', data: { capacity, running, version: '0.0.0', backend: 'scripted', harnesses: [] } })
+  if (capacity !== null)
+    say({ type: 'worker_hello', data: { capacity, running, version: '0.0.0', backend: 'scripted', harnesses: [] } })
   return {
-    worker_host, say, socket, closed,
+    worker_host,
+    say,
+    socket,
+    closed,
     next: offers.take,
     cancelled: cancellations.take,
     waiting: offers.size,
@@ -84,13 +96,17 @@ export async function openScriptedWorker(options: ScriptedWorkerOptions): Promis
 
 function takeUp(url: string, worker_id: string, assignment: TaskAssignment, say: (frame: FromWorker) => void): Piece {
   const { task_id, execution_id } = assignment
-  const runner = connect({ server: url, token: assignment.env_vars['WARP_API_KEY'], retries: 0 })
+  const runner = connect({ server: url, token: assignment.env_vars.WARP_API_KEY, retries: 0 })
   const params = { execution_id }
   let entries = 0
   const piece: Piece = {
-    run_id: task_id, execution_id, assignment, runner,
+    run_id: task_id,
+    execution_id,
+    assignment,
+    runner,
     claim: () => say({ type: 'task_claimed', data: { task_id, worker_id, execution_id } }),
-    reject: () => say({ type: 'task_rejected', data: { task_id, reason: 'worker at maximum concurrency', execution_id } }),
+    reject: () =>
+      say({ type: 'task_rejected', data: { task_id, reason: 'worker at maximum concurrency', execution_id } }),
     start: () => runner.executions.start({ params, body: {} }),
     async append(...bodies) {
       const fresh = bodies.map((body, at) => ({ number: entries + at + 1, at: new Date().toISOString(), body }))
@@ -99,11 +115,15 @@ function takeUp(url: string, worker_id: string, assignment: TaskAssignment, say:
     },
     finish: (outcome = { outcome: 'SUCCEEDED' }) => runner.executions.finish({ params, body: { outcome, entries } }),
     complete: () => say({ type: 'task_completed', data: { task_id, message: '', execution_id } }),
-    fail: (message, failure_reason) => say({ type: 'task_failed', data: { task_id, message, execution_id, ...(failure_reason && { failure_reason }) } }),
+    fail: (message, failure_reason) =>
+      say({ type: 'task_failed', data: { task_id, message, execution_id, ...(failure_reason && { failure_reason }) } }),
     async work(count = 1, outcome) {
       piece.claim()
       await piece.start()
-      if (count > 0) await piece.append(...Array.from({ length: count }, (_, at): EntryBody => ({ kind: 'text', text: `entry ${at + 1}` })))
+      if (count > 0)
+        await piece.append(
+          ...Array.from({ length: count }, (_, at): EntryBody => ({ kind: 'text', text: `entry ${at + 1}` })),
+        )
       await piece.finish(outcome)
       piece.complete()
     },

@@ -13,10 +13,15 @@ export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
     mount(eventRoutes.list, ({ caller, query }) => engine.events.list(caller, query)),
     mountStream(
       eventRoutes.stream,
-      ({ caller, query, headers }, stream) => hub.follow({ stream, form: 'bare', since: sinceOf(headers, query.since), ...selection(caller, query) }),
+      ({ caller, query, headers }, stream) =>
+        hub.follow({ stream, form: 'bare', since: sinceOf(headers, query.since), ...selection(caller, query) }),
       async ({ caller, query }) => {
-        if (query.run_ids && query.ancestor_run_id) throw new Fault('invalid_request', 'Give either run_ids or ancestor_run_id, not both.')
-        await engine.events.visible(caller, [...(query.run_ids ?? []), ...(query.ancestor_run_id ? [query.ancestor_run_id] : [])])
+        if (query.run_ids && query.ancestor_run_id)
+          throw new Fault('invalid_request', 'Give either run_ids or ancestor_run_id, not both.')
+        await engine.events.visible(caller, [
+          ...(query.run_ids ?? []),
+          ...(query.ancestor_run_id ? [query.ancestor_run_id] : []),
+        ])
       },
     ),
     mountStream(
@@ -24,16 +29,22 @@ export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
       async ({ caller, query, headers }, stream) => {
         const epoch = await engine.events.epoch()
         const events = hub.follow({
-          stream, form: 'framed', since: sinceOf(headers, query.since), ...selection(caller, {}),
+          stream,
+          form: 'framed',
+          since: sinceOf(headers, query.since),
+          ...selection(caller, {}),
           begins: (sequence) => stream.write(frame({ type: 'hello', epoch, sequence }, sequence)),
           skipsTo: (sequence) => stream.write(frame({ type: 'reset' }, sequence)),
         })
-        const transcripts = (query.run_ids ?? []).map((run_id, at) => watches.follow(stream, caller, run_id, query.entries_after?.[at]))
+        const transcripts = (query.run_ids ?? []).map((run_id, at) =>
+          watches.follow(stream, caller, run_id, query.entries_after?.[at]),
+        )
         await Promise.all([events, ...transcripts])
       },
       async ({ caller, query }) => {
         const run_ids = query.run_ids ?? []
-        if (run_ids.length > FOLLOWED_MAX) throw new Fault('invalid_request', `One stream follows at most ${FOLLOWED_MAX} transcripts.`)
+        if (run_ids.length > FOLLOWED_MAX)
+          throw new Fault('invalid_request', `One stream follows at most ${FOLLOWED_MAX} transcripts.`)
         await engine.events.visible(caller, run_ids)
       },
     ),
@@ -56,12 +67,17 @@ function selection(caller: Caller, query: Query): { key: string; wants(event: Lo
   if (ancestor_run_id !== undefined) {
     return {
       key: `${team_id} below ${ancestor_run_id} ${include_self}`,
-      wants: (event) => event.team_id === team_id && (event.parent_run_id === ancestor_run_id || (include_self && event.run_id === ancestor_run_id)),
+      wants: (event) =>
+        event.team_id === team_id &&
+        (event.parent_run_id === ancestor_run_id || (include_self && event.run_id === ancestor_run_id)),
     }
   }
   if (query.run_ids !== undefined) {
     const run_ids = new Set(query.run_ids)
-    return { key: `${team_id} of ${[...run_ids].sort().join()}`, wants: (event) => event.team_id === team_id && run_ids.has(event.run_id) }
+    return {
+      key: `${team_id} of ${[...run_ids].sort().join()}`,
+      wants: (event) => event.team_id === team_id && run_ids.has(event.run_id),
+    }
   }
   if (caller.kind === 'execution') {
     const { run_id } = caller

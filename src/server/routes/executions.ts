@@ -15,13 +15,19 @@ export function executionAnswers(room: ServerRoom): Answer[] {
     mount(executionRoutes.list, ({ caller, params }) => engine.executions.list(caller, params.run_id)),
     mount(executionRoutes.create, ({ caller, body }) => engine.executions.createLocal(caller, body)),
     mount(executionRoutes.start, ({ caller, params }) => engine.executions.start(caller, params.execution_id)),
-    mount(executionRoutes.heartbeat, ({ caller, params, body }) => engine.executions.heartbeat(caller, params.execution_id, body)),
-    mount(executionRoutes.append, ({ caller, params, body }) => engine.executions.append(caller, params.execution_id, body.entries)),
+    mount(executionRoutes.heartbeat, ({ caller, params, body }) =>
+      engine.executions.heartbeat(caller, params.execution_id, body),
+    ),
+    mount(executionRoutes.append, ({ caller, params, body }) =>
+      engine.executions.append(caller, params.execution_id, body.entries),
+    ),
     mount(executionRoutes.deltas, async ({ caller, params, body }) => {
       const { run_id, execution_id } = ownExecution(caller, params.execution_id)
       return { watched: watches.show(run_id, execution_id, body.deltas) }
     }),
-    mount(executionRoutes.finish, ({ caller, params, body }) => engine.executions.finish(caller, params.execution_id, body)),
+    mount(executionRoutes.finish, ({ caller, params, body }) =>
+      engine.executions.finish(caller, params.execution_id, body),
+    ),
     mountStream(
       executionRoutes.control,
       ({ caller, params }, stream) => followControl(room, caller, params.execution_id, stream),
@@ -31,12 +37,20 @@ export function executionAnswers(room: ServerRoom): Answer[] {
 }
 
 /** Says `cancel` once, and ends with `superseded`. */
-async function followControl({ engine, log, limits }: ServerRoom, caller: Caller, execution_id: string, stream: EventStream): Promise<void> {
+async function followControl(
+  { engine, log, limits }: ServerRoom,
+  caller: Caller,
+  execution_id: string,
+  stream: EventStream,
+): Promise<void> {
   const say = (control: Control) => stream.write(frame(control))
   let cancel_said = false
   say({ type: 'hello' })
   const loop = pollLoop({
-    name: 'control', log, poll_ms: CONTROL_POLL_MS, gather_ms: limits.gather_ms,
+    name: 'control',
+    log,
+    poll_ms: CONTROL_POLL_MS,
+    gather_ms: limits.gather_ms,
     async step() {
       try {
         const { cancel_requested } = await engine.executions.check(caller, execution_id)
@@ -58,15 +72,17 @@ async function followControl({ engine, log, limits }: ServerRoom, caller: Caller
   await loop.close()
 }
 
-const ended = (stream: EventStream): Promise<void> => new Promise((resolve) => {
-  if (stream.closed.aborted) resolve()
-  else stream.closed.addEventListener('abort', () => resolve(), { once: true })
-})
+const ended = (stream: EventStream): Promise<void> =>
+  new Promise((resolve) => {
+    if (stream.closed.aborted) resolve()
+    else stream.closed.addEventListener('abort', () => resolve(), { once: true })
+  })
 
 function ownExecution(caller: Caller, execution_id: string): ExecutionCaller {
   if (caller.kind !== 'execution' || caller.execution_id !== execution_id.toLowerCase()) {
     throw new Fault('resource_not_found', `There is no execution ${execution_id}.`)
   }
-  if (caller.ended) throw new Fault('conflict', 'This execution has ended; stop and write nothing more.', { retryable: false })
+  if (caller.ended)
+    throw new Fault('conflict', 'This execution has ended; stop and write nothing more.', { retryable: false })
   return caller
 }
