@@ -24,6 +24,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
+  await until('nothing is left', async () => (await readdir(join(state_dir, 'sandboxes'))).length === 0)
   await Promise.all(started.splice(0).map((worker) => worker.kill()))
   await house.close()
   await rm(folder, { recursive: true, force: true })

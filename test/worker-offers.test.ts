@@ -66,7 +66,7 @@ test('a worker says who it is, claims an offer, runs it and says when the runner
   expect(completed.data.task_state).toBeUndefined()
 })
 
-test("a runner gets the documented arguments, little of the worker's environment, and its token in no argument", async () => {
+test('a runner gets the documented arguments, little environment, and its token in no argument', async () => {
   await open()
   await peer.heard('worker_hello')
   const seen = join(folder, 'seen')

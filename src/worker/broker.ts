@@ -90,7 +90,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   }
 }
 
-/** Models on this machine are never asked for through a proxy. Node before 22.21 and 24.5 knows no `proxyEnv` and passes it over. */
+/**
+ * Models on this machine are never asked for through a proxy. Node before 22.21 and 24.5 knows no `proxyEnv` and passes
+ * it over.
+ */
 function agentsFor(env: Environment): Desk['agents'] {
   const own = 'localhost,127.0.0.1,[::1]'
   const proxyEnv = {
