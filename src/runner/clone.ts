@@ -291,7 +291,7 @@ const KNOWN_TROUBLE: Trouble[] = [
     advice: () => 'The disk of the sandbox is full: free space there, then retry.',
   },
   {
-    says: /Remote branch .* not found|did not match any|not our ref|couldn't find remote ref|(not a|read) tree/i,
+    says: /Remote branch .* not found|did not match any|not our ref|remote ref|invalid reference|(not a|read) tree/i,
     advice: ({ ref }) => `There is no branch, tag or commit "${ref}" there: correct the ref.`,
   },
   {
