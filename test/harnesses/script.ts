@@ -10,8 +10,8 @@ export const WORD = 'xylophone-7'
 export const EDIT = `DIRECTIVE:EDIT Write notes.txt. Keep the word ${WORD} in mind.`
 export const HANG = 'DIRECTIVE:HANG Run the command.'
 export const RECALL = 'DIRECTIVE:RECALL Which word was it?'
-/** Unlikely enough to be found among all processes of the machine. */
-export const HANG_SECONDS = '86399'
+/** Claude Code refuses a bare `sleep`. */
+export const HANGING = 'tail -f hang.txt'
 
 export type Script = { url: string; requests(): number; stop(): Promise<void> }
 
@@ -42,7 +42,7 @@ function answer(request: ChatCompletionRequest, workspace: string) {
     const known = texts.slice(0, at).some((text) => text.includes(WORD))
     return { content: known ? `The word was ${WORD}.` : 'I know of no word.' }
   }
-  const call = directive === 'HANG' ? shell(tools, `sleep ${HANG_SECONDS}`) : edit(tools, workspace)
+  const call = directive === 'HANG' ? shell(tools, `touch hang.txt; ${HANGING}`) : edit(tools, workspace)
   if (call === null) return { content: `No tool fits among ${tools.join(', ')}.` }
   return { toolCalls: [{ name: call.name, arguments: JSON.stringify(call.input) }] }
 }

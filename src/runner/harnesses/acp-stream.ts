@@ -15,12 +15,19 @@ const Message = z.union([
   z.looseObject({ id: z.union([z.string(), z.number()]).nullable(), error: z.unknown() }),
 ])
 
-export function acpStream(input: Readable, output: Writable, onNoise: (line: string) => void): Stream {
+export type Listeners = {
+  onNoise(line: string): void
+  /** Parameters of a `session/update`. Called as it is read, since the SDK may settle a prompt before updates that came earlier. */
+  onUpdate(params: unknown): void
+}
+
+export function acpStream(input: Readable, output: Writable, { onNoise, onUpdate }: Listeners): Stream {
   const readable = new ReadableStream<AnyMessage>({
     start(controller) {
       const take = (line: Buffer) => {
         const message = parseLine(line)
-        if (message !== null) controller.enqueue(message)
+        if (message !== null && 'method' in message && message.method === 'session/update') onUpdate(message.params)
+        else if (message !== null) controller.enqueue(message)
         else if (line.length > 0) onNoise(line.toString('utf8', 0, 2000))
       }
       readLines(input, take, (bytes) => onNoise(`(a line of more than ${bytes} bytes was dropped)`))

@@ -60,15 +60,20 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   const sdk = await import('@agentclientprotocol/sdk')
   const raw = { parse: (params: unknown) => params }
   const connection = sdk.client({ name: 'baton' })
-    .onNotification('session/update', raw, ({ params }) => onUpdate(params, start, live))
     .onRequest('session/request_permission', raw, ({ params }) => onPermission(params, start, live))
-    .connect(acpStream(process.child.stdout, process.child.stdin, process.noise))
+    .connect(acpStream(process.child.stdout, process.child.stdin, {
+      onNoise: process.noise, onUpdate: (params) => onUpdate(params, start, live),
+    }))
   let gone: string | null = null
   void process.ended.then((how) => {
     gone = how
   })
   const limit = AbortSignal.any([start.signal, AbortSignal.timeout(OPEN_MS)])
-  const opening = openSession(connection.agent, name, start, launch)
+  const opening = openSession(connection.agent, name, start, launch).catch(async (error: unknown) => {
+    // A connection that closed says less than how the process died, which follows.
+    if (connection.signal.aborted) await new Promise((resolve) => setTimeout(resolve, MUTE_MS))
+    throw error
+  })
   const session_id = await Promise.race([
     opening,
     process.ended.then((how) => Promise.reject(new Error(`it ${how}.`))),

@@ -68,7 +68,7 @@ function providerSettings({ env, model_id }: Place): Record<string, unknown> {
     const model = model_id ?? env.BATON_MODEL_ID ?? 'default'
     const options = { baseURL: openaiBase(env.BATON_MODEL_BASE_URL), apiKey: isSet(env, 'BATON_MODEL_API_KEY') ? '{env:BATON_MODEL_API_KEY}' : 'none' }
     return {
-      model: `baton/${model}`, small_model: `baton/${model}`,
+      enabled_providers: ['baton'], model: `baton/${model}`, small_model: `baton/${model}`,
       provider: { baton: { npm: '@ai-sdk/openai-compatible', name: 'Baton', options, models: { [model]: {} } } },
     }
   }
@@ -77,7 +77,9 @@ function providerSettings({ env, model_id }: Place): Record<string, unknown> {
     : isSet(env, 'OPENAI_API_KEY', 'OPENAI_BASE_URL')
       ? ['openai', { baseURL: openaiBase(env.OPENAI_BASE_URL), apiKey: '{env:OPENAI_API_KEY}' }] as const
       : ['google', { baseURL: `${env.GOOGLE_GEMINI_BASE_URL ?? 'https://generativelanguage.googleapis.com'}/v1beta`, apiKey: '{env:GEMINI_API_KEY}' }] as const
-  if (model_id === null || model_id.includes('/')) return { provider: { [name]: { options } } }
+  // Without this OpenCode may choose a provider of its own, whose host nobody allowed.
+  const enabled_providers = [name]
+  if (model_id === null || model_id.includes('/')) return { enabled_providers, provider: { [name]: { options } } }
   const model = `${name}/${model_id}`
-  return { model, small_model: model, provider: { [name]: { options, models: { [model_id]: {} } } } }
+  return { enabled_providers, model, small_model: model, provider: { [name]: { options, models: { [model_id]: {} } } } }
 }

@@ -82,6 +82,9 @@ export function translator(sink: Sink): Translator {
     const { toolCallId } = parsed.data
     const call = calls.get(toolCallId) ?? { seen: { toolCallId }, announced: false, denied: false, settling: undefined }
     calls.set(toolCallId, call)
+    // OpenCode names the tool in the first title alone.
+    const title = call.seen.title === undefined && call.seen.name === undefined ? parsed.data.title : undefined
+    if (title && /^[a-z][\w.-]*$/i.test(title)) call.seen.name = title
     for (const [key, value] of Object.entries(parsed.data)) {
       if (value !== undefined && value !== null) Object.assign(call.seen, { [key]: value })
     }
