@@ -104,13 +104,7 @@ async function promptIt(open: OpenHarness, { assignment, stop }: Drive): Promise
   const { config, prompt, limits } = assignment
   // To a shell a prompt is a program; what is said to a model before it is not.
   const before = harnessOf(config) === 'command' ? '' : (config.base_prompt ?? '')
-  const turn = open.prompt(
-    before === ''
-      ? prompt
-      : `${before}
-
-${prompt}`,
-  )
+  const turn = open.prompt([before, prompt].filter((text) => text !== '').join('\n\n'))
   const stopped = aborted(stop.signal).then(async (): Promise<TurnEnd> => {
     await within(
       limits.cancel_grace_ms,
