@@ -137,6 +137,8 @@ async function send(
     if (response?.ok || (response && response.status < 400)) return response
     const again = response === null || response.status === 429 || response.status === 503
     if (!again || attempt >= retries) throw await faultOf(response as Response)
+    // An unread body would hold its connection.
+    await response?.body?.cancel().catch(() => {})
     await pause(retryDelay(response, attempt), signal)
   }
 }
