@@ -18,7 +18,7 @@ const SURROUNDINGS = { BATON_HARNESS_CACHE: CACHE, BATON_CLI: join(import.meta.d
 type Case = { name: string; env(url: string): Record<string, string>; model_id?: string; resumes: boolean; login: RegExp; deny_shows: boolean }
 
 const CASES: Case[] = [
-  { name: 'claude', env: (url) => ({ ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: KEY }), resumes: true, login: /claude login.*ANTHROPIC_API_KEY/, deny_shows: true },
+  { name: 'claude', env: (url) => ({ ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: KEY, CLAUDE_CODE_MAX_RETRIES: '1' }), resumes: true, login: /claude login.*ANTHROPIC_API_KEY/, deny_shows: true },
   // A model that Codex does not know gets plain shell functions, which the scripted model can call.
   { name: 'codex', env: openai, model_id: 'mock', resumes: true, login: /codex login.*OPENAI_API_KEY/, deny_shows: false },
   { name: 'gemini', env: (url) => ({ GOOGLE_GEMINI_BASE_URL: url, GEMINI_API_KEY: KEY }), resumes: false, login: /gemini.*GEMINI_API_KEY/, deny_shows: true },
