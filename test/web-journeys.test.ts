@@ -196,13 +196,20 @@ test('a transcript of two thousand entries scrolls to its start, keeps the row t
   const { page, context, complaints } = await visitSignedIn(browser, house)
   await page.goto(`/runs/${run_id}`)
   await page.getByText('entry 2000', { exact: true }).waitFor()
-  const box = page.getByTestId('transcript')
-  await box.hover()
-  await page.mouse.wheel(0, -1500)
+  const held = await holdEarlier(page)
+  await page.getByTestId('transcript').hover()
+  await page.mouse.wheel(0, -3900)
+  await until('earlier entries are asked for', () => held.isAsked())
+  await stillness(page)
   const read = await firstShown(page)
   const stood = await topOf(page, read)
   await piece.append(text('entry 2001'))
   await page.getByRole('button', { name: '1 new' }).waitFor()
+  expect(Math.abs((await topOf(page, read)) - stood)).toBeLessThan(3)
+  const height = await page.evaluate(`${BOX}.scrollHeight`)
+  held.release()
+  await until('earlier entries have come', async () => (await page.evaluate(`${BOX}.scrollHeight`)) !== height)
+  await stillness(page)
   expect(Math.abs((await topOf(page, read)) - stood)).toBeLessThan(3)
   await until('the first entry shows', async () => {
     await page.evaluate(`${BOX}.scrollTo(0, 0)`)
@@ -218,6 +225,30 @@ test('a transcript of two thousand entries scrolls to its start, keeps the row t
 }, 120_000)
 
 const BOX = 'document.querySelector("[data-testid=transcript]")'
+
+/** Requests for earlier entries wait until they are let go. */
+async function holdEarlier(page: Page): Promise<{ isAsked(): boolean; release(): void }> {
+  let asked = false
+  const released = Promise.withResolvers<void>()
+  await page.route(/entries\?.*before=/, async (route) => {
+    asked = true
+    await released.promise
+    await route.continue()
+  })
+  return { isAsked: () => asked, release: released.resolve }
+}
+
+/** Resolves when the transcript's position has not changed for a while. */
+async function stillness(page: Page): Promise<void> {
+  let last = -1
+  let same = 0
+  await until('the transcript stands still', async () => {
+    const now = z.number().parse(await page.evaluate(`${BOX}.scrollTop`))
+    same = now === last ? same + 1 : 0
+    last = now
+    return same >= 5
+  })
+}
 
 /** The key of the first row whose top is in sight. */
 async function firstShown(page: Page): Promise<string> {

@@ -61,6 +61,7 @@ function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
     paddingEnd: 16,
   })
 
+  // The start is in sight for a moment before the end is: nothing earlier is wanted by that.
   useLayoutEffect(() => {
     virtualizer.scrollToEnd()
     setReady(true)
@@ -70,8 +71,10 @@ function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
   const first = rows[0]?.index ?? 0
   const last = rows.at(-1)?.index ?? 0
   const atEnd = virtualizer.isAtEnd(AT_END_PX) && !window.has_later
+  const arrived = useRef(false)
   useEffect(() => {
-    if (!ready || stuck) return
+    if (ready && atEnd && last === items.length - 1) arrived.current = true
+    if (!arrived.current || stuck) return
     if (window.has_earlier && first < MORE_ROWS && (items.length < FIRST_ENTRIES || !atEnd || last - first + MORE_ROWS > items.length)) void move('earlier')
     else if (window.has_later && last >= items.length - MORE_ROWS) void move('later')
   }, [ready, stuck, window, first, last, items.length, atEnd, move])
