@@ -35,7 +35,7 @@ async function up(...args: string[]): Promise<Up> {
 }
 
 function worker(server: Up) {
-  const args = ['worker', '--worker-id', 'w1', '--server-root-url', server.url, '--state-dir', `${place.folder}/worker`]
+  const args = ['worker', '--worker-id', 'w1', '--server-root-url', server.url, '--data-dir', `${place.folder}/worker`]
   const process = startBaton(args, { ...place.env, WARP_API_KEY: server.api_key })
   workers.push(process)
   return process
