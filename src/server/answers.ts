@@ -110,7 +110,7 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
 }
 
 async function admit(room: ServerRoom, route: Route, asker: Asker): Promise<Caller> {
-  const caller = await identify(room.engine, room.wrong_keys, asker)
+  const caller = await identify(room.known, room.wrong_keys, asker)
   checkCookieUse(caller, asker, route.produces === 'event-stream', room.public_hosts)
   if (!route.callers.includes(caller.kind)) throw new Fault('not_authorized', refusals[caller.kind])
   // The runner of an ended execution may still repeat what it said: the answer to it may have been lost.
@@ -143,7 +143,7 @@ function openStream(
       team_id: caller.team_id,
       credential: asker.headers.authorization ?? asker.headers.cookie ?? '',
       isKnown: async () => {
-        const again = await identify(room.engine, room.wrong_keys, asker).catch((thrown: unknown) => {
+        const again = await identify(room.known, room.wrong_keys, asker).catch((thrown: unknown) => {
           if (thrown instanceof Fault) return null
           throw thrown
         })

@@ -2,8 +2,8 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { Fault, SESSION_COOKIE } from '../contract/index.ts'
 import type { Caller, UserCaller } from '../engine/caller.ts'
-import type { Engine } from '../engine/engine.ts'
 import { isOwnOrigin } from './hosts.ts'
+import type { KnownCallers } from './known.ts'
 
 /** Addresses remembered for wrong keys; the oldest are forgotten first. */
 const ADDRESSES_MAX = 10_000
@@ -65,7 +65,7 @@ export type WrongKeys = ReturnType<typeof wrongKeys>
 
 export type Asker = { headers: IncomingHttpHeaders; address: string; method: string }
 
-export async function identify(engine: Engine, wrong: WrongKeys, asker: Asker): Promise<Caller> {
+export async function identify(known: KnownCallers, wrong: WrongKeys, asker: Asker): Promise<Caller> {
   const shown = shownBy(asker.headers)
   if (shown === null) {
     throw new Fault(
@@ -73,7 +73,7 @@ export async function identify(engine: Engine, wrong: WrongKeys, asker: Asker): 
       'This needs an API key. Send it as `Authorization: Bearer wk-1.…`, or run `baton login`.',
     )
   }
-  const caller = await engine.access.identify(shown)
+  const caller = await known.identify(shown)
   if (caller) return caller
   wrong.refuse(asker.address)
   wrong.count(asker.address)

@@ -4,8 +4,8 @@ import { pollLoop } from './poll.ts'
 import type { ServerRoom } from './room.ts'
 
 const POLL_MS = 1_000
-/** Runs that come together are offered together; short, for it is part of every run's start. */
-const GATHER_MS = 2
+/** Runs that come this soon after a look at the queue wait for the next; one that comes alone is offered at once. */
+const GATHER_MS = 10
 
 export type Dispatching = {
   connections(): Connection[]

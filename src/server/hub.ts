@@ -35,12 +35,15 @@ type Kept = { event: LoggedEvent; frames: Partial<Record<Form, Buffer>> }
 type Seat = { reader: Reader; leave(sequence: number): void }
 
 const PAGE = 500
+/** Readers for whose number events are gathered as much longer again. */
+const READERS_A_GATHER = 250
 
 export type Hub = Awaited<ReturnType<typeof openHub>>
 
 export async function openHub({ engine, limits, log }: { engine: Engine; limits: ServerLimits; log: Logger }) {
   const kept: Kept[] = []
   const seats = new Map<string, Set<Seat>>()
+  let readers = 0
   const listeners = new Set<(events: LoggedEvent[]) => void>()
   let head = await engine.events.head()
   /** Everything after this is in memory. */
@@ -66,7 +69,8 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
     name: 'log',
     log,
     poll_ms: limits.poll_ms,
-    gather_ms: limits.gather_ms,
+    // A write costs the same for one event as for ten.
+    gather_ms: () => limits.gather_ms * (1 + readers / READERS_A_GATHER),
     async step() {
       while (await readPage()) {}
     },
@@ -134,12 +138,17 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
     head: () => head,
     /** Serves one reader until its stream closes. */
     async follow(reader: Reader): Promise<void> {
-      let sequence = await startOf(reader)
-      reader.begins?.(sequence)
-      for (;;) {
-        sequence = await catchUp(reader, sequence)
-        if (reader.stream.closed.aborted) return
-        sequence = await stay(reader)
+      readers += 1
+      try {
+        let sequence = await startOf(reader)
+        reader.begins?.(sequence)
+        for (;;) {
+          sequence = await catchUp(reader, sequence)
+          if (reader.stream.closed.aborted) return
+          sequence = await stay(reader)
+        }
+      } finally {
+        readers -= 1
       }
     },
     /** Hears each batch of new events once, in order. */

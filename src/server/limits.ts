@@ -15,13 +15,15 @@ export type ServerLimits = {
   stream_life_ms: number
   /** How soon a stream whose key was revoked ends. */
   identify_again_ms: number
+  /** A caller is not looked up again for this long. */
+  identify_kept_ms: number
   /** Events kept in memory for streams that join or fall behind. */
   events_kept: number
   /** Further behind than this, a stream of ours is told to read afresh instead of being replayed. */
   replay_events_max: number
   /** The log and the followed transcripts are read at least this often, bell or not. */
   poll_ms: number
-  /** Events that come together in this time are sent together. */
+  /** Events that come together in this time are sent together; the more readers there are, the longer. */
   gather_ms: number
   /** From the first header byte to the last body byte. */
   request_ms: number
@@ -43,6 +45,7 @@ export const SERVER_LIMITS: ServerLimits = {
   stream_keep_alive_ms: 15_000,
   stream_life_ms: 10 * 60_000,
   identify_again_ms: 15_000,
+  identify_kept_ms: 750,
   events_kept: 4_096,
   replay_events_max: 5_000,
   poll_ms: 500,

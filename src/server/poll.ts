@@ -8,11 +8,12 @@ export type PollOptions = {
   log: Logger
   poll_ms: number
   /** Wakes that come within this time of a step are answered by one further step. */
-  gather_ms: number
+  gather_ms: number | (() => number)
   step(): Promise<void>
 }
 
 export function pollLoop(options: PollOptions) {
+  const gather = () => (typeof options.gather_ms === 'number' ? options.gather_ms : options.gather_ms())
   let closed = false
   let running: Promise<void> | null = null
   let timer: NodeJS.Timeout | null = null
@@ -26,7 +27,7 @@ export function pollLoop(options: PollOptions) {
     due = at
     timer = setTimeout(() => {
       timer = null
-      if (running) schedule(options.gather_ms)
+      if (running) schedule(gather())
       else void run()
     }, ms)
   }
@@ -45,7 +46,7 @@ export function pollLoop(options: PollOptions) {
 
   schedule(0)
   return {
-    wake: (): void => schedule(Math.max(0, options.gather_ms - (Date.now() - stepped_at))),
+    wake: (): void => schedule(Math.max(0, gather() - (Date.now() - stepped_at))),
     /** A step that began after this call has ended. */
     async step(): Promise<void> {
       await running

@@ -5,6 +5,7 @@ import type { Database } from '../db/connect.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { WrongKeys } from './callers.ts'
 import type { Hub } from './hub.ts'
+import type { KnownCallers } from './known.ts'
 import type { ServerLimits } from './limits.ts'
 import type { Streams } from './streams.ts'
 import type { Watches } from './watches.ts'
@@ -25,6 +26,7 @@ export type ServerRoom = {
   watches: Watches
   streams: Streams
   wrong_keys: WrongKeys
+  known: KnownCallers
   /** Check each answer against its route's schema. */
   validate_answers: boolean
 }

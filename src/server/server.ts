@@ -15,6 +15,7 @@ import { type Engine, type EngineLimits, openEngine } from '../engine/engine.ts'
 import { makeApp } from './app.ts'
 import { wrongKeys } from './callers.ts'
 import { openHub } from './hub.ts'
+import { knownCallers } from './known.ts'
 import { SERVER_LIMITS, type ServerLimits } from './limits.ts'
 import { pollLoop } from './poll.ts'
 import type { ServerRoom } from './room.ts'
@@ -83,6 +84,7 @@ export async function openServer(options: ServerOptions): Promise<Server> {
       version: packageFile.version,
       watches: openWatches({ engine, limits, log }),
       streams: openStreams(limits, log),
+      known: knownCallers(engine, limits.identify_kept_ms),
       wrong_keys: wrongKeys(limits.wrong_keys_a_minute, () => clock.now()),
       validate_answers: options.validate_answers ?? false,
     }
@@ -145,6 +147,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     const late = setTimeout(() => http.closeAllConnections(), limits.close_ms)
     await stopped
     clearTimeout(late)
+    room.known.close()
     await engine.close()
     log.info({ server_id }, 'server.closed')
   }

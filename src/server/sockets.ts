@@ -113,7 +113,7 @@ export function openWorkerSockets(room: ServerRoom) {
         `There is no socket at ${url.pathname}; workers connect to ${WORKER_SOCKET_PATH}.`,
       )
     const { cookie: _, ...headers } = incoming.headers
-    const caller = await identify(engine, room.wrong_keys, {
+    const caller = await identify(room.known, room.wrong_keys, {
       headers,
       address: incoming.socket.remoteAddress ?? 'unknown',
       method: 'GET',

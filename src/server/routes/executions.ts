@@ -10,7 +10,7 @@ import type { EventStream } from '../streams.ts'
 const CONTROL_POLL_MS = 10_000
 
 export function executionAnswers(room: ServerRoom): Answer[] {
-  const { engine, watches } = room
+  const { engine, watches, known } = room
   return [
     mount(executionRoutes.list, ({ caller, params }) => engine.executions.list(caller, params.run_id)),
     mount(executionRoutes.create, ({ caller, body }) => engine.executions.createLocal(caller, body)),
@@ -25,9 +25,11 @@ export function executionAnswers(room: ServerRoom): Answer[] {
       const { run_id, execution_id } = ownExecution(caller, params.execution_id)
       return { watched: watches.show(run_id, execution_id, body.deltas) }
     }),
-    mount(executionRoutes.finish, ({ caller, params, body }) =>
-      engine.executions.finish(caller, params.execution_id, body),
-    ),
+    mount(executionRoutes.finish, async ({ caller, params, body }) => {
+      const ended = await engine.executions.finish(caller, params.execution_id, body)
+      known.forget(params.execution_id)
+      return ended
+    }),
     mountStream(
       executionRoutes.control,
       ({ caller, params }, stream) => followControl(room, caller, params.execution_id, stream),
