@@ -104,16 +104,20 @@ describe.each(CASES)('$name', (its) => {
     if (its.deny_shows) expect(place.entries).toContainEqual(expect.objectContaining({ kind: 'system', name: 'permission_denied' }))
   })
 
-  test('a key that the provider refuses is a failure that says so', async () => {
+  test.each([401, 400])('a model call that the provider answers with %i is a failure that says so', async (status) => {
     const refusing = createServer((_request, response) => {
-      response.writeHead(401, { 'content-type': 'application/json' })
-      response.end(JSON.stringify({ type: 'error', error: { type: 'authentication_error', message: 'invalid api key', code: 401, status: 'UNAUTHENTICATED' } }))
+      response.writeHead(status, { 'content-type': 'application/json' })
+      response.end(JSON.stringify({ type: 'error', error: status === 401
+        ? { type: 'authentication_error', message: 'invalid api key', code: 401, status: 'UNAUTHENTICATED' }
+        : { type: 'invalid_request_error', message: 'no such thing', code: 400, status: 'INVALID_ARGUMENT' } }))
     })
     await new Promise<void>((resolve) => refusing.listen(0, '127.0.0.1', resolve))
     try {
       const { port } = refusing.address() as AddressInfo
       const started = await open(its, { env: its.env(`http://127.0.0.1:${port}`) })
-      expect(await started.prompt(EDIT)).toMatchObject({ end: 'failed', outcome: 'FAILED', failure: { error_code: 'external_authentication_required' } })
+      const end = await started.prompt(EDIT)
+      expect(end.end).toBe('failed')
+      if (status === 401) expect(end).toMatchObject({ outcome: 'FAILED', failure: { error_code: 'external_authentication_required' } })
     } finally {
       refusing.closeAllConnections()
       refusing.close()

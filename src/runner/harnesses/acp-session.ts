@@ -15,6 +15,9 @@ export type SessionPlan = {
 
 const PROTOCOL_VERSION = 1
 
+/** Codex 2.6 and Claude's adapter 0.100 tell a failed turn from a finished one only to a client that claims this extension. */
+const FAILURES_WANTED = { jetbrains: { air: { version: 1, capabilities: ['sessionFailure'] } } }
+
 const Initialized = z.looseObject({
   agentCapabilities: z.looseObject({
     loadSession: z.boolean().catch(false),
@@ -36,7 +39,9 @@ export async function openSession(agent: ClientContext, name: string, start: Har
   const initialized = Initialized.parse(await agent.request<unknown>('initialize', {
     protocolVersion: PROTOCOL_VERSION,
     clientInfo: { name: 'baton', version: '1' },
-    clientCapabilities: { fs: { readTextFile: false, writeTextFile: false }, terminal: false },
+    clientCapabilities: {
+      fs: { readTextFile: false, writeTextFile: false }, terminal: false, session: { notices: {} }, _meta: FAILURES_WANTED,
+    },
   }))
   if (plan.auth_method !== undefined) await authenticate(agent, plan, plan.auth_method)
   const able = initialized.agentCapabilities

@@ -53,10 +53,17 @@ async function open(name: string, start: HarnessStart, launch: Launch): Promise<
   }
 }
 
-type Live = { replaying: boolean; cancelled: boolean; usage: Usage; entries: Translator }
+type Live = {
+  replaying: boolean
+  cancelled: boolean
+  usage: Usage
+  /** A failure of the turn that was told as an update. */
+  failure: string | null
+  entries: Translator
+}
 
 async function openOn(process: AcpProcess, name: string, start: HarnessStart, launch: Launch): Promise<OpenHarness> {
-  const live: Live = { replaying: true, cancelled: false, usage: NO_USAGE, entries: translator(start.sink) }
+  const live: Live = { replaying: true, cancelled: false, usage: NO_USAGE, failure: null, entries: translator(start.sink) }
   const sdk = await import('@agentclientprotocol/sdk')
   const raw = { parse: (params: unknown) => params }
   const connection = sdk.client({ name: 'baton' })
@@ -86,9 +93,10 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   async function prompt(text: string): Promise<TurnEnd> {
     if (gone !== null) return died(launch.title, gone, process.lastLines())
     live.entries.begin()
+    live.failure = null
     const answer = connection.agent.request<unknown>('session/prompt', { sessionId: session_id, prompt: [{ type: 'text', text }] })
       .then(
-        (result) => endOf(result, launch, start, live),
+        (result) => endOf(result, launch, start, live, process.lastLines()),
         // A closed connection is told by how the process died, which follows.
         async (error: unknown) => (connection.signal.aborted ? lost() : refusedPrompt(launch.title, launch.login_how, error, process.lastLines())),
       )
@@ -138,7 +146,22 @@ function onUpdate(params: unknown, start: HarnessStart, live: Live): void {
     const so_far = usageSoFar(update)
     if (so_far !== null || cost_usd !== null) start.sink.usage(addUsage(live.usage, so_far ?? NO_USAGE))
   }
+  live.failure = failureIn(update) ?? live.failure
   live.entries.update(update)
+}
+
+const Failed = z.looseObject({
+  _meta: z.looseObject({ jetbrains: z.looseObject({ air: z.looseObject({
+    sessionFailure: z.looseObject({ severity: z.string(), title: z.string(), category: z.string().catch('') }),
+  }) }) }),
+})
+
+function failureIn(update: unknown): string | null {
+  const parsed = Failed.safeParse(update)
+  if (!parsed.success) return null
+  const { severity, title, category } = parsed.data._meta.jetbrains.air.sessionFailure
+  if (severity !== 'error') return null
+  return category === 'auth_required' ? `Authentication required: ${title}` : title
 }
 
 function onPermission(params: unknown, start: HarnessStart, live: Live): PermissionAnswer {
@@ -158,13 +181,15 @@ function onPermission(params: unknown, start: HarnessStart, live: Live): Permiss
 
 const PromptResult = z.looseObject({ stopReason: z.string() })
 
-function endOf(result: unknown, launch: Launch, start: HarnessStart, live: Live): TurnEnd {
+function endOf(result: unknown, launch: Launch, start: HarnessStart, live: Live, last_lines: string): TurnEnd {
   const used = turnUsage(result)
   if (used !== null) {
     live.usage = addUsage(live.usage, used)
     start.sink.usage(live.usage)
   }
   live.entries.flush()
+  const failure = failureIn(result) ?? live.failure
+  if (failure !== null) return refusedPrompt(launch.title, launch.login_how, { message: failure }, last_lines)
   const parsed = PromptResult.safeParse(result)
   const reason = parsed.success ? parsed.data.stopReason : 'no stop reason'
   if (reason !== 'end_turn') return stopped(launch.title, reason)

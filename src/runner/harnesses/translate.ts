@@ -21,7 +21,7 @@ const Chunk = z.looseObject({
 })
 const PlanStatus = z.enum(['pending', 'in_progress', 'completed']).catch('pending')
 const Plan = z.looseObject({ entries: z.array(z.looseObject({ content: z.string(), status: PlanStatus })) })
-const Notice = z.looseObject({ message: z.string().optional(), title: z.string().optional(), severity: z.string().optional() })
+const Notice = z.looseObject({ message: z.string().optional(), title: z.string().optional(), description: z.string().nullish(), severity: z.string().optional() })
 const Update = z.looseObject({ sessionUpdate: z.string() })
 
 /** Updates that say nothing of the work: menus, modes, titles. `usage_update` is read by the driver. */
@@ -192,8 +192,8 @@ function toolResultEntry(seen: ToolUpdate, status: 'completed' | 'failed' | 'den
 
 function noticeEntry(raw: unknown): EntryBody {
   const notice = Notice.safeParse(raw)
-  const text = notice.data?.message ?? notice.data?.title
-  if (text === undefined) return { kind: 'unknown', raw }
+  const text = [notice.data?.title, notice.data?.message, notice.data?.description].filter(Boolean).join(': ')
+  if (text === '') return { kind: 'unknown', raw }
   const severity = notice.data?.severity
   return { kind: 'system', level: severity === 'error' || severity === 'warning' ? severity : 'info', name: 'harness_notice', text }
 }
