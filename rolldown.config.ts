@@ -12,7 +12,6 @@ export default defineConfig({
   platform: 'node',
   // `pg` takes its native sibling only when it is installed; the others start worker threads from their own files.
   external: ['pg-native', 'pino', 'jq-wasm'],
-  resolve: { conditionNames: ['node', 'import', 'module', 'default'] },
   output: {
     dir: 'dist',
     format: 'esm',
@@ -22,13 +21,16 @@ export default defineConfig({
     sourcemap: false,
     cleanDir: false,
   },
-  plugins: [{
-    name: 'files-beside-the-bundle',
-    async buildStart() {
-      for (const name of await readdir(dist).catch(() => [])) if (/^(chunk-.*|baton)\.js$/.test(name)) await rm(new URL(name, dist))
+  plugins: [
+    {
+      name: 'files-beside-the-bundle',
+      async buildStart() {
+        for (const name of await readdir(dist).catch(() => []))
+          if (/^(chunk-.*|baton)\.js$/.test(name)) await rm(new URL(name, dist))
+      },
+      async writeBundle() {
+        await cp(new URL('./src/db/migrations/', import.meta.url), new URL('./migrations/', dist), { recursive: true })
+      },
     },
-    async writeBundle() {
-      await cp(new URL('./src/db/migrations/', import.meta.url), new URL('./migrations/', dist), { recursive: true })
-    },
-  }],
+  ],
 })

@@ -10,12 +10,16 @@ const [major, minor] = process.versions.node.split('.').map(Number)
 
 if (major > 22 || (major === 22 && minor >= 18)) {
   const { HOME, XDG_CACHE_HOME } = process.env
-  if (XDG_CACHE_HOME || HOME) module.enableCompileCache(join(XDG_CACHE_HOME || join(HOME, '.cache'), 'baton', 'compiled'))
+  if (XDG_CACHE_HOME || HOME)
+    module.enableCompileCache(join(XDG_CACHE_HOME || join(HOME, '.cache'), 'baton', 'compiled'))
   if (existsSync(new URL('../dist/baton.js', import.meta.url))) await import('../dist/baton.js')
   else stop('Baton is not built yet. Run "npm run build" in its folder.')
 } else {
   const own = findOwnNode(dirname(realpathSync(fileURLToPath(import.meta.url))))
-  if (own === null) stop(`Baton needs Node 22.18 or later; this is ${process.versions.node}. Install it from https://nodejs.org, or run "npm install" in Baton's folder, which brings one.`)
+  if (own === null)
+    stop(
+      `Baton needs Node 22.18 or later; this is ${process.versions.node}. Install it from https://nodejs.org, or run "npm install" in Baton's folder, which brings one.`,
+    )
   else handOver(own)
 }
 

@@ -12,10 +12,28 @@ const collect = (value: string, before: string[] = []) => [...before, value]
 
 /** Oz's options whose purpose this version does not serve: taken, so that scripts go on, and said so. */
 const UNSERVED = [
-  '--saved-prompt <id>', '--skill <spec>', '--share [recipient]', '--strict-mcp-startup', '--mcp-startup-timeout <duration>', '--conversation <id>',
-  '--no-snapshot', '--snapshot-upload-timeout <duration>', '--snapshot-script-timeout <duration>', '--computer-use', '--no-computer-use',
-  '--bedrock-inference-role <arn>', '--bedrock-role-region <region>', '--profile <id>', '--runner <id>', '--agent <uid>', '--attach <path>',
-  '--claude-auth-secret <name>', '--codex-auth-secret <name>', '--team', '--personal', '--parent-run-id <run>',
+  '--saved-prompt <id>',
+  '--skill <spec>',
+  '--share [recipient]',
+  '--strict-mcp-startup',
+  '--mcp-startup-timeout <duration>',
+  '--conversation <id>',
+  '--no-snapshot',
+  '--snapshot-upload-timeout <duration>',
+  '--snapshot-script-timeout <duration>',
+  '--computer-use',
+  '--no-computer-use',
+  '--bedrock-inference-role <arn>',
+  '--bedrock-role-region <region>',
+  '--profile <id>',
+  '--runner <id>',
+  '--agent <uid>',
+  '--attach <path>',
+  '--claude-auth-secret <name>',
+  '--codex-auth-secret <name>',
+  '--team',
+  '--personal',
+  '--parent-run-id <run>',
 ]
 
 export function declareAsking(command: Command): Command {
@@ -40,14 +58,29 @@ export function declareAsking(command: Command): Command {
 }
 
 const Options = z.object({
-  prompt: z.string().optional(), promptFile: z.string().optional(), name: z.string().optional(), title: z.string().optional(), model: z.string().optional(),
-  harness: z.string().optional(), file: z.string().optional(), mcp: z.array(z.string()).optional(), environment: z.union([z.string(), z.boolean()]).optional(),
-  repo: z.array(z.string()).default([]), setupCommand: z.array(z.string()).default([]), timeLimit: z.string().optional(), maxTries: z.coerce.number().optional(),
-  permissions: z.string().optional(), host: z.string().optional(),
+  prompt: z.string().optional(),
+  promptFile: z.string().optional(),
+  name: z.string().optional(),
+  title: z.string().optional(),
+  model: z.string().optional(),
+  harness: z.string().optional(),
+  file: z.string().optional(),
+  mcp: z.array(z.string()).optional(),
+  environment: z.union([z.string(), z.boolean()]).optional(),
+  repo: z.array(z.string()).default([]),
+  setupCommand: z.array(z.string()).default([]),
+  timeLimit: z.string().optional(),
+  maxTries: z.coerce.number().optional(),
+  permissions: z.string().optional(),
+  host: z.string().optional(),
 })
 type Options = z.infer<typeof Options>
 
-export async function askedRun(context: Context, options: Record<string, unknown>, argument: string | undefined): Promise<CreateRun> {
+export async function askedRun(
+  context: Context,
+  options: Record<string, unknown>,
+  argument: string | undefined,
+): Promise<CreateRun> {
   const o = Options.parse(options)
   sayUnserved(context, options)
   const file = o.file === undefined ? {} : await configFile(context, o.file)
@@ -68,11 +101,15 @@ export async function askedRun(context: Context, options: Record<string, unknown
     ...(o.maxTries === undefined ? {} : { max_tries: o.maxTries }),
     ...(o.permissions === undefined ? {} : { permissions: o.permissions }),
     ...(o.mcp === undefined ? {} : { mcp_servers: { ...file.mcp_servers, ...(await mcpServers(context, o.mcp)) } }),
-    ...(o.repo.length + o.setupCommand.length === 0 ? {} : { environment: {
-      ...file.environment,
-      ...(o.repo.length === 0 ? {} : { repositories: o.repo.map((repo) => repositoryOf(context, repo)) }),
-      ...(o.setupCommand.length === 0 ? {} : { setup_commands: o.setupCommand }),
-    } }),
+    ...(o.repo.length + o.setupCommand.length === 0
+      ? {}
+      : {
+          environment: {
+            ...file.environment,
+            ...(o.repo.length === 0 ? {} : { repositories: o.repo.map((repo) => repositoryOf(context, repo)) }),
+            ...(o.setupCommand.length === 0 ? {} : { setup_commands: o.setupCommand }),
+          },
+        }),
   }
   const body = CreateRun.safeParse({ prompt, ...(o.title === undefined ? {} : { title: o.title }), config })
   if (body.success) return body.data
@@ -83,8 +120,14 @@ export async function askedRun(context: Context, options: Record<string, unknown
 /** The option, the argument, `-` or piped stdin, or a file; exactly one of them. */
 async function readPrompt(context: Context, o: Options, argument: string | undefined): Promise<string> {
   const given = [o.prompt, argument, o.promptFile].filter((one) => one !== undefined)
-  if (given.length > 1) throw new CommandFailure('usage', 'The prompt is given more than once.', 'Give it as argument, with --prompt or with --prompt-file.')
-  if (o.promptFile !== undefined && o.promptFile !== '-') return needed(await readText(context, o.promptFile, 'The prompt file'))
+  if (given.length > 1)
+    throw new CommandFailure(
+      'usage',
+      'The prompt is given more than once.',
+      'Give it as argument, with --prompt or with --prompt-file.',
+    )
+  if (o.promptFile !== undefined && o.promptFile !== '-')
+    return needed(await readText(context, o.promptFile, 'The prompt file'))
   const text = o.promptFile ?? o.prompt ?? argument
   if (text === '-' || (text === undefined && context.stdin.isTTY !== true)) {
     return needed(await readAll(context.stdin, PROMPT_BYTES_MAX, 'The prompt on stdin'))
@@ -94,7 +137,11 @@ async function readPrompt(context: Context, o: Options, argument: string | undef
 
 function needed(prompt: string): string {
   if (prompt.trim() !== '') return prompt
-  throw new CommandFailure('usage', 'There is no prompt.', 'Give it as argument, with --prompt or --prompt-file, or pipe it in.')
+  throw new CommandFailure(
+    'usage',
+    'There is no prompt.',
+    'Give it as argument, with --prompt or --prompt-file, or pipe it in.',
+  )
 }
 
 async function readText(context: Context, path: string, what: string): Promise<string> {
@@ -104,7 +151,9 @@ async function readText(context: Context, path: string, what: string): Promise<s
 }
 
 async function configFile(context: Context, path: string): Promise<AgentConfig> {
-  const parsed = AgentConfig.safeParse(parseJson(await readText(context, path, 'The configuration file'), `${path} is not JSON.`))
+  const parsed = AgentConfig.safeParse(
+    parseJson(await readText(context, path, 'The configuration file'), `${path} is not JSON.`),
+  )
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   throw new CommandFailure('usage', `${path}: ${issue?.path.join('.')}: ${issue?.message}`)
@@ -114,10 +163,20 @@ async function mcpServers(context: Context, specs: string[]): Promise<Record<str
   const servers: Record<string, McpServer> = {}
   for (const spec of specs) {
     const inline = spec.trim().startsWith('{')
-    const value = parseJson(inline ? spec : await readText(context, spec, 'The MCP file'), `--mcp ${inline ? 'value' : spec} is not JSON.`)
+    const value = parseJson(
+      inline ? spec : await readText(context, spec, 'The MCP file'),
+      `--mcp ${inline ? 'value' : spec} is not JSON.`,
+    )
     const wrapped = z.looseObject({ mcpServers: z.unknown() }).safeParse(value)
-    const parsed = z.record(z.string(), McpServer).safeParse(wrapped.success && wrapped.data.mcpServers !== undefined ? wrapped.data.mcpServers : value)
-    if (!parsed.success) throw new CommandFailure('usage', '--mcp is not understood.', 'Write {"name": {"url": "https://…"}} or {"name": {"command": "…", "args": []}}.')
+    const parsed = z
+      .record(z.string(), McpServer)
+      .safeParse(wrapped.success && wrapped.data.mcpServers !== undefined ? wrapped.data.mcpServers : value)
+    if (!parsed.success)
+      throw new CommandFailure(
+        'usage',
+        '--mcp is not understood.',
+        'Write {"name": {"url": "https://…"}} or {"name": {"command": "…", "args": []}}.',
+      )
     Object.assign(servers, parsed.data)
   }
   return servers
@@ -140,7 +199,8 @@ function repositoryOf(context: Context, given: string): { url: string; ref?: str
 
 function minutes(text: string): number {
   const ms = parseDuration(text)
-  if (ms === null || ms <= 0) throw new CommandFailure('usage', `--time-limit "${text}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')
+  if (ms === null || ms <= 0)
+    throw new CommandFailure('usage', `--time-limit "${text}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')
   return ms / 60_000
 }
 

@@ -5,10 +5,8 @@ import type { Context, Given } from './context.ts'
 export type CommandModule = {
   /** Adds arguments, options and help to a command that has name and summary already. */
   declare(command: Command): void
-  /** The exit code; nothing is success. */
-  run(context: Context, given: Given): Promise<number | void>
-  /** Works without reading configuration files. */
-  bare?: boolean
+  /** The exit code; anything else is success. */
+  run(context: Context, given: Given): Promise<unknown>
 }
 
 export type CommandEntry = {
@@ -35,36 +33,133 @@ export const GROUPS: Record<string, { summary: string; aliases?: string[]; group
 }
 
 export const COMMANDS: CommandEntry[] = [
-  { path: 'up', summary: 'Start PostgreSQL, server and worker in one process', group: SERVERS, load: () => import('./commands/up.ts') },
+  {
+    path: 'up',
+    summary: 'Start PostgreSQL, server and worker in one process',
+    group: SERVERS,
+    load: () => import('./commands/up.ts'),
+  },
   { path: 'serve', summary: 'Start a server only', group: SERVERS, load: () => import('./commands/serve.ts') },
-  { path: 'worker', summary: 'Start a worker that takes runs from a server', group: SERVERS, load: () => import('./commands/worker.ts') },
-  { path: 'workers', aliases: ['worker-list'], summary: 'List the workers that are connected', group: SERVERS, load: () => import('./commands/workers.ts') },
-  { path: 'demo', summary: 'See it work: two real runs in a temporary folder', group: MACHINE, load: () => import('./commands/demo.ts') },
-  { path: 'doctor', summary: 'Check what this machine has and lacks', group: MACHINE, load: () => import('./commands/doctor.ts') },
-  { path: 'agent run', aliases: ['r'], summary: 'Work on a prompt here, in the current folder', load: () => import('./commands/agent-run.ts') },
-  { path: 'agent run-cloud', aliases: ['ra', 'run-ambient'], summary: 'Create a run for a worker', load: () => import('./commands/agent-run-cloud.ts') },
-  { path: 'run create', summary: 'Create a run for a worker (agent run-cloud)', load: () => import('./commands/agent-run-cloud.ts') },
+  {
+    path: 'worker',
+    summary: 'Start a worker that takes runs from a server',
+    group: SERVERS,
+    load: () => import('./commands/worker.ts'),
+  },
+  {
+    path: 'workers',
+    aliases: ['worker-list'],
+    summary: 'List the workers that are connected',
+    group: SERVERS,
+    load: () => import('./commands/workers.ts'),
+  },
+  {
+    path: 'demo',
+    summary: 'See it work: two real runs in a temporary folder',
+    group: MACHINE,
+    load: () => import('./commands/demo.ts'),
+  },
+  {
+    path: 'doctor',
+    summary: 'Check what this machine has and lacks',
+    group: MACHINE,
+    load: () => import('./commands/doctor.ts'),
+  },
+  {
+    path: 'agent run',
+    aliases: ['r'],
+    summary: 'Work on a prompt here, in the current folder',
+    load: () => import('./commands/agent-run.ts'),
+  },
+  {
+    path: 'agent run-cloud',
+    aliases: ['ra', 'run-ambient'],
+    summary: 'Create a run for a worker',
+    load: () => import('./commands/agent-run-cloud.ts'),
+  },
+  {
+    path: 'run create',
+    summary: 'Create a run for a worker (agent run-cloud)',
+    load: () => import('./commands/agent-run-cloud.ts'),
+  },
   { path: 'run list', aliases: ['ls'], summary: 'List runs', load: () => import('./commands/run-list.ts') },
   { path: 'run get', summary: 'Show one run', load: () => import('./commands/run-get.ts') },
   { path: 'run watch', summary: 'Follow a run until it ends', load: () => import('./commands/run-watch.ts') },
-  { path: 'run logs', aliases: ['log'], summary: 'Print the transcript of a run', load: () => import('./commands/run-logs.ts') },
+  {
+    path: 'run logs',
+    aliases: ['log'],
+    summary: 'Print the transcript of a run',
+    load: () => import('./commands/run-logs.ts'),
+  },
   { path: 'run wait', summary: 'Wait until runs have ended', load: () => import('./commands/run-wait.ts') },
   { path: 'run cancel', aliases: ['stop'], summary: 'Cancel runs', load: () => import('./commands/run-cancel.ts') },
   { path: 'run retry', summary: 'Start a run that has ended again', load: () => import('./commands/run-retry.ts') },
   { path: 'run open', summary: 'Open a run in the browser', load: () => import('./commands/run-open.ts') },
-  { path: 'run conversation get', summary: 'Print the conversation of a run', load: () => import('./commands/run-conversation-get.ts') },
+  {
+    path: 'run conversation get',
+    summary: 'Print the conversation of a run',
+    load: () => import('./commands/run-conversation-get.ts'),
+  },
   { path: 'login', summary: 'Keep an API key for a server', group: ACCESS, load: () => import('./commands/login.ts') },
-  { path: 'logout', summary: 'Forget the API key of a server', group: ACCESS, load: () => import('./commands/logout.ts') },
-  { path: 'whoami', summary: 'Who the server takes you for', group: ACCESS, load: () => import('./commands/whoami.ts') },
+  {
+    path: 'logout',
+    summary: 'Forget the API key of a server',
+    group: ACCESS,
+    load: () => import('./commands/logout.ts'),
+  },
+  {
+    path: 'whoami',
+    summary: 'Who the server takes you for',
+    group: ACCESS,
+    load: () => import('./commands/whoami.ts'),
+  },
   { path: 'open', summary: 'Open the page, signed in', group: ACCESS, load: () => import('./commands/open.ts') },
-  { path: 'config explain', summary: 'Show each setting and where it comes from', load: () => import('./commands/config-explain.ts') },
-  { path: 'harness list', aliases: ['ls'], summary: 'List harnesses and whether they can start here', load: () => import('./commands/harness-list.ts') },
-  { path: 'harness install', summary: 'Fetch a harness to the user cache folder', load: () => import('./commands/harness-install.ts') },
-  { path: 'harness test', summary: 'Start a harness and see it answer', load: () => import('./commands/harness-test.ts') },
-  { path: 'export', summary: 'Write all data of this machine\'s server to a folder', group: MACHINE, load: () => import('./commands/export.ts') },
-  { path: 'import', summary: 'Read all data from a folder that export wrote', group: MACHINE, load: () => import('./commands/import.ts') },
+  {
+    path: 'config explain',
+    summary: 'Show each setting and where it comes from',
+    load: () => import('./commands/config-explain.ts'),
+  },
+  {
+    path: 'harness list',
+    aliases: ['ls'],
+    summary: 'List harnesses and whether they can start here',
+    load: () => import('./commands/harness-list.ts'),
+  },
+  {
+    path: 'harness install',
+    summary: 'Fetch a harness to the user cache folder',
+    load: () => import('./commands/harness-install.ts'),
+  },
+  {
+    path: 'harness test',
+    summary: 'Start a harness and see it answer',
+    load: () => import('./commands/harness-test.ts'),
+  },
+  {
+    path: 'export',
+    summary: "Write all data of this machine's server to a folder",
+    group: MACHINE,
+    load: () => import('./commands/export.ts'),
+  },
+  {
+    path: 'import',
+    summary: 'Read all data from a folder that export wrote',
+    group: MACHINE,
+    load: () => import('./commands/import.ts'),
+  },
   { path: 'api', summary: 'Make one request of the API', group: ACCESS, load: () => import('./commands/api.ts') },
-  { path: 'completion', aliases: ['completions'], summary: 'Print the completion script of a shell', group: MACHINE, load: () => import('./commands/completion.ts') },
+  {
+    path: 'completion',
+    aliases: ['completions'],
+    summary: 'Print the completion script of a shell',
+    group: MACHINE,
+    load: () => import('./commands/completion.ts'),
+  },
   { path: '__complete', summary: 'Candidates for a shell', hidden: true, load: () => import('./commands/complete.ts') },
-  { path: 'acp-agent', summary: 'The built-in agent over ACP on stdin and stdout', hidden: true, load: () => import('./commands/acp-agent.ts') },
+  {
+    path: 'acp-agent',
+    summary: 'The built-in agent over ACP on stdin and stdout',
+    hidden: true,
+    load: () => import('./commands/acp-agent.ts'),
+  },
 ]

@@ -32,9 +32,17 @@ export type Given = { args: string[]; options: Record<string, unknown> }
 export function clientOf(context: Context): Client {
   const { server, api_key } = context.settings
   if (api_key.value === undefined) {
-    throw new CommandFailure('auth', `No API key is known for ${server.value}.`, 'Start a server here with "baton up" (it logs you in), run "baton login", or set BATON_API_KEY.')
+    throw new CommandFailure(
+      'auth',
+      `No API key is known for ${server.value}.`,
+      'Start a server here with "baton up" (it logs you in), run "baton login", or set BATON_API_KEY.',
+    )
   }
-  return connect({ server: server.value ?? '', token: api_key.value, headers: { 'x-oz-api-source': 'CLI', 'user-agent': `baton/${context.version}` } })
+  return connect({
+    server: server.value ?? '',
+    token: api_key.value,
+    headers: { 'x-oz-api-source': 'CLI', 'user-agent': `baton/${context.version}` },
+  })
 }
 
 /** The body exactly as the server sent it. */
@@ -43,11 +51,15 @@ export async function bodyOf(response: Response): Promise<unknown> {
   try {
     return JSON.parse(text)
   } catch {
-    throw new CommandFailure('failed', `${new URL(response.url).origin} did not answer with JSON. Is it a Baton server?`)
+    throw new CommandFailure(
+      'failed',
+      `${new URL(response.url).origin} did not answer with JSON. Is it a Baton server?`,
+    )
   }
 }
 
-export const webAddress = (context: Context, run_id: string): string => `${context.settings.server.value}/runs/${run_id}`
+export const webAddress = (context: Context, run_id: string): string =>
+  `${context.settings.server.value}/runs/${run_id}`
 
 /** Everything on stdin, up to `bytes_max`. */
 export async function readAll(stdin: Input, bytes_max: number, what: string): Promise<string> {

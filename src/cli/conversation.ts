@@ -18,7 +18,9 @@ function blockLines(role: string, block: Block): string[] {
     case 'text':
       return block.text.split('\n').map((line) => (role === 'user' ? paint.bold(`> ${line}`) : line))
     case 'action':
-      return [`${paint.cyan('●')} ${paint.bold(oneLine(block.name))} ${oneLine(JSON.stringify(block.input ?? null)).slice(0, 160)}`]
+      return [
+        `${paint.cyan('●')} ${paint.bold(oneLine(block.name))} ${oneLine(JSON.stringify(block.input ?? null)).slice(0, 160)}`,
+      ]
     case 'action_result':
       return [paint.dim(`  ${block.state}`)]
     case 'event':

@@ -25,15 +25,21 @@ function bodyLines(body: EntryBody, lines_max: number): string[] {
     case 'tool_result':
       return resultLines(body, lines_max)
     case 'plan':
-      return body.items.map((item) => `  ${{ pending: '☐', in_progress: '◐', completed: '☑' }[item.status]} ${oneLine(item.content)}`)
+      return body.items.map(
+        (item) => `  ${{ pending: '☐', in_progress: '◐', completed: '☑' }[item.status]} ${oneLine(item.content)}`,
+      )
     case 'output':
-      return trimEnd(body.text).split('\n').map((line) => (body.stream === 'stderr' ? paint.yellow(line) : line))
+      return trimEnd(body.text)
+        .split('\n')
+        .map((line) => (body.stream === 'stderr' ? paint.yellow(line) : line))
     case 'system':
       return [systemLine(body.level, body.text)]
     case 'gap':
       return [paint.yellow(`  … ${bytes(body.bytes)} could not be kept: ${body.reason}`)]
     case 'unknown':
-      return [paint.dim(`  (something this version does not know) ${oneLine(JSON.stringify(body.raw) ?? '').slice(0, 200)}`)]
+      return [
+        paint.dim(`  (something this version does not know) ${oneLine(JSON.stringify(body.raw) ?? '').slice(0, 200)}`),
+      ]
   }
 }
 
@@ -44,10 +50,14 @@ function systemLine(level: 'info' | 'warning' | 'error', text: string): string {
 
 function resultLines(body: Extract<EntryBody, { kind: 'tool_result' }>, lines_max: number): string[] {
   const lines = shorten(body.output, lines_max).map((line) => paint.dim(`  │ ${line}`))
-  const changed = (body.changes ?? []).map((change) => `  ${paint.green(change.old_text === null ? 'new' : 'edited')} ${oneLine(change.path)}`)
+  const changed = (body.changes ?? []).map(
+    (change) => `  ${paint.green(change.old_text === null ? 'new' : 'edited')} ${oneLine(change.path)}`,
+  )
   if (body.status === 'denied') return [paint.yellow('  denied'), ...lines]
   const failed = body.status === 'failed' || (body.exit_code !== undefined && body.exit_code !== 0)
-  const end = failed ? [paint.red(`  failed${body.exit_code === undefined ? '' : ` (exit code ${body.exit_code})`}`)] : []
+  const end = failed
+    ? [paint.red(`  failed${body.exit_code === undefined ? '' : ` (exit code ${body.exit_code})`}`)]
+    : []
   return [...lines, ...changed, ...end]
 }
 

@@ -2,7 +2,18 @@
 import type { Fault, Run } from '../contract/index.ts'
 
 export const EXIT = {
-  ok: 0, failed: 1, usage: 2, run_failed: 3, auth: 4, not_found: 5, conflict: 6, needs_input: 7, timeout: 8, budget: 9, unreachable: 69, interrupted: 130,
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  run_failed: 3,
+  auth: 4,
+  not_found: 5,
+  conflict: 6,
+  needs_input: 7,
+  timeout: 8,
+  budget: 9,
+  unreachable: 69,
+  interrupted: 130,
 } as const
 export type ExitName = keyof typeof EXIT
 

@@ -31,10 +31,11 @@ export async function* followRun(asked: FollowRun): AsyncGenerator<Sight> {
   const wanted = asked.entries !== false
   let position = asked.after
   const news = async function* (): AsyncGenerator<Sight> {
-    if (wanted) for await (const entry of entriesAfter(client, run_id, position, signal)) {
-      position = entry.position
-      yield { kind: 'entry', entry }
-    }
+    if (wanted)
+      for await (const entry of entriesAfter(client, run_id, position, signal)) {
+        position = entry.position
+        yield { kind: 'entry', entry }
+      }
   }
   const first = await client.runs.get({ params: { run_id }, signal })
   yield { kind: 'run', run: first }
@@ -42,18 +43,33 @@ export async function* followRun(asked: FollowRun): AsyncGenerator<Sight> {
   if (isEnded(first.state)) return
 
   const lines: Sight[] = []
+  let known = ''
+  let turned = Promise.withResolvers<null>()
   const done = new AbortController()
   const stream = follow(client, routes.events.follow, {
     signal: AbortSignal.any([signal, done.signal]),
     query: () => (wanted ? { run_ids: [run_id], entries_after: [position ?? ''] } : { run_ids: [run_id] }),
-    onState: (state) => { lines.push({ kind: 'line', state }) },
+    onState: (state) => {
+      if (state === known) return
+      known = state
+      lines.push({ kind: 'line', state })
+      turned.resolve(null)
+    },
   })
+  let next = stream.next()
   try {
-    for await (const { frame } of stream) {
+    for (;;) {
+      const turn = await Promise.race([next, turned.promise])
+      turned = Promise.withResolvers<null>()
       yield* lines.splice(0)
+      if (turn === null) continue
+      if (turn.done) break
+      const { frame } = turn.value
+      next = stream.next()
       if (frame.type === 'entries' && frame.run_id === run_id) yield* news()
       if (frame.type === 'event' && frame.event.run_id === run_id) yield { kind: 'event', event: frame.event }
-      const telling = frame.type === 'hello' || frame.type === 'reset' || (frame.type === 'event' && frame.event.run_id === run_id)
+      const telling =
+        frame.type === 'hello' || frame.type === 'reset' || (frame.type === 'event' && frame.event.run_id === run_id)
       if (!telling) continue
       const run = await client.runs.get({ params: { run_id }, signal }).catch(ignoreBreaks)
       if (!run) continue
@@ -63,13 +79,21 @@ export async function* followRun(asked: FollowRun): AsyncGenerator<Sight> {
     }
   } finally {
     done.abort()
+    await next.catch(() => undefined)
   }
   signal.throwIfAborted()
 }
 
-async function* entriesAfter(client: Client, run_id: string, after: string | undefined, signal: AbortSignal): AsyncGenerator<Entry> {
+async function* entriesAfter(
+  client: Client,
+  run_id: string,
+  after: string | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<Entry> {
   for (let position = after; ; ) {
-    const page = await client.transcripts.list({ params: { run_id }, query: { after: position ?? '', limit: PAGE }, signal }).catch(ignoreBreaks)
+    const page = await client.transcripts
+      .list({ params: { run_id }, query: { after: position ?? '', limit: PAGE }, signal })
+      .catch(ignoreBreaks)
     if (!page) return
     yield* page.entries
     position = page.entries.at(-1)?.position ?? position
@@ -79,6 +103,7 @@ async function* entriesAfter(client: Client, run_id: string, after: string | und
 
 /** While a server restarts, the stream's next `hello` asks again. */
 function ignoreBreaks(error: unknown): null {
-  if (error instanceof Error && (error.name === 'Unreachable' || ('status' in error && Number(error.status) >= 500))) return null
+  if (error instanceof Error && (error.name === 'Unreachable' || ('status' in error && Number(error.status) >= 500)))
+    return null
   throw error
 }

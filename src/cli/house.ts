@@ -38,7 +38,8 @@ export type House = {
 export async function openLog(level: string): Promise<Logger> {
   const { pino } = await import('pino')
   const levels = Object.keys(pino.levels.values)
-  if (!levels.includes(level) && level !== 'silent') throw new CommandFailure('usage', `"${level}" is not a log level.`, `Choose one of ${levels.join(', ')}, silent.`)
+  if (!levels.includes(level) && level !== 'silent')
+    throw new CommandFailure('usage', `"${level}" is not a log level.`, `Choose one of ${levels.join(', ')}, silent.`)
   return pino({ level, base: null }, pino.destination({ dest: 2, sync: true }))
 }
 
@@ -51,21 +52,41 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
   try {
     options.progress.say('Starting PostgreSQL')
     const { databaseClock, folderBlobs, migrate, openDatabase, openEmbedded, openServer } = await loadParts()
-    const embedded = options.database_url === undefined
-      ? await openEmbedded({ data_dir: options.data_dir, cache_dir: cacheFolder(context.env), log, signal: context.signal })
-      : null
+    const embedded =
+      options.database_url === undefined
+        ? await openEmbedded({
+            data_dir: options.data_dir,
+            cache_dir: cacheFolder(context.env),
+            log,
+            signal: context.signal,
+          })
+        : null
     if (embedded) closers.push(() => embedded.close())
-    const database = openDatabase(embedded ? { connection: embedded.connection } : { url: options.database_url ?? '' }, { log })
+    const database = openDatabase(
+      embedded ? { connection: embedded.connection } : { url: options.database_url ?? '' },
+      { log },
+    )
     closers.push(() => database.close())
     options.progress.say('Preparing the database')
-    await migrate(database, { log }).catch((error: unknown) => { throw databaseAway(error, options) })
+    await migrate(database, { log }).catch((error: unknown) => {
+      throw databaseAway(error, options)
+    })
     const clock = await databaseClock(database)
     closers.push(async () => clock.close())
     options.progress.say('Starting the server')
     const blobs = folderBlobs(options.blob_dir ?? join(options.data_dir, 'blobs'))
     const server = await openServer({
-      database, clock, blobs, log, host: options.host, port: options.port, web_dir: webFolder(), ...(options.public_hosts && { public_hosts: options.public_hosts }),
-    }).catch((error: unknown) => { throw portRefusal(error, options) })
+      database,
+      clock,
+      blobs,
+      log,
+      host: options.host,
+      port: options.port,
+      web_dir: webFolder(),
+      ...(options.public_hosts && { public_hosts: options.public_hosts }),
+    }).catch((error: unknown) => {
+      throw portRefusal(error, options)
+    })
     closers.push(() => server.close())
     const { access } = server.engine
     const key = await ownKey(options, access)
@@ -84,7 +105,11 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
 
 async function loadParts() {
   const [clock, connect, embedded, migrate, blobs, server] = await Promise.all([
-    import('../db/clock.ts'), import('../db/connect.ts'), import('../db/embedded.ts'), import('../db/migrate.ts'), import('../engine/blobs.ts'),
+    import('../db/clock.ts'),
+    import('../db/connect.ts'),
+    import('../db/embedded.ts'),
+    import('../db/migrate.ts'),
+    import('../engine/blobs.ts'),
     import('../server/server.ts'),
   ])
   return { ...clock, ...connect, ...embedded, ...migrate, ...blobs, ...server }
@@ -92,8 +117,14 @@ async function loadParts() {
 
 type Access = {
   identify(shown: { token: string }): Promise<unknown>
-  prepare(): Promise<{ api_key: string | null; caller: { kind: 'user'; team_id: string; user_id: string; by: 'api_key' | 'session' } }>
-  createKey(caller: Awaited<ReturnType<Access['prepare']>>['caller'], key: { name: string; scope: 'user' | 'worker' }): Promise<{ api_key: string }>
+  prepare(): Promise<{
+    api_key: string | null
+    caller: { kind: 'user'; team_id: string; user_id: string; by: 'api_key' | 'session' }
+  }>
+  createKey(
+    caller: Awaited<ReturnType<Access['prepare']>>['caller'],
+    key: { name: string; scope: 'user' | 'worker' },
+  ): Promise<{ api_key: string }>
 }
 
 /** The key that this machine's own command line and worker use, kept beside the data for its owner alone. */
@@ -101,25 +132,40 @@ async function ownKey(options: HouseOptions, access: Access): Promise<{ api_key:
   const file = join(options.data_dir, 'local-key')
   const first = await access.prepare()
   const kept = first.api_key ?? (await readFile(file, 'utf8').catch(() => '')).trim()
-  const known = first.api_key !== null || (API_KEY_PATTERN.test(kept) && (await access.identify({ token: kept })) !== null)
-  const api_key = known ? kept : (await access.createKey(first.caller, { name: `local key of ${hostname()}`, scope: 'user' })).api_key
+  const known =
+    first.api_key !== null || (API_KEY_PATTERN.test(kept) && (await access.identify({ token: kept })) !== null)
+  const api_key = known
+    ? kept
+    : (await access.createKey(first.caller, { name: `local key of ${hostname()}`, scope: 'user' })).api_key
   if (first.api_key !== null || !known) await writePrivate(file, `${api_key}\n`)
   return { api_key, first_start: first.api_key !== null }
 }
 
 /** The built web page: beside the bundle, or in `dist` when the sources themselves run. */
 function webFolder(): string | null {
-  const places = [new URL('./web/', import.meta.url), new URL('../../dist/web/', import.meta.url)].map((url) => fileURLToPath(url))
+  const places = [new URL('./web/', import.meta.url), new URL('../../dist/web/', import.meta.url)].map((url) =>
+    fileURLToPath(url),
+  )
   return places.find((place) => existsSync(join(place, 'index.html'))) ?? null
 }
 
 function portRefusal(error: unknown, options: HouseOptions): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (code === 'EADDRINUSE') {
-    return new CommandFailure('conflict', `Port ${options.port} on ${options.host} is taken by another program.`, 'Choose another with --port, or any free one with --port 0.')
+    return new CommandFailure(
+      'conflict',
+      `Port ${options.port} on ${options.host} is taken by another program.`,
+      'Choose another with --port, or any free one with --port 0.',
+    )
   }
-  if (code === 'EACCES') return new CommandFailure('failed', `Port ${options.port} may not be used by this user.`, 'Choose one above 1023 with --port.')
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return new CommandFailure('usage', `${options.host} is no address of this machine.`, 'Choose another with --host.')
+  if (code === 'EACCES')
+    return new CommandFailure(
+      'failed',
+      `Port ${options.port} may not be used by this user.`,
+      'Choose one above 1023 with --port.',
+    )
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return new CommandFailure('usage', `${options.host} is no address of this machine.`, 'Choose another with --host.')
   return error
 }
 
@@ -133,7 +179,10 @@ function databaseAway(error: unknown, options: HouseOptions): unknown {
 
 /** A name for this machine's worker that the public protocol allows. */
 export function workerName(): string {
-  const name = hostname().toLowerCase().replace(/[^a-z0-9._-]/g, '-') || 'worker'
+  const name =
+    hostname()
+      .toLowerCase()
+      .replace(/[^a-z0-9._-]/g, '-') || 'worker'
   return name.startsWith('warp') ? `host-${name}` : name
 }
 
@@ -151,12 +200,20 @@ export type WorkerHouseOptions = {
 }
 
 export async function startWorker(context: Context, options: WorkerHouseOptions) {
-  const [{ openWorker }, { readModels }] = await Promise.all([import('../worker/worker.ts'), import('../worker/models.ts')])
+  const [{ openWorker }, { readModels }] = await Promise.all([
+    import('../worker/worker.ts'),
+    import('../worker/models.ts'),
+  ])
   const { runner_env, ...rest } = options
   return openWorker({
     ...rest,
-    version: context.version, backend: 'process', models: readModels(context.env), harnesses: [],
-    runner: { command: context.self, ...(runner_env && { env: runner_env }) }, environment: context.env, signal: new AbortController().signal,
+    version: context.version,
+    backend: 'process',
+    models: readModels(context.env),
+    harnesses: [],
+    runner: { command: context.self, ...(runner_env && { env: runner_env }) },
+    environment: context.env,
+    signal: new AbortController().signal,
   })
 }
 

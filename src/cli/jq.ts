@@ -10,7 +10,11 @@ export async function compileJq(filter: string): Promise<Jq> {
     try {
       return await jq.raw(json, program, ['-r'])
     } catch (error) {
-      throw new CommandFailure('usage', `The jq filter does not work: ${reason(error)}`, 'Filters are written as for jq 1.8, such as --jq ".runs[].run_id".')
+      throw new CommandFailure(
+        'usage',
+        `The jq filter does not work: ${reason(error)}`,
+        'Filters are written as for jq 1.8, such as --jq ".runs[].run_id".',
+      )
     }
   }
   await run('null', `empty | (${filter}\n)`)
@@ -19,5 +23,10 @@ export async function compileJq(filter: string): Promise<Jq> {
 
 function reason(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error)
-  return text.replace(/^(Failed to execute raw query: )+/, '').replace(/^jq: error: /, '').split('\n')[0] ?? text
+  return (
+    text
+      .replace(/^(Failed to execute raw query: )+/, '')
+      .replace(/^jq: error: /, '')
+      .split('\n')[0] ?? text
+  )
 }

@@ -1,4 +1,4 @@
-/** What a run says that is worked on in this process: text for people, the public one-object-per-line form for programs. */
+/** What a run says that is worked on in this process: text for people, one public object a line for programs. */
 import type { EntryBody, NewEntry } from '../contract/index.ts'
 import { entryLines } from './entries.ts'
 import type { Output } from './output.ts'
@@ -32,22 +32,38 @@ function recordsOf(body: EntryBody): Record<string, unknown>[] {
     case 'tool_result':
       if (body.status === 'denied') return [{ type: 'tool_canceled', call_id: body.call_id }]
       if (body.status === 'failed') return [{ type: 'tool_error', call_id: body.call_id, error: body.output }]
-      return [{
-        type: 'tool_result', call_id: body.call_id, output: body.output,
-        ...(body.exit_code === undefined ? {} : { status: 'complete', exit_code: body.exit_code }),
-        ...(body.changes === undefined ? {} : { changes: body.changes }),
-      }]
+      return [
+        {
+          type: 'tool_result',
+          call_id: body.call_id,
+          output: body.output,
+          ...(body.exit_code === undefined ? {} : { status: 'complete', exit_code: body.exit_code }),
+          ...(body.changes === undefined ? {} : { changes: body.changes }),
+        },
+      ]
     case 'plan':
       return [
         { type: 'update_todos', todo_list: body.items.map((item) => ({ title: item.content, description: '' })) },
-        { type: 'complete_todos', completed_todos: body.items.filter((item) => item.status === 'completed').map((item) => ({ title: item.content, description: '' })) },
+        {
+          type: 'complete_todos',
+          completed_todos: body.items
+            .filter((item) => item.status === 'completed')
+            .map((item) => ({ title: item.content, description: '' })),
+        },
       ]
     case 'output':
       return [{ type: 'output', stream: body.stream, text: body.text }]
     case 'system':
       return [{ type: 'system', event_type: body.name, level: body.level, text: body.text }]
     case 'gap':
-      return [{ type: 'system', event_type: 'gap', level: 'warning', text: `${body.bytes} bytes could not be kept: ${body.reason}` }]
+      return [
+        {
+          type: 'system',
+          event_type: 'gap',
+          level: 'warning',
+          text: `${body.bytes} bytes could not be kept: ${body.reason}`,
+        },
+      ]
     case 'unknown':
       return [{ type: 'unknown', raw: body.raw }]
   }
@@ -66,6 +82,11 @@ function toolOf(body: Extract<EntryBody, { kind: 'tool_call' }>): Record<string,
     case 'computer':
     case 'review':
     case 'skill':
-      return { tool: body.name, input: body.input, ...(body.paths === undefined ? {} : { file_paths: body.paths }), ...shared }
+      return {
+        tool: body.name,
+        input: body.input,
+        ...(body.paths === undefined ? {} : { file_paths: body.paths }),
+        ...shared,
+      }
   }
 }

@@ -23,10 +23,18 @@ async function main(): Promise<void> {
     })
   }
   const { runCommandLine } = await import('./command-line.ts')
-  process.exit(await runCommandLine({
-    args, version: about.version, env: process.env, cwd: process.cwd(), pid: process.pid,
-    stdin: process.stdin, stdout: process.stdout, stderr: process.stderr,
-    signal: stopping.signal,
-    self: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
-  }))
+  process.exit(
+    await runCommandLine({
+      args,
+      version: about.version,
+      env: process.env,
+      cwd: process.cwd(),
+      pid: process.pid,
+      stdin: process.stdin,
+      stdout: process.stdout,
+      stderr: process.stderr,
+      signal: stopping.signal,
+      self: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
+    }),
+  )
 }

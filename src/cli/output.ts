@@ -16,11 +16,31 @@ import { neutralise, safeJson } from './text.ts'
 export type Terminal = Writable & { isTTY?: boolean; columns?: number }
 
 const END = '\ufddf'
-const PAINTS = { bold: '\ufdd0', dim: '\ufdd1', red: '\ufdd2', green: '\ufdd3', yellow: '\ufdd4', cyan: '\ufdd5' } as const
-const CODES: Record<string, number> = { '\ufdd0': 1, '\ufdd1': 2, '\ufdd2': 31, '\ufdd3': 32, '\ufdd4': 33, '\ufdd5': 36, [END]: 0 }
+const PAINTS = {
+  bold: '\ufdd0',
+  dim: '\ufdd1',
+  red: '\ufdd2',
+  green: '\ufdd3',
+  yellow: '\ufdd4',
+  cyan: '\ufdd5',
+} as const
+const CODES: Record<string, number> = {
+  '\ufdd0': 1,
+  '\ufdd1': 2,
+  '\ufdd2': 31,
+  '\ufdd3': 32,
+  '\ufdd4': 33,
+  '\ufdd5': 36,
+  [END]: 0,
+}
 const mark = (start: string) => (text: string) => start + text + END
 export const paint = {
-  bold: mark(PAINTS.bold), dim: mark(PAINTS.dim), red: mark(PAINTS.red), green: mark(PAINTS.green), yellow: mark(PAINTS.yellow), cyan: mark(PAINTS.cyan),
+  bold: mark(PAINTS.bold),
+  dim: mark(PAINTS.dim),
+  red: mark(PAINTS.red),
+  green: mark(PAINTS.green),
+  yellow: mark(PAINTS.yellow),
+  cyan: mark(PAINTS.cyan),
 }
 
 /** A sign of life appears after this long, and a spinner turns at most this often. */
@@ -81,7 +101,9 @@ export function openOutput(options: OutputOptions): Output {
     if (text !== '') write(stdout, `${stdout.isTTY ? neutralise(text) : text}\n`)
   }
   return {
-    format, machine, terminal: stdout.isTTY === true,
+    format,
+    machine,
+    terminal: stdout.isTTY === true,
     get width() {
       return stdout.isTTY ? (stdout.columns ?? 80) : undefined
     },
@@ -98,7 +120,9 @@ export function openOutput(options: OutputOptions): Output {
     },
     line,
     raw: (text) => write(stdout, text),
-    note: (text) => { if (!options.quiet) say(text) },
+    note: (text) => {
+      if (!options.quiet) say(text)
+    },
     warn: (text) => say(paint.yellow(`warning: ${text}`)),
     progress: spinner.start,
     fail: (error) => {
@@ -117,7 +141,9 @@ export function openOutput(options: OutputOptions): Output {
 }
 
 function dress(text: string, colour: boolean): string {
-  return neutralise(text).replace(/[\ufdd0-\ufddf]/g, (c) => (colour && CODES[c] !== undefined ? `\x1b[${CODES[c]}m` : ''))
+  return neutralise(text).replace(/[\ufdd0-\ufddf]/g, (c) =>
+    colour && CODES[c] !== undefined ? `\x1b[${CODES[c]}m` : '',
+  )
 }
 
 function makeSpinner(options: OutputOptions) {
@@ -140,7 +166,9 @@ function makeSpinner(options: OutputOptions) {
       if (kind === 'wait' && performance.now() - began < PROGRESS_AFTER_MS) return
       const text = typeof standing === 'string' ? standing : standing()
       if (stderr.isTTY) {
-        stderr.write(`\r${dress(`${paint.cyan(SPINNER[turn++ % SPINNER.length] ?? '')} ${text}`, options.colour.stderr)}\x1b[K`)
+        stderr.write(
+          `\r${dress(`${paint.cyan(SPINNER[turn++ % SPINNER.length] ?? '')} ${text}`, options.colour.stderr)}\x1b[K`,
+        )
         drawn = true
       } else if (text !== said) {
         said = text
@@ -150,7 +178,9 @@ function makeSpinner(options: OutputOptions) {
     timer = setInterval(tick, SPIN_MS)
     timer.unref()
     return {
-      say: (next) => { standing = next },
+      say: (next) => {
+        standing = next
+      },
       done: () => {
         stop()
         clear()
@@ -172,7 +202,9 @@ function describe(error: unknown): Description {
   if (hint !== undefined) lines.push(hint)
   if (details.trace_id !== undefined) lines.push(paint.dim(`trace id ${details.trace_id}`))
   const problem = {
-    error: message, code: error instanceof Fault ? error.code : exit, exit_code: EXIT[exit],
+    error: message,
+    code: error instanceof Fault ? error.code : exit,
+    exit_code: EXIT[exit],
     ...(error instanceof Fault ? { status: error.status, retryable: error.retryable } : {}),
     ...(details.errors === undefined ? {} : { errors: details.errors }),
     ...(details.trace_id === undefined ? {} : { trace_id: details.trace_id }),
@@ -195,9 +227,11 @@ function messageOf(error: unknown): string {
 
 function hintOf(error: unknown): string | undefined {
   if (error instanceof CommandFailure) return error.hint
-  if (error instanceof Unreachable) return 'Is it running? Start one here with "baton up", or name another with --server.'
+  if (error instanceof Unreachable)
+    return 'Is it running? Start one here with "baton up", or name another with --server.'
   if (!(error instanceof Fault)) return undefined
-  if (error.code === 'authentication_required') return 'Log in with "baton login", or give a key with --api-key or BATON_API_KEY.'
+  if (error.code === 'authentication_required')
+    return 'Log in with "baton login", or give a key with --api-key or BATON_API_KEY.'
   return undefined
 }
 

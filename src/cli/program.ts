@@ -22,7 +22,12 @@ export function makeProgram(version: string, print: { out(text: string): void; e
   let chosen: Chosen | null = null
 
   const prepare = (command: Command): Command => {
-    command.exitOverride().helpCommand(false).helpOption('-h, --help', 'show help').enablePositionalOptions().showSuggestionAfterError(false)
+    command
+      .exitOverride()
+      .helpCommand(false)
+      .helpOption('-h, --help', 'show help')
+      .enablePositionalOptions()
+      .showSuggestionAfterError(false)
     return command.configureOutput({ writeOut: print.out, writeErr: print.err, outputError: () => {} })
   }
   const load = async (command: Command): Promise<void> => {
@@ -33,7 +38,14 @@ export function makeProgram(version: string, print: { out(text: string): void; e
     module.declare(command)
     addGlobals(command, true)
     command.action(() => {
-      chosen = { module, args: command.processedArgs.flat().filter((arg) => arg !== undefined).map(String), options: command.optsWithGlobals() }
+      chosen = {
+        module,
+        args: command.processedArgs
+          .flat()
+          .filter((arg) => arg !== undefined)
+          .map(String),
+        options: command.optsWithGlobals(),
+      }
     })
   }
   const group = (words: string[]): Command => {
@@ -43,19 +55,29 @@ export function makeProgram(version: string, print: { out(text: string): void; e
     const there = parent.commands.find((c) => c.name() === name)
     if (there) return there
     const about = GROUPS[words.join(' ')]
-    const made = prepare(parent.command(name).description(about?.summary ?? '').aliases(about?.aliases ?? []))
+    const made = prepare(
+      parent
+        .command(name)
+        .description(about?.summary ?? '')
+        .aliases(about?.aliases ?? []),
+    )
     if (about?.group) made.helpGroup(about.group)
     addGlobals(made, true)
     return made.hook('preSubcommand', (_, sub) => load(sub))
   }
 
-  prepare(root).description('A control plane that you own for AI coding agents that you choose.').version(version, '-V, --version', 'print the version')
-  root.hook('preSubcommand', (_, sub) => load(sub)).addHelpText('after', () => AFTER_HELP)
+  prepare(root)
+    .description('A control plane that you own for AI coding agents that you choose.')
+    .version(version, '-V, --version', 'print the version')
+  root.hook('preSubcommand', (_, sub) => load(sub)).addHelpText('after', afterHelp)
   addGlobals(root, false)
   for (const entry of COMMANDS) {
     const words = entry.path.split(' ')
     const command = prepare(group(words.slice(0, -1)).command(words.at(-1) ?? '', { hidden: entry.hidden === true }))
-    command.summary(entry.summary).description(entry.summary).aliases(entry.aliases ?? [])
+    command
+      .summary(entry.summary)
+      .description(entry.summary)
+      .aliases(entry.aliases ?? [])
     if (entry.group) command.helpGroup(entry.group)
     entries.set(command, entry)
   }
@@ -98,7 +120,7 @@ function spellHelp(args: string[]): { args: string[] } {
 /** The same everywhere, before and after the command's name; a command's own option of that name goes first. */
 function addGlobals(command: Command, hidden: boolean): void {
   const globals = [
-    new Option('-o, --output-format <format>', 'text, pretty, json (the API\'s body) or ndjson').choices(OUTPUT_FORMATS),
+    new Option('-o, --output-format <format>', "text, pretty, json (the API's body) or ndjson").choices(OUTPUT_FORMATS),
     new Option('--json', 'the same as --output-format json'),
     new Option('--jq <filter>', 'filter the JSON with jq; single values are printed bare'),
     new Option('--server <url>', 'the server to ask'),
@@ -114,7 +136,8 @@ function addGlobals(command: Command, hidden: boolean): void {
   if (!hidden) command.optionsGroup('Options for every command:')
   for (const option of globals) {
     if (command.options.some((own) => own.long === option.long)) continue
-    if (option.short && command.options.some((own) => own.short === option.short)) option.short = undefined as unknown as string
+    if (option.short && command.options.some((own) => own.short === option.short))
+      option.short = undefined as unknown as string
     command.addOption(hidden ? option.hideHelp() : option)
   }
   if (hidden) command.addHelpText('after', '\nOptions for every command (-o, --json, --jq, --server, …): baton --help')
@@ -131,16 +154,24 @@ function usageFailure(root: Command, args: string[], error: CommanderError): Com
     named.push(next.name())
   }
   const wrong = /'([^']+)'/.exec(message)?.[1]?.split(' ')[0] ?? ''
-  const known = error.code === 'commander.unknownOption'
-    ? command.options.filter((o) => o.long !== '--ws-server-url').map((o) => o.long ?? '')
-    : command.commands.flatMap((c) => [c.name(), ...c.aliases()]).filter((name) => !name.startsWith('_'))
+  const known =
+    error.code === 'commander.unknownOption'
+      ? command.options.filter((o) => o.long !== '--ws-server-url').map((o) => o.long ?? '')
+      : command.commands.flatMap((c) => [c.name(), ...c.aliases()]).filter((name) => !name.startsWith('_'))
   const meant = /unknown/.test(error.code) ? nearest(wrong, known) : undefined
   const where = ['baton', ...named].join(' ')
   const sentence = `${message.charAt(0).toUpperCase()}${message.slice(1)}${message.endsWith('.') ? '' : '.'}`
-  return new CommandFailure('usage', sentence, meant === undefined ? `See "${where} --help".` : `Did you mean "${meant}"? See "${where} --help".`)
+  return new CommandFailure(
+    'usage',
+    sentence,
+    meant === undefined ? `See "${where} --help".` : `Did you mean "${meant}"? See "${where} --help".`,
+  )
 }
 
-const AFTER_HELP = `
+const exitLines = (): string =>
+  (Object.keys(EXIT) as ExitName[]).map((name) => `  ${String(EXIT[name]).padEnd(4)} ${EXIT_MEANINGS[name]}`).join('\n')
+
+const afterHelp = (): string => `
 Examples:
   baton up                                        start everything on this machine
   baton agent run-cloud "Fix the flaky test" --repo https://github.com/me/project --follow
@@ -148,8 +179,9 @@ Examples:
   baton run logs -f RUN_ID
 
 Exit codes:
-${(Object.keys(EXIT) as ExitName[]).map((name) => `  ${String(EXIT[name]).padEnd(4)} ${EXIT_MEANINGS[name]}`).join('\n')}
+${exitLines()}
 
 Environment:
-  BATON_SERVER, BATON_API_KEY, BATON_OUTPUT_FORMAT, BATON_PROFILE (and WARP_SERVER_ROOT_URL, WARP_API_KEY, WARP_OUTPUT_FORMAT),
+  BATON_SERVER, BATON_API_KEY, BATON_OUTPUT_FORMAT, BATON_PROFILE
+  (and WARP_SERVER_ROOT_URL, WARP_API_KEY, WARP_OUTPUT_FORMAT),
   NO_COLOR, FORCE_COLOR, XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME. "baton config explain" shows what is in force.`

@@ -29,11 +29,17 @@ export const Profile = z.object({
 })
 export type Profile = z.infer<typeof Profile>
 
-export const ConfigFile = z.object({ current_profile: z.string().default('default'), profiles: z.record(z.string(), Profile).default({}) })
+export const ConfigFile = z.object({
+  current_profile: z.string().default('default'),
+  profiles: z.record(z.string(), Profile).default({}),
+})
 export type ConfigFile = z.infer<typeof ConfigFile>
 
 const ProjectFile = z.object({
-  profile: z.string().optional(), output_format: OutputFormat.optional(), harness: z.string().optional(), model: z.string().optional(),
+  profile: z.string().optional(),
+  output_format: OutputFormat.optional(),
+  harness: z.string().optional(),
+  model: z.string().optional(),
   worker_host: z.string().optional(),
 })
 
@@ -54,7 +60,9 @@ export type Setting = { value: string | undefined; from: string }
 export type Settings = Record<SettingName, Setting> & { config_path: string; config: ConfigFile }
 
 export function configPath(env: Environment): string {
-  return env['BATON_CONFIG'] || join(env['XDG_CONFIG_HOME'] || join(env['HOME'] || '/', '.config'), 'baton', 'config.json')
+  return (
+    env['BATON_CONFIG'] || join(env['XDG_CONFIG_HOME'] || join(env['HOME'] || '/', '.config'), 'baton', 'config.json')
+  )
 }
 
 /** `$XDG_DATA_HOME/baton`. */
@@ -87,17 +95,26 @@ export async function resolveSettings(flags: Flags, env: Environment, cwd: strin
   const profile_name = asked ?? { value: config.current_profile, from: 'default' }
   const profile = config.profiles[profile_name.value ?? '']
   if (asked?.value !== undefined && profile === undefined) {
-    throw new CommandFailure('usage', `There is no profile "${asked.value}" (named by ${asked.from}).`, `Make it with: baton login --config-profile ${asked.value}`)
+    throw new CommandFailure(
+      'usage',
+      `There is no profile "${asked.value}" (named by ${asked.from}).`,
+      `Make it with: baton login --config-profile ${asked.value}`,
+    )
   }
   const source = `profile ${profile_name.value}`
   const one = (name: SettingName, fallback: string | undefined): Setting =>
     pick(name, flags, env, project) ?? fromProfile(profile, name, source) ?? { value: fallback, from: 'default' }
   const server = checkServer(one('server', DEFAULT_SERVER))
   return {
-    config_path, config, profile: profile_name, server,
+    config_path,
+    config,
+    profile: profile_name,
+    server,
     api_key: pick('api_key', flags, env) ?? keyFor(server, config, profile_name.value ?? ''),
     output_format: checkFormat(one('output_format', undefined)),
-    harness: one('harness', undefined), model: one('model', undefined), worker_host: one('worker_host', undefined),
+    harness: one('harness', undefined),
+    model: one('model', undefined),
+    worker_host: one('worker_host', undefined),
   }
 }
 
@@ -120,7 +137,8 @@ function keyFor(server: Setting, config: ConfigFile, chosen: string): Setting {
   const names = [chosen, ...Object.keys(config.profiles).filter((name) => name !== chosen)]
   for (const name of names) {
     const profile = config.profiles[name]
-    if (profile?.api_key && sameServer(profile.server, server.value ?? '')) return { value: profile.api_key, from: `profile ${name}` }
+    if (profile?.api_key && sameServer(profile.server, server.value ?? ''))
+      return { value: profile.api_key, from: `profile ${name}` }
   }
   return { value: undefined, from: 'default' }
 }
@@ -131,12 +149,20 @@ function checkServer(server: Setting): Setting {
   const value = (server.value ?? '').replace(/\/+$/, '').replace(/\/api\/v1$/, '')
   const url = URL.canParse(value) ? new URL(value) : null
   if (url && (url.protocol === 'http:' || url.protocol === 'https:')) return { value, from: server.from }
-  throw new CommandFailure('usage', `"${server.value}" (from ${server.from}) is not the address of a server.`, `Give it as http://host:port, such as ${DEFAULT_SERVER}.`)
+  throw new CommandFailure(
+    'usage',
+    `"${server.value}" (from ${server.from}) is not the address of a server.`,
+    `Give it as http://host:port, such as ${DEFAULT_SERVER}.`,
+  )
 }
 
 function checkFormat(format: Setting): Setting {
   if (format.value === undefined || OutputFormat.safeParse(format.value).success) return format
-  throw new CommandFailure('usage', `"${format.value}" (from ${format.from}) is not an output format.`, `Choose one of ${OUTPUT_FORMATS.join(', ')}.`)
+  throw new CommandFailure(
+    'usage',
+    `"${format.value}" (from ${format.from}) is not an output format.`,
+    `Choose one of ${OUTPUT_FORMATS.join(', ')}.`,
+  )
 }
 
 async function findProject(cwd: string): Promise<Project> {
@@ -155,12 +181,19 @@ async function readJsonFile<T extends z.ZodType>(path: string, schema: T): Promi
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined
     if (code === 'ENOENT' || code === 'ENOTDIR') return null
-    throw new CommandFailure('failed', `${path} cannot be read (${String(code)}).`, 'Check who owns it and its permissions.')
+    throw new CommandFailure(
+      'failed',
+      `${path} cannot be read (${String(code)}).`,
+      'Check who owns it and its permissions.',
+    )
   }
   try {
     return schema.parse(JSON.parse(text))
   } catch (error) {
-    const why = error instanceof z.ZodError ? error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join('; ') : 'it is not JSON'
+    const why =
+      error instanceof z.ZodError
+        ? error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join('; ')
+        : 'it is not JSON'
     throw new CommandFailure('failed', `${path} cannot be understood: ${why}.`, 'Repair or remove the file.')
   }
 }

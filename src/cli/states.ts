@@ -23,7 +23,9 @@ export function paintState(state: RunState): string {
 }
 
 const WAITS = {
-  capacity: 'waits until fewer runs are going on', worker: 'waits for a worker', retry: 'will be tried again',
+  capacity: 'waits until fewer runs are going on',
+  worker: 'waits for a worker',
+  retry: 'will be tried again',
 }
 
 /** What a state alone does not say: why a run waits, or why it ended so. */
@@ -38,7 +40,11 @@ export function titleOf(run: Run): string {
 }
 
 export const runRow = (run: Run, now: number): string[] => [
-  run.run_id, paintState(run.state), ago(run.created_at, now), oneLine(run.agent_config.harness?.type ?? 'baton'), titleOf(run),
+  run.run_id,
+  paintState(run.state),
+  ago(run.created_at, now),
+  oneLine(run.agent_config.harness?.type ?? 'baton'),
+  titleOf(run),
 ]
 
 /** All that matters of one run. */
@@ -58,7 +64,10 @@ export function runLines(run: Run, web: string): string[] {
     ['Children', run.children.length > 0 ? run.children.join(', ') : undefined],
     ['Page', web],
   ]
-  return [paint.bold(titleOf(run)), ...rows.filter((row) => row[1] !== undefined).map(([name, value]) => `${paint.dim(name.padEnd(11))}${value}`)]
+  return [
+    paint.bold(titleOf(run)),
+    ...rows.filter((row) => row[1] !== undefined).map(([name, value]) => `${paint.dim(name.padEnd(11))}${value}`),
+  ]
 }
 
 export function tookOf(run: Run): string | undefined {

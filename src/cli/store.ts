@@ -1,20 +1,32 @@
 /** This machine's database without a server, for moving data in and out. */
 import { join, resolve } from 'node:path'
 import type { Logger } from 'pino'
-import type { Database } from '../db/connect.ts'
 import type { Context } from './context.ts'
 import { openLog } from './house.ts'
 import { cacheFolder, dataFolder } from './settings.ts'
 
-type Store = { database: Database; blob_dir: string; log: Logger; transfer: typeof import('../db/transfer.ts') }
+type Transfer = typeof import('../db/transfer.ts')
+type Store = { database: Parameters<Transfer['exportAll']>[0]; blob_dir: string; log: Logger; transfer: Transfer }
 
-export async function withStore(context: Context, given: unknown, work: (store: Store) => Promise<void>): Promise<void> {
+export async function withStore(
+  context: Context,
+  given: unknown,
+  work: (store: Store) => Promise<void>,
+): Promise<void> {
   const data_dir = typeof given === 'string' ? resolve(context.cwd, given) : dataFolder(context.env)
-  const [{ openDatabase }, { openEmbedded }, transfer] = await Promise.all([import('../db/connect.ts'), import('../db/embedded.ts'), import('../db/transfer.ts')])
+  const [{ openDatabase }, { openEmbedded }, transfer] = await Promise.all([
+    import('../db/connect.ts'),
+    import('../db/embedded.ts'),
+    import('../db/transfer.ts'),
+  ])
   const log = await openLog(context.debug ? 'debug' : 'warn')
   const url = context.env['DATABASE_URL']
   const progress = context.out.progress('Opening the database')
-  const embedded = url ? null : await openEmbedded({ data_dir, cache_dir: cacheFolder(context.env), log, signal: context.signal }).finally(() => progress.done())
+  const embedded = url
+    ? null
+    : await openEmbedded({ data_dir, cache_dir: cacheFolder(context.env), log, signal: context.signal }).finally(() =>
+        progress.done(),
+      )
   try {
     const database = openDatabase(embedded ? { connection: embedded.connection } : { url: url ?? '' }, { log })
     const moving = context.out.progress('Moving data')

@@ -1,7 +1,6 @@
 /** Text for a terminal: made harmless, made to fit, made short. */
 
 /** Controls but newline and tab, DEL, C1, and what reorders or hides text (bidi marks, zero-width, line separators). */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: finding control characters is the purpose
 const HARMFUL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g
 
 /** Shows what a terminal would obey instead of letting it obey: ESC as `␛`, others as `\u{…}`. */
@@ -33,8 +32,14 @@ export function widthOf(text: string): number {
 function columnsOf(code: number): number {
   // Combining marks, and the paints of output.ts.
   if ((code >= 0x300 && code <= 0x36f) || (code >= 0xfdd0 && code <= 0xfddf)) return 0
-  const wide = (code >= 0x1100 && code <= 0x115f) || (code >= 0x2e80 && code <= 0xa4cf) || (code >= 0xac00 && code <= 0xd7a3) ||
-    (code >= 0xf900 && code <= 0xfaff) || (code >= 0xfe30 && code <= 0xfe6f) || (code >= 0xff00 && code <= 0xff60) || code >= 0x1f300
+  const wide =
+    (code >= 0x1100 && code <= 0x115f) ||
+    (code >= 0x2e80 && code <= 0xa4cf) ||
+    (code >= 0xac00 && code <= 0xd7a3) ||
+    (code >= 0xf900 && code <= 0xfaff) ||
+    (code >= 0xfe30 && code <= 0xfe6f) ||
+    (code >= 0xff00 && code <= 0xff60) ||
+    code >= 0x1f300
   return wide ? 2 : 1
 }
 
@@ -68,11 +73,15 @@ export function parseDuration(text: string): number | null {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000
   if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(text)) return null
   let total = 0
-  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)) total += Number(amount) * (UNIT_MS[unit ?? 's'] ?? 0)
+  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g))
+    total += Number(amount) * (UNIT_MS[unit ?? 's'] ?? 0)
   return total
 }
 
-export const ago = (iso: string, now: number): string => `${duration(Math.max(0, now - Date.parse(iso))).split(' ')[0]?.replace(/\.\d+/, '')} ago`
+export const ago = (iso: string, now: number): string =>
+  `${duration(Math.max(0, now - Date.parse(iso)))
+    .split(' ')[0]
+    ?.replace(/\.\d+/, '')} ago`
 
 export function bytes(count: number): string {
   if (count < 1024) return `${count} B`
@@ -83,25 +92,32 @@ export function bytes(count: number): string {
 /** Rows as aligned columns, two spaces between, no borders; with a width the widest column gives way. */
 export function alignColumns(rows: string[][], width?: number): string[] {
   const widths: number[] = []
-  for (const row of rows) row.forEach((cell, i) => { widths[i] = Math.max(widths[i] ?? 0, widthOf(cell)) })
+  for (const row of rows)
+    row.forEach((cell, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, widthOf(cell))
+    })
   if (width !== undefined) {
     const over = widths.reduce((sum, w) => sum + w, 0) + 2 * (widths.length - 1) - width
     const widest = widths.indexOf(Math.max(...widths))
     if (over > 0) widths[widest] = Math.max(8, (widths[widest] ?? 0) - over)
   }
-  return rows.map((row) => row
-    .map((cell, i) => {
-      const columns = widths[i] ?? 0
-      const text = width === undefined ? cell : truncate(cell, columns)
-      return i === row.length - 1 ? text : text + ' '.repeat(Math.max(0, columns - widthOf(text)))
-    })
-    .join('  ')
-    .trimEnd())
+  return rows.map((row) =>
+    row
+      .map((cell, i) => {
+        const columns = widths[i] ?? 0
+        const text = width === undefined ? cell : truncate(cell, columns)
+        return i === row.length - 1 ? text : text + ' '.repeat(Math.max(0, columns - widthOf(text)))
+      })
+      .join('  ')
+      .trimEnd(),
+  )
 }
 
 /** The known word nearest to a mistyped one, when it is near enough to be meant. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
-  const scored = known.map((k) => [k, distance(word.toLowerCase(), k.toLowerCase())] as const).sort((a, b) => a[1] - b[1])
+  const scored = known
+    .map((k) => [k, distance(word.toLowerCase(), k.toLowerCase())] as const)
+    .sort((a, b) => a[1] - b[1])
   const best = scored[0]
   return best && best[1] <= Math.max(1, Math.floor(word.length / 2.5)) ? best[0] : undefined
 }

@@ -1,11 +1,11 @@
 /** What a command that started a run does next: nothing, wait for its end, or show it as it happens. */
 import type { Command } from 'commander'
+import type { Run } from '../contract/index.ts'
 import { API_PREFIX, type CreatedRun, runRoutes } from '../contract/index.ts'
 import { type Client, fillPath } from '../sdk/client.ts'
 import { bodyOf, type Context } from './context.ts'
 import { CommandFailure, EXIT, exitOfRun } from './exits.ts'
 import { followRun } from './follow-run.ts'
-import type { Run } from '../contract/index.ts'
 import { paintState, reasonOf } from './states.ts'
 import { parseDuration } from './text.ts'
 import { endLines, interruption, watch } from './watch.ts'
@@ -14,18 +14,28 @@ export function declareWaiting(command: Command): Command {
   return command
     .option('--wait', 'wait until it has ended; the exit code says how')
     .option('--follow', 'show what it does until it has ended; the exit code says how')
-    .option('--timeout <duration>', 'with --wait or --follow: stop waiting after this long (exit code 8); the run goes on')
+    .option(
+      '--timeout <duration>',
+      'with --wait or --follow: stop waiting after this long (exit code 8); the run goes on',
+    )
     .option('--fail-on-input', 'with --wait or --follow: stop with exit code 7 when the run waits for a person')
 }
 
 export function limitOf(given: unknown): number | undefined {
   if (given === undefined) return undefined
   const ms = parseDuration(String(given))
-  if (ms === null || ms <= 0) throw new CommandFailure('usage', `"${String(given)}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')
+  if (ms === null || ms <= 0)
+    throw new CommandFailure('usage', `"${String(given)}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')
   return ms
 }
 
-export async function waitAsAsked(context: Context, client: Client, options: Record<string, unknown>, created: CreatedRun, said: string[]): Promise<number> {
+export async function waitAsAsked(
+  context: Context,
+  client: Client,
+  options: Record<string, unknown>,
+  created: CreatedRun,
+  said: string[],
+): Promise<number> {
   const { out } = context
   const timeout_ms = limitOf(options['timeout'])
   const fail_on_input = options['failOnInput'] === true
@@ -55,7 +65,9 @@ export async function waitForEnd(context: Context, client: Client, asked: Wait):
       if (sight.kind !== 'run') continue
       run = sight.run
       const reason = reasonOf(run)
-      progress.say(`Waiting for run ${asked.run_id}: ${paintState(run.state)}${reason === undefined ? '' : ` (${reason})`}`)
+      progress.say(
+        `Waiting for run ${asked.run_id}: ${paintState(run.state)}${reason === undefined ? '' : ` (${reason})`}`,
+      )
       if (run.state === 'BLOCKED' && asked.fail_on_input) break
     }
   } catch (error) {
@@ -63,7 +75,9 @@ export async function waitForEnd(context: Context, client: Client, asked: Wait):
   } finally {
     progress.done()
   }
-  const body = await bodyOf(await client.raw('GET', API_PREFIX + fillPath(runRoutes.get.path, { run_id: asked.run_id })))
+  const body = await bodyOf(
+    await client.raw('GET', API_PREFIX + fillPath(runRoutes.get.path, { run_id: asked.run_id })),
+  )
   await out.show(body, () => (run === null ? [] : endLines(run)))
   return run === null ? EXIT.failed : EXIT[exitOfRun(run)]
 }

@@ -28,7 +28,12 @@ export async function watch(context: Context, asked: Watch): Promise<number> {
   const progress = out.progress(`run ${asked.run_id}`, 'status')
   let run: Run | null = null
   try {
-    for await (const sight of followRun({ client: asked.client, run_id: asked.run_id, entries: asked.entries, signal })) {
+    for await (const sight of followRun({
+      client: asked.client,
+      run_id: asked.run_id,
+      entries: asked.entries,
+      signal,
+    })) {
       const before: Run | null = run
       if (sight.kind === 'run') run = sight.run
       await out.record(recordOf(sight), () => sightLines(sight, before).map((line) => (asked.prefix ?? '') + line))
@@ -50,8 +55,14 @@ export async function watch(context: Context, asked: Watch): Promise<number> {
 /** Why following stopped early, worded for who waits. */
 export function interruption(context: Context, run_id: string, late: AbortSignal | null, error: unknown): unknown {
   const again = `Follow it again with: baton run watch ${run_id}`
-  if (context.signal.aborted) return new CommandFailure('interrupted', `Stopped watching; run ${run_id} goes on.`, `${again}\nEnd it with: baton run cancel ${run_id}`)
-  if (late?.aborted) return new CommandFailure('timeout', `Run ${run_id} has not ended in the time given; it goes on.`, again)
+  if (context.signal.aborted)
+    return new CommandFailure(
+      'interrupted',
+      `Stopped watching; run ${run_id} goes on.`,
+      `${again}\nEnd it with: baton run cancel ${run_id}`,
+    )
+  if (late?.aborted)
+    return new CommandFailure('timeout', `Run ${run_id} has not ended in the time given; it goes on.`, again)
   return error
 }
 
@@ -97,7 +108,9 @@ function standing(run: Run, down: boolean): string {
 export function endLines(run: Run): string[] {
   const used = usageOf(run)
   const took = tookOf(run)
-  const how = [took === undefined ? '' : `in ${took}`, used === undefined ? '' : `(${used})`].filter((part) => part !== '').join(' ')
+  const how = [took === undefined ? '' : `in ${took}`, used === undefined ? '' : `(${used})`]
+    .filter((part) => part !== '')
+    .join(' ')
   const why = run.state === 'SUCCEEDED' ? undefined : reasonOf(run)
   return [`${paintState(run.state)}${how === '' ? '' : ` ${how}`}`, ...(why === undefined ? [] : [`  ${why}`])]
 }

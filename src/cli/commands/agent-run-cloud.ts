@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
-import { declareAsking, askedRun } from '../asking.ts'
-import { clientOf, type Context, type Given, webAddress } from '../context.ts'
+import { askedRun, declareAsking } from '../asking.ts'
 import { openInBrowser } from '../browser.ts'
+import { type Context, clientOf, type Given, webAddress } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
 import { declareWaiting, waitAsAsked } from '../waiting.ts'
 
@@ -10,11 +10,14 @@ export function declare(command: Command): void {
     .option('--host <worker>', 'the worker that is to take it')
     .option('--idempotency-key <key>', 'makes repeating this command safe for 24 hours')
     .option('--open', 'open its page in the browser')
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 Examples:
   baton agent run-cloud "Update the dependencies" --repo https://github.com/me/project#main
   git diff | baton agent run-cloud - --follow
-  baton agent run-cloud "npm test" --harness command --repo . --wait`)
+  baton agent run-cloud "npm test" --harness command --repo . --wait`,
+    )
 }
 
 export async function run(context: Context, given: Given): Promise<number> {
@@ -22,13 +25,20 @@ export async function run(context: Context, given: Given): Promise<number> {
   const client = clientOf(context)
   const body = await askedRun(context, options, given.args[0])
   const key = options['idempotencyKey']
-  if (key !== undefined && !/^[\x21-\x7e]{1,255}$/.test(String(key))) throw new CommandFailure('usage', 'An idempotency key is 1 to 255 printable characters without spaces.')
-  const created = await client.runs.create({ body, signal: context.signal, ...(key === undefined ? {} : { headers: { 'idempotency-key': String(key) } }) })
+  if (key !== undefined && !/^[\x21-\x7e]{1,255}$/.test(String(key)))
+    throw new CommandFailure('usage', 'An idempotency key is 1 to 255 printable characters without spaces.')
+  const created = await client.runs.create({
+    body,
+    signal: context.signal,
+    ...(key === undefined ? {} : { headers: { 'idempotency-key': String(key) } }),
+  })
   const page = webAddress(context, created.run_id)
   if (options['open'] === true) openInBrowser(page, context)
   return waitAsAsked(context, client, options, created, [
     `Spawned ambient agent with run ID: ${created.run_id}`,
     `View run: ${page}`,
-    ...(created.at_capacity === true ? ['Agent state: QUEUED (as many runs as allowed are going on; it starts by itself)'] : []),
+    ...(created.at_capacity === true
+      ? ['Agent state: QUEUED (as many runs as allowed are going on; it starts by itself)']
+      : []),
   ])
 }

@@ -1,23 +1,33 @@
-import type { Command } from 'commander'
-import { resolve } from 'node:path'
 import { stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
 import { EXECUTION_TOKEN_PATTERN } from '../../contract/index.ts'
 import type { ExitReport } from '../../runner/run.ts'
 import { askedRun, declareAsking } from '../asking.ts'
-import { clientOf, type Context, type Given, webAddress } from '../context.ts'
+import { type Context, clientOf, type Given, webAddress } from '../context.ts'
 import { CommandFailure, EXIT } from '../exits.ts'
 import { localPrinter } from '../local-printer.ts'
 import { paint } from '../output.ts'
 
 export function declare(command: Command): void {
-  declareAsking(command)
-    .option('-C, --cwd <dir>', 'work in this folder')
+  declareAsking(command).option('-C, --cwd <dir>', 'work in this folder')
   const hidden = [
-    '--task-id <run>', '--sandboxed', '--gui', '--mcp-server <uuid>', '--idle-on-complete [duration]', '--idle-on-fail [duration]', '--skip-initial-turn',
-    '--configure-git-credentials-with-github', '--repository-head-override-json <json>', '--remove-repository-origins',
+    '--task-id <run>',
+    '--sandboxed',
+    '--gui',
+    '--mcp-server <uuid>',
+    '--idle-on-complete [duration]',
+    '--idle-on-fail [duration]',
+    '--skip-initial-turn',
+    '--configure-git-credentials-with-github',
+    '--repository-head-override-json <json>',
+    '--remove-repository-origins',
   ]
   for (const flags of hidden) command.addOption(command.createOption(flags).hideHelp())
-  command.addHelpText('after', '\nThe run is registered with the server and worked on here, in the current folder. It asks for nothing: see --permissions.')
+  command.addHelpText(
+    'after',
+    '\nThe run is registered with the server and worked on here, in the current folder. It asks for nothing: see --permissions.',
+  )
 }
 
 export async function run(context: Context, given: Given): Promise<number> {
@@ -30,11 +40,21 @@ export async function run(context: Context, given: Given): Promise<number> {
   const created = await client.executions.create({ body, signal })
   const { run_id, execution_id, token } = created
   const page = webAddress(context, run_id)
-  await out.record({ type: 'system', event_type: 'run_started', run_id, run_url: page }, () => [`Run ID: ${run_id}`, `Open in Oz: ${page}`])
+  await out.record({ type: 'system', event_type: 'run_started', run_id, run_url: page }, () => [
+    `Run ID: ${run_id}`,
+    `Open in Oz: ${page}`,
+  ])
   const printer = localPrinter(out)
   const { runExecution } = await import('../../runner/run.ts')
   const report = await runExecution({
-    server: settings.server.value ?? '', token, execution_id, version: context.version, env: context.env, workspace, place: 'local', signal,
+    server: settings.server.value ?? '',
+    token,
+    execution_id,
+    version: context.version,
+    env: context.env,
+    workspace,
+    place: 'local',
+    signal,
     onEntry: printer.entry,
   })
   await printer.done()
@@ -44,15 +64,26 @@ export async function run(context: Context, given: Given): Promise<number> {
 /** What a worker starts: everything is in the environment and in the assignment, the options only repeat it. */
 async function managed(context: Context, options: Record<string, unknown>): Promise<number> {
   const { env, settings, signal } = context
-  if (options['prompt'] !== undefined || options['file'] !== undefined) throw new CommandFailure('usage', '--task-id cannot be given together with a prompt or a file.')
+  if (options['prompt'] !== undefined || options['file'] !== undefined)
+    throw new CommandFailure('usage', '--task-id cannot be given together with a prompt or a file.')
   const token = settings.api_key.value ?? ''
   const execution_id = env['BATON_EXECUTION_ID']
   if (!EXECUTION_TOKEN_PATTERN.test(token) || execution_id === undefined) {
-    throw new CommandFailure('usage', '--task-id is for workers: it needs WARP_API_KEY with the token of an execution, and BATON_EXECUTION_ID.')
+    throw new CommandFailure(
+      'usage',
+      '--task-id is for workers: it needs WARP_API_KEY with the token of an execution, and BATON_EXECUTION_ID.',
+    )
   }
   const { runExecution } = await import('../../runner/run.ts')
   const report = await runExecution({
-    server: settings.server.value ?? '', token, execution_id, version: context.version, env, workspace: context.cwd, place: 'managed', signal,
+    server: settings.server.value ?? '',
+    token,
+    execution_id,
+    version: context.version,
+    env,
+    workspace: context.cwd,
+    place: 'managed',
+    signal,
   })
   return exitOf(context, report)
 }
@@ -75,7 +106,10 @@ function exitOf(context: Context, report: ExitReport): number {
     return context.signal.aborted ? EXIT.interrupted : EXIT.run_failed
   }
   const { error_code, message } = outcome.failure
-  throw new CommandFailure(error_code === 'budget_exceeded' || error_code === 'insufficient_credits' ? 'budget' : 'run_failed', message)
+  throw new CommandFailure(
+    error_code === 'budget_exceeded' || error_code === 'insufficient_credits' ? 'budget' : 'run_failed',
+    message,
+  )
 }
 
 async function folderOf(context: Context, given: unknown): Promise<string> {

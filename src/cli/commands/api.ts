@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { API_PREFIX } from '../../contract/index.ts'
-import { clientOf, type Context, type Given, readAll } from '../context.ts'
+import { type Context, clientOf, type Given, readAll } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
@@ -11,18 +11,28 @@ export function declare(command: Command): void {
     .argument('<method>', 'GET, POST, PUT, PATCH or DELETE')
     .argument('<path>', 'such as /api/v1/agent/runs or agent/runs')
     .option('-d, --data <json>', 'body; - reads it from stdin')
-    .option('-H, --header <header>', 'name: value; may be repeated', (value: string, before: string[] = []) => [...before, value])
+    .option('-H, --header <header>', 'name: value; may be repeated', (value: string, before: string[] = []) => [
+      ...before,
+      value,
+    ])
     .addHelpText('after', '\nExample: baton api GET "agent/runs?limit=3" --jq ".runs[].title"')
 }
 
 export async function run(context: Context, given: Given): Promise<void> {
   const method = (given.args[0] ?? '').toUpperCase()
-  if (!METHODS.includes(method)) throw new CommandFailure('usage', `"${given.args[0]}" is not a method.`, `Use one of ${METHODS.join(', ')}.`)
+  if (!METHODS.includes(method))
+    throw new CommandFailure('usage', `"${given.args[0]}" is not a method.`, `Use one of ${METHODS.join(', ')}.`)
   const asked = new URL((given.args[1] ?? '').replace(/^(?!\/)/, '/'), 'http://path')
-  const path = asked.pathname.startsWith('/api/') || asked.pathname === '/openapi.json' ? asked.pathname : API_PREFIX + asked.pathname
+  const path =
+    asked.pathname.startsWith('/api/') || asked.pathname === '/openapi.json'
+      ? asked.pathname
+      : API_PREFIX + asked.pathname
   const body = await bodyFrom(context, given.options['data'])
   const response = await clientOf(context).raw(method, path, {
-    query: asked.searchParams, headers: headersFrom(given.options['header']), signal: context.signal, ...(body === undefined ? {} : { body }),
+    query: asked.searchParams,
+    headers: headersFrom(given.options['header']),
+    signal: context.signal,
+    ...(body === undefined ? {} : { body }),
   })
   if (response.headers.get('content-type')?.includes('event-stream') && response.body) {
     const decoder = new TextDecoder()
@@ -53,7 +63,8 @@ function headersFrom(given: unknown): Record<string, string> {
   const headers: Record<string, string> = {}
   for (const one of Array.isArray(given) ? given.map(String) : []) {
     const [, name, value] = /^([^:]+):\s*(.*)$/.exec(one) ?? []
-    if (name === undefined || value === undefined) throw new CommandFailure('usage', `"${one}" is not a header.`, 'Write it as "name: value".')
+    if (name === undefined || value === undefined)
+      throw new CommandFailure('usage', `"${one}" is not a header.`, 'Write it as "name: value".')
     headers[name] = value
   }
   return headers

@@ -1,7 +1,7 @@
 /** Candidates for the word that a shell is completing, one a line, with a tab before what it means. Never fails. */
 import type { Command, Option } from 'commander'
 import { HARNESS_ALIASES, RUN_STATES } from '../../contract/index.ts'
-import { clientOf, type Context, type Given } from '../context.ts'
+import { type Context, clientOf, type Given } from '../context.ts'
 import { makeProgram } from '../program.ts'
 import { OUTPUT_FORMATS } from '../settings.ts'
 import { oneLine } from '../text.ts'
@@ -28,7 +28,10 @@ async function candidates(context: Context, before: string[], last: string): Pro
   const { command } = await program.find(before)
   const option = command.options.find((one) => one.long === before.at(-1) || one.short === before.at(-1))
   if (option && (option.required || option.optional)) return valuesOf(option)
-  if (last.startsWith('-')) return command.options.filter((one) => !one.hidden && one.long).map((one) => ({ value: one.long ?? '', about: one.description }))
+  if (last.startsWith('-'))
+    return command.options
+      .filter((one) => !one.hidden && one.long)
+      .map((one) => ({ value: one.long ?? '', about: one.description }))
   const subs = command.commands.filter((sub) => !sub.name().startsWith('_'))
   if (subs.length > 0) return subs.map((sub) => ({ value: sub.name(), about: sub.description() }))
   const argument = command.registeredArguments[0]?.name()
@@ -41,7 +44,9 @@ async function candidates(context: Context, before: string[], last: string): Pro
 function valuesOf(option: Option): Candidate[] {
   if (option.long === '--output-format') return OUTPUT_FORMATS.map((value) => ({ value }))
   if (option.long === '--harness') return Object.keys(HARNESS_ALIASES).map((value) => ({ value }))
-  return option.long === '--state' ? RUN_STATES.map((state) => ({ value: state.toLowerCase().replace('inprogress', 'in-progress') })) : []
+  return option.long === '--state'
+    ? RUN_STATES.map((state) => ({ value: state.toLowerCase().replace('inprogress', 'in-progress') }))
+    : []
 }
 
 async function runIds(context: Context): Promise<Candidate[]> {

@@ -34,22 +34,31 @@ complete -c oz -a '(__baton_complete)'
   if ($word -eq '') { $rest += '""' }
   & $words[0] __complete -- @rest 2>$null | ForEach-Object {
     $name, $about = $_ -split "\`t", 2
-    [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', $(if ($about) { $about } else { $name }))
+    if (-not $about) { $about = $name }
+    [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', $about)
   }
 }
 `,
 }
 
 export function declare(command: Command): void {
-  command.argument('<shell>', 'bash, zsh, fish or powershell').addHelpText('after', `
+  command.argument('<shell>', 'bash, zsh, fish or powershell').addHelpText(
+    'after',
+    `
   bash        echo 'source <(baton completion bash)' >> ~/.bashrc
   zsh         baton completion zsh > "\${fpath[1]}/_baton"
   fish        baton completion fish > ~/.config/fish/completions/baton.fish
-  powershell  baton completion powershell >> $PROFILE`)
+  powershell  baton completion powershell >> $PROFILE`,
+  )
 }
 
 export async function run(context: Context, given: Given): Promise<void> {
   const script = SHELLS[given.args[0] ?? '']
-  if (script === undefined) throw new CommandFailure('usage', `There is no completion for "${given.args[0]}".`, `There is one for ${Object.keys(SHELLS).join(', ')}.`)
+  if (script === undefined)
+    throw new CommandFailure(
+      'usage',
+      `There is no completion for "${given.args[0]}".`,
+      `There is one for ${Object.keys(SHELLS).join(', ')}.`,
+    )
   for (const line of script.trimEnd().split('\n')) context.out.line(line)
 }

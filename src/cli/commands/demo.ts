@@ -25,7 +25,10 @@ const SURVEY = 'Survey this repository and write a short report about it to BATO
 const OUTPUT_LINES = 4
 
 export function declare(command: Command): void {
-  command.addHelpText('after', '\nEverything happens in a temporary folder that is removed at the end; your repository is cloned, never touched.')
+  command.addHelpText(
+    'after',
+    '\nEverything happens in a temporary folder that is removed at the end; your repository is cloned, never touched.',
+  )
 }
 
 export async function run(context: Context): Promise<number> {
@@ -38,20 +41,36 @@ export async function run(context: Context): Promise<number> {
   try {
     const repository = await findRepository(context, folder)
     const data_dir = join(folder, 'data')
-    const house = await openHouse(context, { data_dir, host: '127.0.0.1', port: 0, log_level: context.debug ? 'debug' : 'error', progress })
+    const house = await openHouse(context, {
+      data_dir,
+      host: '127.0.0.1',
+      port: 0,
+      log_level: context.debug ? 'debug' : 'error',
+      progress,
+    })
     try {
       const { url, api_key, log } = house
       const worker = await startWorker(context, {
-        server: url, api_key, worker_id: 'demo', capacity: 2, state_dir: join(folder, 'worker'), log, allow_local_repositories: true,
+        server: url,
+        api_key,
+        worker_id: 'demo',
+        capacity: 2,
+        state_dir: join(folder, 'worker'),
+        log,
+        allow_local_repositories: true,
       })
       try {
         progress.done()
         out.line(`${paint.green('Started')} PostgreSQL, a server at ${url} and a worker, all in ${folder}`)
         out.line(`Watch it on the page, too: ${await house.loginLink()}`)
         out.line(`Repository: ${repository.from}, cloned for each run`)
-        out.line(key === undefined
-          ? paint.yellow('No model key is set, so a scripted model answers: its words are made up, all else is real (tools, files, processes).')
-          : `The built-in agent uses the model behind ${key}.`)
+        out.line(
+          key === undefined
+            ? paint.yellow(
+                'No model key is set, so a scripted model answers: its words are made up, all else is real (tools, files, processes).',
+              )
+            : `The built-in agent uses the model behind ${key}.`,
+        )
         const client = connect({ server: url, token: api_key, headers: { 'x-oz-api-source': 'CLI' } })
         const ended = await bothRuns(context, client, repository.path, key === undefined)
         return close(context, ended)
@@ -71,15 +90,35 @@ export async function run(context: Context): Promise<number> {
 async function bothRuns(context: Context, client: Client, url: string, scripted: boolean): Promise<Run[]> {
   const environment = { repositories: [{ url }] }
   const bodies: [string, CreateRun][] = [
-    [paint.cyan('command │ '), { title: 'Count what is here', prompt: COUNT, config: { harness: { type: 'command' }, environment: full(environment) } }],
-    [paint.green('agent   │ '), {
-      title: 'Say what this repository is', prompt: SURVEY, config: { harness: { type: 'baton' }, ...(scripted ? { model_id: 'scripted' } : {}), environment: full(environment) },
-    }],
+    [
+      paint.cyan('command │ '),
+      {
+        title: 'Count what is here',
+        prompt: COUNT,
+        config: { harness: { type: 'command' }, environment: full(environment) },
+      },
+    ],
+    [
+      paint.green('agent   │ '),
+      {
+        title: 'Say what this repository is',
+        prompt: SURVEY,
+        config: {
+          harness: { type: 'baton' },
+          ...(scripted ? { model_id: 'scripted' } : {}),
+          environment: full(environment),
+        },
+      },
+    ],
   ]
   return Promise.all(bodies.map(([prefix, body]) => shownRun(context, client, prefix, body)))
 }
 
-const full = (environment: { repositories: { url: string }[] }) => ({ ...environment, setup_commands: [], variables: {} })
+const full = (environment: { repositories: { url: string }[] }) => ({
+  ...environment,
+  setup_commands: [],
+  variables: {},
+})
 
 async function shownRun(context: Context, client: Client, prefix: string, body: CreateRun): Promise<Run> {
   const { out, signal } = context
@@ -102,7 +141,9 @@ function close(context: Context, runs: Run[]): number {
   for (const run of runs) out.line(`${paintState(run.state)}  ${run.title}`)
   out.line('')
   out.line('Go on with:')
-  out.line('  npx baton up                                   the same for good; prints the address of the web page (http://127.0.0.1:4577)')
+  out.line(
+    '  npx baton up                                   the same for good; prints the address of the web page (http://127.0.0.1:4577)',
+  )
   out.line('  npx baton agent run-cloud "…" --repo . --follow  give it work')
   out.line('  npx baton doctor                               what this machine has and lacks')
   return runs.every((run) => run.state === 'SUCCEEDED') ? EXIT.ok : EXIT.run_failed
@@ -114,9 +155,16 @@ const execute = promisify(execFile)
 async function findRepository(context: Context, folder: string): Promise<{ path: string; from: string }> {
   const git = (args: string[], cwd: string) => execute('git', args, { cwd, signal: context.signal })
   await git(['--version'], folder).catch(() => {
-    throw new CommandFailure('failed', 'git is missing.', 'Install it (Debian: apt-get install git; macOS: xcode-select --install) and try again.')
+    throw new CommandFailure(
+      'failed',
+      'git is missing.',
+      'Install it (Debian: apt-get install git; macOS: xcode-select --install) and try again.',
+    )
   })
-  const top = await git(['rev-parse', '--show-toplevel', 'HEAD'], context.cwd).then(({ stdout }) => stdout.split('\n')[0], () => undefined)
+  const top = await git(['rev-parse', '--show-toplevel', 'HEAD'], context.cwd).then(
+    ({ stdout }) => stdout.split('\n')[0],
+    () => undefined,
+  )
   if (top) return { path: top, from: top }
   const path = join(folder, 'sample')
   await mkdir(path)

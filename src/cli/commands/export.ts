@@ -1,5 +1,5 @@
-import type { Command } from 'commander'
 import { resolve } from 'node:path'
+import type { Command } from 'commander'
 import type { Context, Given } from '../context.ts'
 import { withStore } from '../store.ts'
 
@@ -7,13 +7,21 @@ export function declare(command: Command): void {
   command
     .argument('<dir>', 'a new folder')
     .option('--data-dir <dir>', 'data folder of the server (default: $XDG_DATA_HOME/baton)')
-    .addHelpText('after', '\nThe server must not be running on the embedded database. DATABASE_URL names an outside PostgreSQL.')
+    .addHelpText(
+      'after',
+      '\nThe server must not be running on the embedded database. DATABASE_URL names an outside PostgreSQL.',
+    )
 }
 
 export async function run(context: Context, given: Given): Promise<void> {
   const out_dir = resolve(context.cwd, given.args[0] ?? '')
   await withStore(context, given.options['dataDir'], async (store) => {
-    const done = await store.transfer.exportAll(store.database, store.blob_dir, out_dir, { log: store.log, signal: context.signal })
-    await context.out.show({ folder: out_dir, ...done }, () => [`Exported ${done.rows} rows of ${done.tables} tables and ${done.blobs} blobs to ${out_dir}.`])
+    const done = await store.transfer.exportAll(store.database, store.blob_dir, out_dir, {
+      log: store.log,
+      signal: context.signal,
+    })
+    await context.out.show({ folder: out_dir, ...done }, () => [
+      `Exported ${done.rows} rows of ${done.tables} tables and ${done.blobs} blobs to ${out_dir}.`,
+    ])
   })
 }

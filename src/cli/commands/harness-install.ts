@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { Context, Given } from '../context.ts'
-import { chosenProfiles } from '../harnesses.ts'
 import { CommandFailure } from '../exits.ts'
+import { chosenProfiles } from '../harnesses.ts'
 
 export function declare(command: Command): void {
   command.argument('<harness...>', 'claude, codex, gemini or opencode').option('--again', 'fetch even what is there')
@@ -14,8 +14,13 @@ export async function run(context: Context, given: Given): Promise<void> {
   for (const profile of profiles) {
     const progress = context.out.progress(`Fetching ${profile.title}`)
     const folder = await installHarness(profile, cache, {
-      signal: context.signal, env: context.env, again: given.options['again'] === true, onProgress: (line) => progress.say(line),
+      signal: context.signal,
+      env: context.env,
+      again: given.options['again'] === true,
+      onProgress: (line) => progress.say(line),
     }).finally(() => progress.done())
-    await context.out.show({ harness: profile.name, folder }, () => [`${profile.title} is in ${folder}. Try it with: baton harness test ${profile.name}`])
+    await context.out.show({ harness: profile.name, folder }, () => [
+      `${profile.title} is in ${folder}. Try it with: baton harness test ${profile.name}`,
+    ])
   }
 }

@@ -13,6 +13,9 @@ export async function run(context: Context): Promise<void> {
     forgotten.push(name)
   }
   if (forgotten.length > 0) await writeConfig(config_path, config)
-  const sentence = forgotten.length > 0 ? `Forgot the key for ${server.value} (profile ${forgotten.join(', ')}).` : `No key was kept for ${server.value}.`
+  const sentence =
+    forgotten.length > 0
+      ? `Forgot the key for ${server.value} (profile ${forgotten.join(', ')}).`
+      : `No key was kept for ${server.value}.`
   await context.out.show({ server: server.value, profiles: forgotten }, () => [sentence])
 }

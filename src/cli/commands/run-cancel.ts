@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { clientOf, type Context, type Given } from '../context.ts'
+import { type Context, clientOf, type Given } from '../context.ts'
 
 export function declare(command: Command): void {
   command.argument('<run...>', 'ids of the runs')

@@ -7,4 +7,5 @@ export function declare(command: Command): void {
 }
 
 /** A conversation has the id of the run that began it. */
-export const run = (context: Context, given: Given): Promise<void> => get.run(context, { args: given.args, options: { ...given.options, conversation: true } })
+export const run = (context: Context, given: Given): Promise<void> =>
+  get.run(context, { args: given.args, options: { ...given.options, conversation: true } })

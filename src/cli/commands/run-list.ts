@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import { API_PREFIX, PageInfo, Run, runRoutes } from '../../contract/index.ts'
 import { queryOf } from '../../sdk/client.ts'
-import { bodyOf, clientOf, type Context, type Given } from '../context.ts'
+import { bodyOf, type Context, clientOf, type Given } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
 import { paint } from '../output.ts'
 import { runRow } from '../states.ts'
@@ -14,8 +14,15 @@ const collect = (value: string, before: string[] = []) => [...before, ...value.s
 export function declare(command: Command): void {
   command
     .option('-L, --limit <n>', 'how many at most', '20')
-    .option('--state <state>', 'queued, pending, claimed, in-progress, succeeded, failed, error, blocked, cancelled; may be repeated', collect)
-    .option('--source <source>', 'api, cli, web-app, local, interactive, scheduled-agent, slack, linear, github-action, …')
+    .option(
+      '--state <state>',
+      'queued, pending, claimed, in-progress, succeeded, failed, error, blocked, cancelled; may be repeated',
+      collect,
+    )
+    .option(
+      '--source <source>',
+      'api, cli, web-app, local, interactive, scheduled-agent, slack, linear, github-action, …',
+    )
     .option('--execution-location <where>', 'local or remote')
     .option('--creator <uid>', 'who made them')
     .option('--name <name>', 'the name in their configuration')
@@ -30,26 +37,53 @@ export function declare(command: Command): void {
 }
 
 const Options = z.object({
-  limit: z.coerce.number('--limit is a number').int().min(1, '--limit is at least 1').max(500, '--limit is at most 500'),
-  state: z.array(z.string()).optional(), source: z.string().optional(), executionLocation: z.string().optional(), creator: z.string().optional(),
-  name: z.string().optional(), ancestorRun: z.string().optional(), createdAfter: z.string().optional(), createdBefore: z.string().optional(),
-  updatedAfter: z.string().optional(), query: z.string().optional(), sortBy: z.string().optional(), sortOrder: z.string().optional(), cursor: z.string().optional(),
+  limit: z.coerce
+    .number('--limit is a number')
+    .int()
+    .min(1, '--limit is at least 1')
+    .max(500, '--limit is at most 500'),
+  state: z.array(z.string()).optional(),
+  source: z.string().optional(),
+  executionLocation: z.string().optional(),
+  creator: z.string().optional(),
+  name: z.string().optional(),
+  ancestorRun: z.string().optional(),
+  createdAfter: z.string().optional(),
+  createdBefore: z.string().optional(),
+  updatedAfter: z.string().optional(),
+  query: z.string().optional(),
+  sortBy: z.string().optional(),
+  sortOrder: z.string().optional(),
+  cursor: z.string().optional(),
 })
 
 const Listed = z.object({ runs: z.array(Run), page_info: PageInfo })
 
 export async function run(context: Context, given: Given): Promise<void> {
   const client = clientOf(context)
-  const body = await bodyOf(await client.raw('GET', API_PREFIX + runRoutes.list.path, { query: queryOf(queryFrom(given.options)) ?? new URLSearchParams(), signal: context.signal }))
+  const body = await bodyOf(
+    await client.raw('GET', API_PREFIX + runRoutes.list.path, {
+      query: queryOf(queryFrom(given.options)) ?? new URLSearchParams(),
+      signal: context.signal,
+    }),
+  )
   const { runs, page_info } = Listed.parse(body)
   const now = Date.now()
-  await context.out.show(body, () => {
-    if (runs.length === 0) return []
-    return alignColumns([['RUN', 'STATE', 'CREATED', 'HARNESS', 'TITLE'].map(paint.dim), ...runs.map((run) => runRow(run, now))], context.out.width)
-  }, () => z.looseObject({ runs: z.array(z.unknown()) }).parse(body).runs)
+  await context.out.show(
+    body,
+    () => {
+      if (runs.length === 0) return []
+      return alignColumns(
+        [['RUN', 'STATE', 'CREATED', 'HARNESS', 'TITLE'].map(paint.dim), ...runs.map((run) => runRow(run, now))],
+        context.out.width,
+      )
+    },
+    () => z.looseObject({ runs: z.array(z.unknown()) }).parse(body).runs,
+  )
   if (context.out.machine) return
   if (runs.length === 0) context.out.note('No runs. Make one with: baton agent run-cloud "what is to be done"')
-  if (page_info.has_next_page && page_info.next_cursor) context.out.note(paint.dim(`There are more: add --cursor ${page_info.next_cursor}`))
+  if (page_info.has_next_page && page_info.next_cursor)
+    context.out.note(paint.dim(`There are more: add --cursor ${page_info.next_cursor}`))
 }
 
 function queryFrom(options: Record<string, unknown>): Record<string, unknown> {
@@ -57,10 +91,20 @@ function queryFrom(options: Record<string, unknown>): Record<string, unknown> {
   if (!parsed.success) throw new CommandFailure('usage', `${parsed.error.issues[0]?.message ?? 'Wrong option'}.`)
   const o = parsed.data
   return {
-    limit: o.limit, state: o.state?.map((s) => underscores(s)), source: o.source === undefined ? undefined : sourceOf(o.source),
-    execution_location: o.executionLocation?.toUpperCase(), creator: o.creator, name: o.name, ancestor_run_id: o.ancestorRun,
-    created_after: timeOf('--created-after', o.createdAfter), created_before: timeOf('--created-before', o.createdBefore),
-    updated_after: timeOf('--updated-after', o.updatedAfter), q: o.query, sort_by: o.sortBy?.replaceAll('-', '_'), sort_order: o.sortOrder, cursor: o.cursor,
+    limit: o.limit,
+    state: o.state?.map((s) => underscores(s)),
+    source: o.source === undefined ? undefined : sourceOf(o.source),
+    execution_location: o.executionLocation?.toUpperCase(),
+    creator: o.creator,
+    name: o.name,
+    ancestor_run_id: o.ancestorRun,
+    created_after: timeOf('--created-after', o.createdAfter),
+    created_before: timeOf('--created-before', o.createdBefore),
+    updated_after: timeOf('--updated-after', o.updatedAfter),
+    q: o.query,
+    sort_by: o.sortBy?.replaceAll('-', '_'),
+    sort_order: o.sortOrder,
+    cursor: o.cursor,
   }
 }
 
@@ -71,6 +115,11 @@ export function timeOf(flag: string, text: string | undefined): string | undefin
   if (text === undefined) return undefined
   const ms = parseDuration(text)
   if (ms !== null) return new Date(Date.now() - ms).toISOString()
-  if (Number.isNaN(Date.parse(text))) throw new CommandFailure('usage', `${flag} "${text}" is no time.`, 'Write it as 2026-01-31T12:00:00Z or as a duration such as 90m.')
+  if (Number.isNaN(Date.parse(text)))
+    throw new CommandFailure(
+      'usage',
+      `${flag} "${text}" is no time.`,
+      'Write it as 2026-01-31T12:00:00Z or as a duration such as 90m.',
+    )
   return new Date(text).toISOString()
 }

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import type { Entry } from '../../contract/index.ts'
 import type { Client } from '../../sdk/client.ts'
-import { clientOf, type Context, type Given } from '../context.ts'
+import { type Context, clientOf, type Given } from '../context.ts'
 import { bareText, entryLines, OUTPUT_LINES } from '../entries.ts'
 import { CommandFailure, EXIT } from '../exits.ts'
 import { followRun } from '../follow-run.ts'
@@ -21,7 +21,10 @@ export function declare(command: Command): void {
 }
 
 const Options = z.object({
-  follow: z.boolean().default(false), since: z.string().optional(), full: z.boolean().default(false), raw: z.boolean().default(false),
+  follow: z.boolean().default(false),
+  since: z.string().optional(),
+  full: z.boolean().default(false),
+  raw: z.boolean().default(false),
   tail: z.coerce.number('--tail is a number').int('--tail is a whole number').min(0, '--tail is 0 or more').optional(),
 })
 
@@ -37,22 +40,28 @@ export async function run(context: Context, given: Given): Promise<number> {
   const print = async (entry: Entry): Promise<void> => {
     if (since !== undefined && Date.parse(entry.at) < Date.parse(since)) return
     const cut = entry.cut && (options.full || options.raw || context.out.machine)
-    const whole = cut ? await client.transcripts.get({ params: { run_id, position: entry.position }, signal: context.signal }) : entry
+    const whole = cut
+      ? await client.transcripts.get({ params: { run_id, position: entry.position }, signal: context.signal })
+      : entry
     if (options.raw && !context.out.machine) printBare(context, whole)
     else await context.out.record(whole, () => entryLines(whole, options.full ? Infinity : OUTPUT_LINES))
   }
   // A run that is not there is refused before anything is read.
   const begun = await client.runs.get({ params: { run_id }, signal: context.signal })
-  const after = options.tail === undefined ? undefined : await printTail(client, run_id, options.tail, print, context.signal)
+  const after =
+    options.tail === undefined ? undefined : await printTail(client, run_id, options.tail, print, context.signal)
   if (!options.follow) {
-    if (options.tail === undefined) for await (const entry of allEntries(client, run_id, context.signal)) await print(entry)
-    if (begun.state === 'QUEUED' && !context.out.machine) context.out.note(paint.dim('The run has not started yet; -f waits for it.'))
+    if (options.tail === undefined)
+      for await (const entry of allEntries(client, run_id, context.signal)) await print(entry)
+    if (begun.state === 'QUEUED' && !context.out.machine)
+      context.out.note(paint.dim('The run has not started yet; -f waits for it.'))
     return EXIT.ok
   }
   try {
     for await (const sight of followRun({ client, run_id, after, signal: context.signal })) {
       if (sight.kind === 'entry') await print(sight.entry)
-      if (sight.kind === 'line' && sight.state === 'down') context.out.note(paint.yellow('! the server does not answer; trying again'))
+      if (sight.kind === 'line' && sight.state === 'down')
+        context.out.note(paint.yellow('! the server does not answer; trying again'))
     }
   } catch (error) {
     throw interruption(context, run_id, null, error)
@@ -69,12 +78,21 @@ function printBare(context: Context, entry: Entry): void {
 }
 
 /** Prints the last `count` entries; answers where they end. */
-async function printTail(client: Client, run_id: string, count: number, print: (entry: Entry) => Promise<void>, signal: AbortSignal): Promise<string> {
+async function printTail(
+  client: Client,
+  run_id: string,
+  count: number,
+  print: (entry: Entry) => Promise<void>,
+  signal: AbortSignal,
+): Promise<string> {
   const tail: Entry[] = []
   let before: string | undefined
   let last = ''
   do {
-    const window = { limit: Math.min(PAGE, Math.max(1, count - tail.length)), ...(before === undefined ? {} : { before }) }
+    const window = {
+      limit: Math.min(PAGE, Math.max(1, count - tail.length)),
+      ...(before === undefined ? {} : { before }),
+    }
     const page = await client.transcripts.list({ params: { run_id }, query: window, signal })
     if (before === undefined) last = page.entries.at(-1)?.position ?? ''
     if (count > 0) tail.unshift(...page.entries)

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { openInBrowser } from '../browser.ts'
-import { clientOf, type Context, type Given, webAddress } from '../context.ts'
+import { type Context, clientOf, type Given, webAddress } from '../context.ts'
 
 export function declare(command: Command): void {
   command.argument('<run>', 'id of the run').option('--print', 'print the address only')

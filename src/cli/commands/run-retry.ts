@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { clientOf, type Context, type Given } from '../context.ts'
+import { type Context, clientOf, type Given } from '../context.ts'
 import { declareWaiting, waitAsAsked } from '../waiting.ts'
 
 export function declare(command: Command): void {
@@ -9,5 +9,7 @@ export function declare(command: Command): void {
 export async function run(context: Context, given: Given): Promise<number> {
   const client = clientOf(context)
   const created = await client.runs.retry({ params: { run_id: given.args[0] ?? '' }, signal: context.signal })
-  return waitAsAsked(context, client, given.options, created, [`Run ${created.run_id} starts again (${created.state}).`])
+  return waitAsAsked(context, client, given.options, created, [
+    `Run ${created.run_id} starts again (${created.state}).`,
+  ])
 }

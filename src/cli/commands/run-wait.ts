@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { clientOf, type Context, type Given } from '../context.ts'
+import { type Context, clientOf, type Given } from '../context.ts'
 import { EXIT } from '../exits.ts'
 import { limitOf, waitForEnd } from '../waiting.ts'
 
@@ -18,7 +18,11 @@ export async function run(context: Context, given: Given): Promise<number> {
   let code: number = EXIT.ok
   for (const run_id of given.args) {
     const left = until === undefined ? undefined : Math.max(1, until - performance.now())
-    const ended = await waitForEnd(context, client, { run_id, timeout_ms: left, fail_on_input: given.options['failOnInput'] === true })
+    const ended = await waitForEnd(context, client, {
+      run_id,
+      timeout_ms: left,
+      fail_on_input: given.options['failOnInput'] === true,
+    })
     if (code === EXIT.ok) code = ended
   }
   return code

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
-import { clientOf, type Context, type Given } from '../context.ts'
-import { watch } from '../watch.ts'
+import { type Context, clientOf, type Given } from '../context.ts'
 import { limitOf } from '../waiting.ts'
+import { watch } from '../watch.ts'
 
 export function declare(command: Command): void {
   command
@@ -13,7 +13,10 @@ export function declare(command: Command): void {
 
 export function run(context: Context, given: Given): Promise<number> {
   return watch(context, {
-    client: clientOf(context), run_id: given.args[0] ?? '', entries: given.options['entries'] !== false,
-    timeout_ms: limitOf(given.options['timeout']), fail_on_input: given.options['failOnInput'] === true,
+    client: clientOf(context),
+    run_id: given.args[0] ?? '',
+    entries: given.options['entries'] !== false,
+    timeout_ms: limitOf(given.options['timeout']),
+    fail_on_input: given.options['failOnInput'] === true,
   })
 }

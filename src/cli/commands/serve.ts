@@ -1,12 +1,12 @@
-import type { Command } from 'commander'
 import { join, resolve } from 'node:path'
+import type { Command } from 'commander'
 import type { Context, Given } from '../context.ts'
 import { EXIT } from '../exits.ts'
 import { openHouse, untilStopped } from '../house.ts'
 import { paint } from '../output.ts'
 import { writePrivate } from '../private-file.ts'
-import { DEFAULT_PORT, dataFolder } from '../settings.ts'
 import { parseServing } from '../serving.ts'
+import { DEFAULT_PORT, dataFolder } from '../settings.ts'
 
 export function declare(command: Command): void {
   command
@@ -14,7 +14,11 @@ export function declare(command: Command): void {
     .option('--port <n>', '0 for any free one', String(DEFAULT_PORT))
     .option('--data-dir <dir>', 'where the embedded PostgreSQL keeps its data (default: $XDG_DATA_HOME/baton)')
     .option('--blob-dir <dir>', 'where large texts are kept (default: blobs in the data folder)')
-    .option('--public-host <name>', 'a name besides loopback under which it is reached; may be repeated', (value: string, before: string[] = []) => [...before, value])
+    .option(
+      '--public-host <name>',
+      'a name besides loopback under which it is reached; may be repeated',
+      (value: string, before: string[] = []) => [...before, value],
+    )
     .option('--ready-file <file>', 'when ready, this file gets {url, api_key, pid} as JSON')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent', 'info')
     .addHelpText('after', '\nDATABASE_URL names an outside PostgreSQL; without it the embedded one is started.')
@@ -27,13 +31,17 @@ export async function run(context: Context, given: Given): Promise<number> {
   const data_dir = serving.data_dir ?? dataFolder(context.env)
   const progress = out.progress('Starting')
   const house = await openHouse(context, {
-    ...serving, data_dir, progress, database_url: context.env['DATABASE_URL'] || undefined,
+    ...serving,
+    data_dir,
+    progress,
+    database_url: context.env['DATABASE_URL'] || undefined,
     blob_dir: typeof blobDir === 'string' ? resolve(context.cwd, blobDir) : join(data_dir, 'blobs'),
     ...(Array.isArray(publicHost) && { public_hosts: publicHost.map(String) }),
   }).finally(() => progress.done())
   try {
     const { url, api_key } = house
-    if (serving.ready_file !== undefined) await writePrivate(serving.ready_file, `${JSON.stringify({ url, api_key, pid: context.pid })}\n`)
+    if (serving.ready_file !== undefined)
+      await writePrivate(serving.ready_file, `${JSON.stringify({ url, api_key, pid: context.pid })}\n`)
     await out.record({ type: 'ready', url, pid: context.pid }, () => [
       `${paint.green('Serving')} at ${paint.bold(url)}`,
       ...(house.first_start ? [`  key     ${api_key} ${paint.dim('(shown this once)')}`] : []),

@@ -1,13 +1,13 @@
-import type { Command } from 'commander'
 import { join } from 'node:path'
+import type { Command } from 'commander'
 import { z } from 'zod'
 import type { Context, Given } from '../context.ts'
 import { CommandFailure, EXIT } from '../exits.ts'
 import { isLoopback, openHouse, startWorker, untilStopped, workerName } from '../house.ts'
 import { paint } from '../output.ts'
 import { writePrivate } from '../private-file.ts'
-import { DEFAULT_PORT, dataFolder, writeConfig } from '../settings.ts'
 import { parseServing } from '../serving.ts'
+import { DEFAULT_PORT, dataFolder, writeConfig } from '../settings.ts'
 
 export function declare(command: Command): void {
   command
@@ -21,7 +21,10 @@ export function declare(command: Command): void {
     .addHelpText('after', '\nCtrl-C stops it; runs that are going on keep going and are found again by the next start.')
 }
 
-const Options = z.object({ maxConcurrent: z.coerce.number('--max-concurrent is a number').int().min(0, '--max-concurrent is 0 or more'), worker: z.boolean() })
+const Options = z.object({
+  maxConcurrent: z.coerce.number('--max-concurrent is a number').int().min(0, '--max-concurrent is 0 or more'),
+  worker: z.boolean(),
+})
 
 export async function run(context: Context, given: Given): Promise<number> {
   const { out, signal } = context
@@ -38,20 +41,28 @@ export async function run(context: Context, given: Given): Promise<number> {
   try {
     const worker = parsed.data.worker
       ? await startWorker(context, {
-        server: house.url, api_key: house.api_key, worker_id: workerName(), capacity: parsed.data.maxConcurrent, state_dir: join(data_dir, 'worker'),
-        log: house.log, allow_local_repositories: true,
-      })
+          server: house.url,
+          api_key: house.api_key,
+          worker_id: workerName(),
+          capacity: parsed.data.maxConcurrent,
+          state_dir: join(data_dir, 'worker'),
+          log: house.log,
+          allow_local_repositories: true,
+        })
       : null
     try {
       progress.done()
       const { url, api_key } = house
       if (isLoopback(serving.host)) await logIn(context, url, api_key)
-      if (serving.ready_file !== undefined) await writePrivate(serving.ready_file, `${JSON.stringify({ url, api_key, pid: context.pid })}\n`)
+      if (serving.ready_file !== undefined)
+        await writePrivate(serving.ready_file, `${JSON.stringify({ url, api_key, pid: context.pid })}\n`)
       const login = await house.loginLink()
       await out.record({ type: 'ready', url, pid: context.pid, login_url: login }, () => [
         `${paint.green('Baton is ready')} at ${paint.bold(url)}`,
         `  page    ${login} ${paint.dim('(signs you in once, within 5 minutes)')}`,
-        ...(house.first_start ? [`  key     ${api_key} ${paint.dim('(shown this once; also kept for this command line)')}`] : []),
+        ...(house.first_start
+          ? [`  key     ${api_key} ${paint.dim('(shown this once; also kept for this command line)')}`]
+          : []),
         `  data    ${data_dir}`,
         `  try     baton agent run-cloud "echo hello" --harness command --follow`,
       ])
@@ -80,5 +91,6 @@ async function logIn(context: Context, url: string, api_key: string): Promise<vo
   config.profiles['local'] = { ...config.profiles['local'], server: url, api_key }
   if (!others) config.current_profile = 'local'
   await writeConfig(config_path, config)
-  if (others) context.out.note(`Your profile is "${config.current_profile}"; for this server say --config-profile local.`)
+  if (others)
+    context.out.note(`Your profile is "${config.current_profile}"; for this server say --config-profile local.`)
 }
