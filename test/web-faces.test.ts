@@ -26,31 +26,92 @@ afterAll(async () => {
   await built.remove()
 })
 
-const LONG = 'https://example.com/a/very/long/address/that/does/not/break/anywhere/by/itself/and/goes/on/for/a/while/until/it/is/too/wide'
+const LONG =
+  'https://example.com/a/very/long/address/that/does/not/break/anywhere/by/itself/and/goes/on/for/a/while/until/it/is/too/wide'
 
 const WORK: EntryBody[] = [
   { kind: 'system', level: 'info', name: 'clone', text: 'Cloned https://example.com/shop.git at main (4f1c2ab).' },
   { kind: 'prompt', text: 'Fix the failing checkout test.\nKeep the change small.' },
   { kind: 'thought', text: 'The test expects a rounded total. Let me look at how totals are made.' },
-  { kind: 'plan', items: [{ content: 'Reproduce the failure', status: 'completed' }, { content: 'Round half up', status: 'in_progress' }, { content: 'Run all tests', status: 'pending' }] },
-  { kind: 'tool_call', call_id: 'a', name: 'bash', category: 'command', title: 'npm test -- checkout', input: { command: 'npm test -- checkout' } },
-  { kind: 'tool_result', call_id: 'a', status: 'failed', output: '\u001b[31m✗ rounds the total\u001b[0m\n  expected 10.01, got 10.00\n', exit_code: 1 },
-  { kind: 'tool_call', call_id: 'b', name: 'edit', category: 'files', title: 'src/total.ts', paths: ['src/total.ts'], input: { path: 'src/total.ts' } },
-  { kind: 'tool_result', call_id: 'b', status: 'completed', output: '', changes: [{ path: 'src/total.ts', old_text: 'const a = 1\nreturn Math.floor(x)\n', new_text: 'const a = 1\nreturn Math.round(x)\n' }] },
-  { kind: 'tool_call', call_id: 'c', name: 'bash', category: 'command', title: 'curl https://example.com', input: { command: 'curl https://example.com' } },
+  {
+    kind: 'plan',
+    items: [
+      { content: 'Reproduce the failure', status: 'completed' },
+      { content: 'Round half up', status: 'in_progress' },
+      { content: 'Run all tests', status: 'pending' },
+    ],
+  },
+  {
+    kind: 'tool_call',
+    call_id: 'a',
+    name: 'bash',
+    category: 'command',
+    title: 'npm test -- checkout',
+    input: { command: 'npm test -- checkout' },
+  },
+  {
+    kind: 'tool_result',
+    call_id: 'a',
+    status: 'failed',
+    output: '\u001b[31m✗ rounds the total\u001b[0m\n  expected 10.01, got 10.00\n',
+    exit_code: 1,
+  },
+  {
+    kind: 'tool_call',
+    call_id: 'b',
+    name: 'edit',
+    category: 'files',
+    title: 'src/total.ts',
+    paths: ['src/total.ts'],
+    input: { path: 'src/total.ts' },
+  },
+  {
+    kind: 'tool_result',
+    call_id: 'b',
+    status: 'completed',
+    output: '',
+    changes: [
+      {
+        path: 'src/total.ts',
+        old_text: 'const a = 1\nreturn Math.floor(x)\n',
+        new_text: 'const a = 1\nreturn Math.round(x)\n',
+      },
+    ],
+  },
+  {
+    kind: 'tool_call',
+    call_id: 'c',
+    name: 'bash',
+    category: 'command',
+    title: 'curl https://example.com',
+    input: { command: 'curl https://example.com' },
+  },
   { kind: 'tool_result', call_id: 'c', status: 'denied', output: 'Denied by the permission policy.' },
-  { kind: 'text', text: `## Done\n\nThe total is **rounded half up** now.\n\n- \`src/total.ts\` changed\n- [x] tests pass\n\n| test | result |\n| --- | --- |\n| checkout | passes |\n\n\`\`\`ts\nreturn Math.round(x)\n\`\`\`\n\n![tracker](https://example.com/t.png) <b>raw</b> ${LONG}` },
+  {
+    kind: 'text',
+    text: `## Done\n\nThe total is **rounded half up** now.\n\n- \`src/total.ts\` changed\n- [x] tests pass\n\n| test | result |\n| --- | --- |\n| checkout | passes |\n\n\`\`\`ts\nreturn Math.round(x)\n\`\`\`\n\n![tracker](https://example.com/t.png) <b>raw</b> ${LONG}`,
+  },
   { kind: 'output', stream: 'stdout', text: '\u001b[32mok\u001b[0m 12 tests\n' },
   { kind: 'output', stream: 'stderr', text: 'warning: something old is used\n' },
   { kind: 'gap', bytes: 12_345, reason: 'the disk was full' },
   { kind: 'unknown', raw: { sessionUpdate: 'from_the_future' } },
-  { kind: 'system', level: 'warning', name: 'usage', text: 'The harness gave no cost.', details: { harness: 'command' } },
+  {
+    kind: 'system',
+    level: 'warning',
+    name: 'usage',
+    text: 'The harness gave no cost.',
+    details: { harness: 'command' },
+  },
 ]
 
 async function fill(house: House) {
   const worker = await house.worker({ worker_host: 'build-machine-7' })
   const make = async (title: string) =>
-    (await house.client.runs.create({ body: { prompt: `${title}, please`, title, config: { harness: { type: 'claude' }, model_id: 'claude-opus-5' } } })).run_id
+    (
+      await house.client.runs.create({
+        body: { prompt: `${title}, please`, title, config: { harness: { type: 'claude' }, model_id: 'claude-opus-5' } },
+      })
+    ).run_id
   const begin = async () => {
     const piece = await worker.next()
     piece.claim()
@@ -65,12 +126,29 @@ async function fill(house: House) {
   const failed = await make(`Upgrade everything at ${LONG}`)
   const second = await begin()
   await second.append({ kind: 'system', level: 'error', name: 'setup', text: 'Setup command 2 of 3 exited with 127.' })
-  await second.finish({ outcome: 'FAILED', failure: { error_code: 'environment_setup_failed', message: 'Setup command 2 of 3 exited with 127: pnpm: not found.', retryable: false } })
+  await second.finish({
+    outcome: 'FAILED',
+    failure: {
+      error_code: 'environment_setup_failed',
+      message: 'Setup command 2 of 3 exited with 127: pnpm: not found.',
+      retryable: false,
+    },
+  })
   second.complete()
   const working = await make('Write the release notes')
   const third = await begin()
-  await third.append({ kind: 'prompt', text: 'Write the release notes' }, { kind: 'text', text: 'Reading the log…' },
-    { kind: 'tool_call', call_id: 'z', name: 'bash', category: 'command', title: 'git log --oneline v1.0.0..HEAD', input: { command: 'git log' } })
+  await third.append(
+    { kind: 'prompt', text: 'Write the release notes' },
+    { kind: 'text', text: 'Reading the log…' },
+    {
+      kind: 'tool_call',
+      call_id: 'z',
+      name: 'bash',
+      category: 'command',
+      title: 'git log --oneline v1.0.0..HEAD',
+      input: { command: 'git log' },
+    },
+  )
   const queued = await make('Wait for a turn')
   return { done, failed, working, queued }
 }

@@ -36,7 +36,9 @@ async function begin(worker: ScriptedWorker): Promise<Piece> {
 }
 
 async function makeRun(title: string): Promise<string> {
-  const { run_id } = await house.client.runs.create({ body: { prompt: title, title, config: { harness: { type: 'command' } } } })
+  const { run_id } = await house.client.runs.create({
+    body: { prompt: title, title, config: { harness: { type: 'command' } } },
+  })
   return run_id
 }
 
@@ -89,7 +91,10 @@ test('a double click makes one run, which is watched from waiting to its end', a
   const { execution_id } = piece
   const line = page.getByText('hello from the shell')
   await until('the live text shows', async () => {
-    await piece.runner.executions.deltas({ params: { execution_id }, body: { deltas: [{ kind: 'output', stream: 'stdout', text: 'hello from the', offset: 0, number: 1 }] } })
+    await piece.runner.executions.deltas({
+      params: { execution_id },
+      body: { deltas: [{ kind: 'output', stream: 'stdout', text: 'hello from the', offset: 0, number: 1 }] },
+    })
     return (await page.locator('[data-live]').count()) > 0
   })
   await piece.append({ kind: 'output', stream: 'stdout', text: 'hello from the shell\n' })
@@ -143,7 +148,14 @@ test('a failed run says why and is tried again', async () => {
   const run_id = await makeRun('exit 3')
   const piece = await begin(worker)
   await piece.append(text('about to fail'))
-  await piece.finish({ outcome: 'FAILED', failure: { error_code: 'environment_setup_failed', message: 'Setup command 1 of 1 exited with 3.', retryable: false } })
+  await piece.finish({
+    outcome: 'FAILED',
+    failure: {
+      error_code: 'environment_setup_failed',
+      message: 'Setup command 1 of 1 exited with 3.',
+      retryable: false,
+    },
+  })
   piece.complete()
   const { page, context, complaints } = await visitSignedIn(browser, house)
   await page.goto(`/runs/${run_id}`)
@@ -191,7 +203,9 @@ test('a transcript of two thousand entries scrolls to its start, keeps the row t
   const run_id = await makeRun('write a lot')
   const piece = await begin(worker)
   for (let at = 0; at < 2000; at += 200) {
-    await piece.append(...Array.from({ length: 200 }, (_, n) => text(`entry ${at + n + 1}${'\n\nmore of it'.repeat(n % 4)}`)))
+    await piece.append(
+      ...Array.from({ length: 200 }, (_, n) => text(`entry ${at + n + 1}${'\n\nmore of it'.repeat(n % 4)}`)),
+    )
   }
   const { page, context, complaints } = await visitSignedIn(browser, house)
   await page.goto(`/runs/${run_id}`)
@@ -211,10 +225,14 @@ test('a transcript of two thousand entries scrolls to its start, keeps the row t
   await until('earlier entries have come', async () => (await page.evaluate(`${BOX}.scrollHeight`)) !== height)
   await stillness(page)
   expect(Math.abs((await topOf(page, read)) - stood)).toBeLessThan(3)
-  await until('the first entry shows', async () => {
-    await page.evaluate(`${BOX}.scrollTo(0, 0)`)
-    return (await page.getByText('entry 1', { exact: true }).count()) > 0
-  }, 60_000)
+  await until(
+    'the first entry shows',
+    async () => {
+      await page.evaluate(`${BOX}.scrollTo(0, 0)`)
+      return (await page.getByText('entry 1', { exact: true }).count()) > 0
+    },
+    60_000,
+  )
   expect(await page.locator('[data-index]').count()).toBeLessThan(80)
   await page.getByRole('button', { name: 'To the end' }).click()
   await page.getByText('entry 2001', { exact: true }).waitFor()
@@ -257,7 +275,9 @@ async function firstShown(page: Page): Promise<string> {
 }
 
 async function topOf(page: Page, key: string): Promise<number> {
-  return z.number().parse(await page.evaluate(`document.querySelector('[data-key="${key}"]').getBoundingClientRect().top`))
+  return z
+    .number()
+    .parse(await page.evaluate(`document.querySelector('[data-key="${key}"]').getBoundingClientRect().top`))
 }
 
 test('a server that goes away and comes back leaves no entry out and none twice', async () => {

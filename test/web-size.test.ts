@@ -17,7 +17,9 @@ test('the first page loads at most 250 kB of scripts, and nothing is inlined tha
   const html = await readFile(join(built.web_dir, 'index.html'), 'utf8')
   const scripts = [...html.matchAll(/(?:src|href)="\/([\w./-]+\.js)"/g)].map((match) => match[1] ?? '')
   expect(scripts.length).toBeGreaterThan(1)
-  const sizes = await Promise.all(scripts.map(async (name) => gzipSync(await readFile(join(built.web_dir, name))).length))
+  const sizes = await Promise.all(
+    scripts.map(async (name) => gzipSync(await readFile(join(built.web_dir, name))).length),
+  )
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(FIRST_SCRIPT_BYTES_MAX)
   expect(html).not.toMatch(/<style|<script(?![^>]*\ssrc=)|\son\w+=|\sstyle=/)
   for (const name of await readdir(join(built.web_dir, 'assets'))) expect(name).toMatch(/-[\w-]{8,}\.(js|css)$/)

@@ -30,15 +30,25 @@ export function parseAnsi(output: string): Piece[] {
 /** A carriage return writes its line again; what the terminal would show in the end is what stays. */
 function settleReturns(text: string): string {
   if (!text.includes('\r')) return text
-  return text.replaceAll('\r\n', '\n').split('\n').map((line) => line.split('\r').findLast((part) => part !== '') ?? '').join('\n')
+  return text
+    .replaceAll('\r\n', '\n')
+    .split('\n')
+    .map((line) => line.split('\r').findLast((part) => part !== '') ?? '')
+    .join('\n')
 }
 
 function addPiece(pieces: Piece[], raw: string, pen: Pen): void {
   const text = raw.replace(CONTROLS, '')
   if (text === '') return
   const classes = [
-    pen.colour && `ansi-${pen.colour}`, pen.bold && 'ansi-bold', pen.dim && 'ansi-dim', pen.italic && 'ansi-italic', pen.underline && 'ansi-underline',
-  ].filter(Boolean).join(' ')
+    pen.colour && `ansi-${pen.colour}`,
+    pen.bold && 'ansi-bold',
+    pen.dim && 'ansi-dim',
+    pen.italic && 'ansi-italic',
+    pen.underline && 'ansi-underline',
+  ]
+    .filter(Boolean)
+    .join(' ')
   const last = pieces.at(-1)
   if (last?.classes === classes) last.text += text
   else pieces.push({ text, classes })

@@ -13,7 +13,8 @@ export function diffLines(old_text: string | null, new_text: string): DiffLine[]
   let start = 0
   while (start < before.length && start < after.length && before[start] === after[start]) start++
   let tail = 0
-  while (tail < before.length - start && tail < after.length - start && before.at(-1 - tail) === after.at(-1 - tail)) tail++
+  while (tail < before.length - start && tail < after.length - start && before.at(-1 - tail) === after.at(-1 - tail))
+    tail++
   const same = (text: string): DiffLine => ({ kind: 'same', text })
   return fold([
     ...before.slice(0, start).map(same),

@@ -1,24 +1,40 @@
 /** The addresses of the page. Search parameters are the filters, so that every view is a link. */
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect } from '@tanstack/react-router'
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Outlet,
+  redirect,
+} from '@tanstack/react-router'
 import { z } from 'zod'
 import { RunFilter } from './data/filter.ts'
-import { Crashed, NotFound } from './pages/lost.tsx'
 import { Login } from './pages/login.tsx'
+import { Crashed, NotFound } from './pages/lost.tsx'
 import { RunsPage } from './pages/runs.tsx'
 import { Shell } from './parts/shell.tsx'
 
 const root = createRootRoute({ component: Outlet, notFoundComponent: NotFound })
 
 const login = createRoute({
-  getParentRoute: () => root, path: '/login', component: Login,
+  getParentRoute: () => root,
+  path: '/login',
+  component: Login,
   /** `next`: where to go once signed in; only ever a path of this page. */
-  validateSearch: z.object({ next: z.string().regex(/^\/(?![/\\])/).optional().catch(undefined) }),
+  validateSearch: z.object({
+    next: z
+      .string()
+      .regex(/^\/(?![/\\])/)
+      .optional()
+      .catch(undefined),
+  }),
 })
 
 const shell = createRoute({ getParentRoute: () => root, id: 'shell', component: Shell })
 
 const home = createRoute({
-  getParentRoute: () => root, path: '/',
+  getParentRoute: () => root,
+  path: '/',
   beforeLoad: () => {
     throw redirect({ to: '/runs', replace: true })
   },
@@ -27,17 +43,26 @@ const home = createRoute({
 const runs = createRoute({ getParentRoute: () => shell, path: '/runs', component: RunsPage, validateSearch: RunFilter })
 
 const newRun = createRoute({
-  getParentRoute: () => shell, path: '/runs/new', component: lazyRouteComponent(() => import('./pages/new-run.tsx'), 'NewRunPage'),
+  getParentRoute: () => shell,
+  path: '/runs/new',
+  component: lazyRouteComponent(() => import('./pages/new-run.tsx'), 'NewRunPage'),
 })
 
 const run = createRoute({
-  getParentRoute: () => shell, path: '/runs/$runId', component: lazyRouteComponent(() => import('./pages/run.tsx'), 'RunPage'),
+  getParentRoute: () => shell,
+  path: '/runs/$runId',
+  component: lazyRouteComponent(() => import('./pages/run.tsx'), 'RunPage'),
 })
 
 const tree = root.addChildren([login, home, shell.addChildren([runs, newRun, run])])
 
 export function makeRouter() {
-  return createRouter({ routeTree: tree, defaultPreload: 'intent', scrollRestoration: true, defaultErrorComponent: Crashed })
+  return createRouter({
+    routeTree: tree,
+    defaultPreload: 'intent',
+    scrollRestoration: true,
+    defaultErrorComponent: Crashed,
+  })
 }
 
 declare module '@tanstack/react-router' {

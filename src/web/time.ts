@@ -9,7 +9,12 @@ const DAY = 24 * HOUR
 /** `8 s`, `2 min 5 s`, `3 h 4 min`, `2 d 1 h`. */
 export function lengthWords(ms: number): string {
   if (ms < SECOND) return ms < 100 ? '< 0.1 s' : `${(ms / SECOND).toFixed(1)} s`
-  const units: [number, string][] = [[DAY, 'd'], [HOUR, 'h'], [MINUTE, 'min'], [SECOND, 's']]
+  const units: [number, string][] = [
+    [DAY, 'd'],
+    [HOUR, 'h'],
+    [MINUTE, 'min'],
+    [SECOND, 's'],
+  ]
   const first = units.findIndex(([size]) => ms >= size)
   const parts = units.slice(first, first + 2).map(([size, word], index) => {
     const whole = Math.floor((index === 0 ? ms : ms % (units[first]?.[0] ?? 1)) / size)
@@ -22,16 +27,20 @@ export function lengthWords(ms: number): string {
 export function relativeWords(at: number, now: number): string {
   const away = Math.abs(now - at)
   if (away < 10 * SECOND) return 'just now'
-  if (away >= 7 * DAY) return new Date(at).toLocaleDateString(undefined, { year: 'numeric', month: 'short', day: 'numeric' })
-  const [size, word] = away < MINUTE ? [SECOND, 's'] : away < HOUR ? [MINUTE, 'min'] : away < DAY ? [HOUR, 'h'] : [DAY, 'd']
+  if (away >= 7 * DAY)
+    return new Date(at).toLocaleDateString(undefined, { year: 'numeric', month: 'short', day: 'numeric' })
+  const [size, word] =
+    away < MINUTE ? [SECOND, 's'] : away < HOUR ? [MINUTE, 'min'] : away < DAY ? [HOUR, 'h'] : [DAY, 'd']
   const count = `${Math.floor(away / size)} ${word}`
   return at > now ? `in ${count}` : `${count} ago`
 }
 
-export const absoluteWords = (at: number): string => new Date(at).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' })
+export const absoluteWords = (at: number): string =>
+  new Date(at).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' })
 
 /** Milliseconds that a run has worked: until its end, or until now. Undefined while it waits. */
 export function workedMs(run: Pick<Run, 'state' | 'started_at' | 'ended_at'>, now: number): number | undefined {
-  if (run.started_at === null || (run.ended_at === null && run.state !== 'INPROGRESS' && run.state !== 'BLOCKED')) return undefined
+  if (run.started_at === null || (run.ended_at === null && run.state !== 'INPROGRESS' && run.state !== 'BLOCKED'))
+    return undefined
   return Math.max(0, (run.ended_at === null ? now : Date.parse(run.ended_at)) - Date.parse(run.started_at))
 }

@@ -5,12 +5,25 @@ export const STATUSES = ['queued', 'starting', 'working', 'needs_you', 'succeede
 export type Status = (typeof STATUSES)[number]
 
 export const STATUS_WORDS: Record<Status, string> = {
-  queued: 'Queued', starting: 'Starting', working: 'Working', needs_you: 'Needs you', succeeded: 'Succeeded', failed: 'Failed', cancelled: 'Cancelled',
+  queued: 'Queued',
+  starting: 'Starting',
+  working: 'Working',
+  needs_you: 'Needs you',
+  succeeded: 'Succeeded',
+  failed: 'Failed',
+  cancelled: 'Cancelled',
 }
 
 const STATUS_OF: Record<RunState, Status> = {
-  QUEUED: 'queued', PENDING: 'starting', CLAIMED: 'starting', INPROGRESS: 'working', BLOCKED: 'needs_you',
-  SUCCEEDED: 'succeeded', FAILED: 'failed', ERROR: 'failed', CANCELLED: 'cancelled',
+  QUEUED: 'queued',
+  PENDING: 'starting',
+  CLAIMED: 'starting',
+  INPROGRESS: 'working',
+  BLOCKED: 'needs_you',
+  SUCCEEDED: 'succeeded',
+  FAILED: 'failed',
+  ERROR: 'failed',
+  CANCELLED: 'cancelled',
 }
 
 export const statusOf = (state: RunState): Status => STATUS_OF[state]
@@ -23,11 +36,22 @@ export const isCancelling = (run: Run): boolean => run.cancel_requested && !isEn
 
 export const statusWord = (run: Run): string => (isCancelling(run) ? 'Cancelling' : STATUS_WORDS[statusOf(run.state)])
 
-export const canRetry = (run: Run): boolean => ENDED_STATES.some((state) => state === run.state) && run.state !== 'SUCCEEDED'
+export const canRetry = (run: Run): boolean =>
+  ENDED_STATES.some((state) => state === run.state) && run.state !== 'SUCCEEDED'
 
 const SOURCE_WORDS: Partial<Record<RunSource, string>> = {
-  API: 'API', CLI: 'Command line', WEB_APP: 'Web page', LOCAL: 'Local', SLACK: 'Slack', LINEAR: 'Linear', JIRA: 'Jira', SCHEDULED_AGENT: 'Schedule',
-  GITHUB_ACTION: 'GitHub Action', GITHUB_WEBHOOK: 'GitHub', GITLAB_WEBHOOK: 'GitLab', ORCHESTRATION: 'Another run',
+  API: 'API',
+  CLI: 'Command line',
+  WEB_APP: 'Web page',
+  LOCAL: 'Local',
+  SLACK: 'Slack',
+  LINEAR: 'Linear',
+  JIRA: 'Jira',
+  SCHEDULED_AGENT: 'Schedule',
+  GITHUB_ACTION: 'GitHub Action',
+  GITHUB_WEBHOOK: 'GitHub',
+  GITLAB_WEBHOOK: 'GitLab',
+  ORCHESTRATION: 'Another run',
 }
 
 export function sourceWord(source: RunSource): string {
@@ -35,7 +59,12 @@ export function sourceWord(source: RunSource): string {
 }
 
 export const HARNESS_WORDS: Record<string, string> = {
-  baton: 'Built-in agent', claude: 'Claude Code', codex: 'Codex', gemini: 'Gemini CLI', opencode: 'OpenCode', command: 'Shell command',
+  baton: 'Built-in agent',
+  claude: 'Claude Code',
+  codex: 'Codex',
+  gemini: 'Gemini CLI',
+  opencode: 'OpenCode',
+  command: 'Shell command',
 }
 
 export const harnessWord = (name: string): string => HARNESS_WORDS[name] ?? name
@@ -43,26 +72,41 @@ export const harnessWord = (name: string): string => HARNESS_WORDS[name] ?? name
 export function waitingWords(run: Run): string | undefined {
   if (run.state !== 'QUEUED') return undefined
   switch (run.waiting_for) {
-    case 'capacity': return 'Waiting for its turn: as many runs are working as the team allows at once.'
-    case 'worker': return 'Waiting for a worker with a free place that has this harness. Start one with: baton worker'
-    case 'retry': return 'An earlier try failed for a passing reason. It is tried again by itself.'
-    case undefined: return 'Waiting to be given to a worker.'
+    case 'capacity':
+      return 'Waiting for its turn: as many runs are working as the team allows at once.'
+    case 'worker':
+      return 'Waiting for a worker with a free place that has this harness. Start one with: baton worker'
+    case 'retry':
+      return 'An earlier try failed for a passing reason. It is tried again by itself.'
+    case undefined:
+      return 'Waiting to be given to a worker.'
   }
 }
 
 /** What a person can do about a failure, by its code. */
 export function adviceFor(error_code: string | undefined, retryable: boolean | undefined): string {
   switch (error_code) {
-    case 'environment_setup_failed': return 'Look at the repository, its ref and the setup commands in the transcript below, mend what failed, then retry or start a new run.'
+    case 'environment_setup_failed':
+      return 'Look at the repository, its ref and the setup commands in the transcript below, mend what failed, then retry or start a new run.'
     case 'external_authentication_required':
-    case 'authentication_required': return 'The harness has no working login or key on the worker. Sign it in there, then retry.'
-    case 'not_authorized': return 'Something that the run asked for was refused to it. Give it access, then retry.'
+    case 'authentication_required':
+      return 'The harness has no working login or key on the worker. Sign it in there, then retry.'
+    case 'not_authorized':
+      return 'Something that the run asked for was refused to it. Give it access, then retry.'
     case 'insufficient_credits':
-    case 'budget_exceeded': return 'The model provider or a limit refused to go on. Raise the limit or add credit, then retry.'
-    case 'resource_not_found': return 'Something that the run names does not exist. Start a new run with the right name.'
-    case 'operation_not_supported': return 'The harness or worker cannot do what was asked. Start a new run with another harness or configuration.'
-    case 'resource_unavailable': return 'Something that the run needs was not available. Retry in a while.'
-    case 'internal_error': return 'This is a fault of Baton or of the machine, not of your prompt. Retry; if it comes again, look at the logs of the worker and the server.'
-    default: return retryable ? 'It may work when tried again.' : 'The end of the transcript below says what happened. Mend it, then retry or start a new run.'
+    case 'budget_exceeded':
+      return 'The model provider or a limit refused to go on. Raise the limit or add credit, then retry.'
+    case 'resource_not_found':
+      return 'Something that the run names does not exist. Start a new run with the right name.'
+    case 'operation_not_supported':
+      return 'The harness or worker cannot do what was asked. Start a new run with another harness or configuration.'
+    case 'resource_unavailable':
+      return 'Something that the run needs was not available. Retry in a while.'
+    case 'internal_error':
+      return 'This is a fault of Baton or of the machine, not of your prompt. Retry; if it comes again, look at the logs of the worker and the server.'
+    default:
+      return retryable
+        ? 'It may work when tried again.'
+        : 'The end of the transcript below says what happened. Mend it, then retry or start a new run.'
   }
 }

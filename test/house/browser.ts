@@ -1,9 +1,8 @@
 /** A real Chromium before the real page, as the server sends it. Whatever a page complains of in its console is kept. */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { readFile } from 'node:fs/promises'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { build } from 'vite'
 import { z } from 'zod'
@@ -11,14 +10,27 @@ import type { House } from './house.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const CHROMIUM = process.env.BATON_TEST_CHROMIUM ?? '/usr/bin/chromium'
-const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync']
+const FLAGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+]
 /** Rules of axe-core that a page must pass. */
 const AXE_TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']
 
 export type Look = { theme: 'light' | 'dark'; width: number }
 export const DESKTOP: Look = { theme: 'light', width: 1280 }
-export const LOOKS: Look[] = [DESKTOP, { theme: 'dark', width: 1280 }, { theme: 'light', width: 360 }, { theme: 'dark', width: 360 }]
+export const LOOKS: Look[] = [
+  DESKTOP,
+  { theme: 'dark', width: 1280 },
+  { theme: 'light', width: 360 },
+  { theme: 'dark', width: 360 },
+]
 
 /** Builds the page into a folder of its own. */
 export async function buildPage(): Promise<{ web_dir: string; remove(): Promise<void> }> {
@@ -36,7 +48,10 @@ export type Visit = { page: Page; context: BrowserContext; complaints: string[] 
 /** A tab of a person who has not been here before. */
 export async function visit(browser: Browser, house: House, { theme, width }: Look = DESKTOP): Promise<Visit> {
   const context = await browser.newContext({
-    baseURL: house.url, colorScheme: theme, viewport: { width, height: width < 600 ? 740 : 800 }, permissions: ['clipboard-read', 'clipboard-write'],
+    baseURL: house.url,
+    colorScheme: theme,
+    viewport: { width, height: width < 600 ? 740 : 800 },
+    permissions: ['clipboard-read', 'clipboard-write'],
   })
   context.setDefaultTimeout(10_000)
   const page = await context.newPage()
@@ -58,14 +73,20 @@ export async function visitSignedIn(browser: Browser, house: House, look: Look =
 }
 
 const AxeResult = z.object({
-  violations: z.array(z.object({ id: z.string(), nodes: z.array(z.object({ html: z.string(), failureSummary: z.string().optional() })) })),
+  violations: z.array(
+    z.object({ id: z.string(), nodes: z.array(z.object({ html: z.string(), failureSummary: z.string().optional() })) }),
+  ),
 })
 
 /** What axe-core finds wrong: rule and element. */
 export async function findBarriers(page: Page): Promise<string[]> {
   await page.evaluate(await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8'))
-  const result = AxeResult.parse(await page.evaluate(`axe.run(document, { runOnly: ${JSON.stringify(AXE_TAGS)}, resultTypes: ['violations'] })`))
-  return result.violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary ?? ''}`))
+  const result = AxeResult.parse(
+    await page.evaluate(`axe.run(document, { runOnly: ${JSON.stringify(AXE_TAGS)}, resultTypes: ['violations'] })`),
+  )
+  return result.violations.flatMap(({ id, nodes }) =>
+    nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary ?? ''}`),
+  )
 }
 
 /** Pixels that the page is wider than its window. */

@@ -3,13 +3,28 @@ import { z } from 'zod'
 import { type CreateRun, PROMPT_BYTES_MAX } from '../../contract/index.ts'
 
 const Draft = z.object({
-  prompt: z.string(), harness: z.string().min(1), model: z.string(), repository: z.string(), ref: z.string(),
-  setup: z.string(), title: z.string(), timeout: z.string(),
+  prompt: z.string(),
+  harness: z.string().min(1),
+  model: z.string(),
+  repository: z.string(),
+  ref: z.string(),
+  setup: z.string(),
+  title: z.string(),
+  timeout: z.string(),
 })
 export type Draft = z.infer<typeof Draft>
 export type DraftField = keyof Draft
 
-export const EMPTY_DRAFT: Draft = { prompt: '', harness: 'baton', model: '', repository: '', ref: '', setup: '', title: '', timeout: '' }
+export const EMPTY_DRAFT: Draft = {
+  prompt: '',
+  harness: 'baton',
+  model: '',
+  repository: '',
+  ref: '',
+  setup: '',
+  title: '',
+  timeout: '',
+}
 
 const STORED_AS = 'baton.draft'
 const TIMEOUT_MINUTES_MAX = 7 * 24 * 60
@@ -17,15 +32,19 @@ const TIMEOUT_MINUTES_MAX = 7 * 24 * 60
 export function checkDraft(draft: Draft): Partial<Record<DraftField, string>> {
   const wrong: Partial<Record<DraftField, string>> = {}
   const command = draft.harness === 'command'
-  if (draft.prompt.trim() === '') wrong.prompt = command ? 'Write the command to run.' : 'Write what the agent is to do.'
-  else if (new TextEncoder().encode(draft.prompt).length > PROMPT_BYTES_MAX) wrong.prompt = 'This is longer than 1 MiB. Put long material into the repository and name it here.'
-  if (draft.repository.trim() === '' && draft.ref.trim() !== '') wrong.repository = 'Name the repository that has this branch, tag or commit.'
+  if (draft.prompt.trim() === '')
+    wrong.prompt = command ? 'Write the command to run.' : 'Write what the agent is to do.'
+  else if (new TextEncoder().encode(draft.prompt).length > PROMPT_BYTES_MAX)
+    wrong.prompt = 'This is longer than 1 MiB. Put long material into the repository and name it here.'
+  if (draft.repository.trim() === '' && draft.ref.trim() !== '')
+    wrong.repository = 'Name the repository that has this branch, tag or commit.'
   if (/\s/.test(draft.repository.trim())) wrong.repository = 'A repository URL has no spaces.'
   if (/\s/.test(draft.ref.trim())) wrong.ref = 'A branch, tag or commit has no spaces.'
   if (linesOf(draft.setup).length > 50) wrong.setup = 'At most 50 commands. Put more into a script in the repository.'
   if (draft.title.trim().length > 512) wrong.title = 'At most 512 characters.'
   const minutes = Number(draft.timeout)
-  if (draft.timeout.trim() !== '' && !(minutes > 0 && minutes <= TIMEOUT_MINUTES_MAX)) wrong.timeout = 'A number of minutes above 0, at most 10080 (a week).'
+  if (draft.timeout.trim() !== '' && !(minutes > 0 && minutes <= TIMEOUT_MINUTES_MAX))
+    wrong.timeout = 'A number of minutes above 0, at most 10080 (a week).'
   return wrong
 }
 
@@ -34,9 +53,16 @@ export function requestOf(draft: Draft): CreateRun {
   const ref = draft.ref.trim()
   const setup_commands = linesOf(draft.setup)
   const model_id = draft.harness === 'command' ? '' : draft.model.trim()
-  const environment = url === '' && setup_commands.length === 0
-    ? {}
-    : { environment: { repositories: url === '' ? [] : [{ url, ...(ref === '' ? {} : { ref }) }], setup_commands, variables: {} } }
+  const environment =
+    url === '' && setup_commands.length === 0
+      ? {}
+      : {
+          environment: {
+            repositories: url === '' ? [] : [{ url, ...(ref === '' ? {} : { ref }) }],
+            setup_commands,
+            variables: {},
+          },
+        }
   return {
     prompt: draft.prompt,
     ...(draft.title.trim() === '' ? {} : { title: draft.title.trim() }),
@@ -49,7 +75,11 @@ export function requestOf(draft: Draft): CreateRun {
   }
 }
 
-const linesOf = (text: string): string[] => text.split('\n').map((line) => line.trim()).filter((line) => line !== '')
+const linesOf = (text: string): string[] =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
 
 /** Storage may be forbidden or full; then the draft lives as long as the page does. */
 export function readDraft(): Draft {

@@ -29,7 +29,8 @@ export function statesWanted(filter: RunFilter): RunState[] | undefined {
   const of_tab = TAB_STATUSES[filter.tab ?? 'all']
   const chosen = chosenStatuses(filter)
   if (of_tab.length === 0 && chosen.length === 0) return undefined
-  const both = of_tab.length === 0 ? chosen : chosen.length === 0 ? of_tab : of_tab.filter((status) => chosen.includes(status))
+  const both =
+    of_tab.length === 0 ? chosen : chosen.length === 0 ? of_tab : of_tab.filter((status) => chosen.includes(status))
   return both.flatMap(statesOf)
 }
 

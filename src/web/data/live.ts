@@ -31,7 +31,11 @@ function grow(known: LiveText | undefined, execution_id: string, delta: Delta): 
   const from = joins ? known.from : delta.offset
   const excess = Math.max(0, text.length - LIVE_TEXT_MAX)
   return {
-    execution_id, number: delta.number, kind: delta.kind, text: text.slice(excess), from: from + excess,
+    execution_id,
+    number: delta.number,
+    kind: delta.kind,
+    text: text.slice(excess),
+    from: from + excess,
     ...(delta.stream === undefined ? {} : { stream: delta.stream }),
   }
 }

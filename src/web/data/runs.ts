@@ -19,20 +19,24 @@ export async function readChanged(client: Client, queries: QueryClient, run_ids:
     return true
   }
   const listed = queries.getQueryCache().findAll({ queryKey: keys.lists, type: 'active' }).length > 0
-  const read = await Promise.all(run_ids.filter((run_id) => listed || isShown(queries, run_id)).map(async (run_id) => {
-    try {
-      const run = await client.runs.get({ params: { run_id } })
-      putRun(queries, run)
-      if (listed) addNewcomer(queries, run)
-      await queries.invalidateQueries({ queryKey: keys.executions(run_id) })
-      return true
-    } catch (error) {
-      // A run that is gone or not ours to see has no place. Anything else is the line, or a server in trouble.
-      if (error instanceof Fault && error.status < 500) return true
-      if (error instanceof Fault || error instanceof Unreachable) return false
-      throw error
-    }
-  }))
+  const read = await Promise.all(
+    run_ids
+      .filter((run_id) => listed || isShown(queries, run_id))
+      .map(async (run_id) => {
+        try {
+          const run = await client.runs.get({ params: { run_id } })
+          putRun(queries, run)
+          if (listed) addNewcomer(queries, run)
+          await queries.invalidateQueries({ queryKey: keys.executions(run_id) })
+          return true
+        } catch (error) {
+          // A run that is gone or not ours to see has no place. Anything else is the line, or a server in trouble.
+          if (error instanceof Fault && error.status < 500) return true
+          if (error instanceof Fault || error instanceof Unreachable) return false
+          throw error
+        }
+      }),
+  )
   return read.every(Boolean)
 }
 
@@ -44,17 +48,22 @@ export function putRun(queries: QueryClient, run: Run): void {
     if (!list?.pages.some((page) => page.runs.some((held) => held.run_id === run.run_id))) return list
     return { ...list, pages: list.pages.map((page) => ({ ...page, runs: page.runs.map(newer) })) }
   })
-  queries.setQueryData<Run[]>(keys.newcomers, (runs) => (runs?.some((held) => held.run_id === run.run_id) ? runs.map(newer) : runs))
+  queries.setQueryData<Run[]>(keys.newcomers, (runs) =>
+    runs?.some((held) => held.run_id === run.run_id) ? runs.map(newer) : runs,
+  )
 }
 
 function isShown(queries: QueryClient, run_id: string): boolean {
   if (queries.getQueryData(keys.run(run_id))) return true
-  return queries.getQueriesData<ListData>({ queryKey: keys.lists })
+  return queries
+    .getQueriesData<ListData>({ queryKey: keys.lists })
     .some(([, list]) => list?.pages.some((page) => page.runs.some((run) => run.run_id === run_id)))
 }
 
 function addNewcomer(queries: QueryClient, run: Run): void {
-  queries.setQueryData<Run[]>(keys.newcomers, (runs = []) => [run, ...runs.filter((held) => held.run_id !== run.run_id)].slice(0, NEWCOMERS_MAX))
+  queries.setQueryData<Run[]>(keys.newcomers, (runs = []) =>
+    [run, ...runs.filter((held) => held.run_id !== run.run_id)].slice(0, NEWCOMERS_MAX),
+  )
 }
 
 /** Newcomers that belong into this list and are not in it. */
@@ -62,7 +71,9 @@ export function arrivalsFor(list: ListData, newcomers: Run[], filter: RunFilter)
   const held = new Set(list.pages.flatMap((page) => page.runs.map((run) => run.run_id)))
   const last = list.pages.at(-1)
   const end = last?.page_info.has_next_page ? last.runs.at(-1)?.created_at : undefined
-  return newcomers.filter((run) => !held.has(run.run_id) && isWanted(filter, run) && (end === undefined || run.created_at > end))
+  return newcomers.filter(
+    (run) => !held.has(run.run_id) && isWanted(filter, run) && (end === undefined || run.created_at > end),
+  )
 }
 
 /** Puts arrivals into the list, newest first. */
@@ -72,7 +83,9 @@ export function admitArrivals(queries: QueryClient, filter: RunFilter, arrivals:
     if (!list || !first) return list
     const held = new Set(list.pages.flatMap((page) => page.runs.map((run) => run.run_id)))
     const fresh = arrivals.filter((run) => !held.has(run.run_id))
-    const runs = [...fresh, ...first.runs].sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0))
+    const runs = [...fresh, ...first.runs].sort((a, b) =>
+      a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0,
+    )
     return { ...list, pages: [{ ...first, runs }, ...rest] }
   })
 }

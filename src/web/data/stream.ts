@@ -80,17 +80,23 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
     } catch (error) {
       if (signal.aborted) return
       become('refused')
-      if (error instanceof Fault && error.code === 'authentication_required') void queries.invalidateQueries({ queryKey: keys.whoami })
+      if (error instanceof Fault && error.code === 'authentication_required')
+        void queries.invalidateQueries({ queryKey: keys.whoami })
     }
   }
 
   function take(mine: Line, frame: StreamFrame): void {
     switch (frame.type) {
-      case 'hello': return greet(mine, frame)
-      case 'event': return takeEvent(frame.event)
-      case 'entries': return takeEntries(frame.run_id, frame.entries)
-      case 'deltas': return takeDeltas(frame.run_id, frame.execution_id, frame.deltas)
-      case 'reset': return readAllAgain()
+      case 'hello':
+        return greet(mine, frame)
+      case 'event':
+        return takeEvent(frame.event)
+      case 'entries':
+        return takeEntries(frame.run_id, frame.entries)
+      case 'deltas':
+        return takeDeltas(frame.run_id, frame.execution_id, frame.deltas)
+      case 'reset':
+        return readAllAgain()
     }
   }
 
@@ -106,7 +112,10 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
     } else if (mine.run_id !== undefined && heard === '') {
       void queries.invalidateQueries({ queryKey: keys.transcript(mine.run_id) })
     }
-    void queries.refetchQueries({ type: 'active', predicate: (query) => query.state.isInvalidated || query.state.status === 'error' })
+    void queries.refetchQueries({
+      type: 'active',
+      predicate: (query) => query.state.isInvalidated || query.state.status === 'error',
+    })
   }
 
   function readAllAgain(forget = false): void {
@@ -136,14 +145,18 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
     if (last !== undefined && last > heard && run_id === line?.run_id) heard = last
     draw(() => {
       const window = queries.getQueryData<TranscriptWindow>(keys.transcript(run_id))
-      if (window && !window.has_later && !follows(window, entries)) void queries.invalidateQueries({ queryKey: keys.transcript(run_id) })
-      else if (window && !window.has_later) queries.setQueryData<TranscriptWindow>(keys.transcript(run_id), appendEntries(window, entries))
+      if (window && !window.has_later && !follows(window, entries))
+        void queries.invalidateQueries({ queryKey: keys.transcript(run_id) })
+      else if (window && !window.has_later)
+        queries.setQueryData<TranscriptWindow>(keys.transcript(run_id), appendEntries(window, entries))
       queries.setQueryData<LiveText[]>(keys.live(run_id), (live) => live && settleLive(live, entries))
     })
   }
 
   function takeDeltas(run_id: string, execution_id: string, deltas: Delta[]): void {
-    draw(() => queries.setQueryData<LiveText[]>(keys.live(run_id), (live) => applyDeltas(live ?? [], execution_id, deltas)))
+    draw(() =>
+      queries.setQueryData<LiveText[]>(keys.live(run_id), (live) => applyDeltas(live ?? [], execution_id, deltas)),
+    )
   }
 
   function draw(change: () => void): void {

@@ -1,7 +1,14 @@
 import { expect, test } from 'vitest'
 import type { Entry } from '../../contract/index.ts'
 import { applyDeltas, settleLive } from './live.ts'
-import { appendEntries, follows, prependEarlier, renewEnd, type TranscriptWindow, WINDOW_ENTRIES_MAX } from './transcript.ts'
+import {
+  appendEntries,
+  follows,
+  prependEarlier,
+  renewEnd,
+  type TranscriptWindow,
+  WINDOW_ENTRIES_MAX,
+} from './transcript.ts'
 
 const RUN = '00000000-0000-4000-8000-000000000000'
 const FIRST = '00000000-0000-4000-8000-000000000001'
@@ -9,11 +16,21 @@ const SECOND = '00000000-0000-4000-8000-000000000002'
 
 function entries(from: number, to: number, execution_number = 1): Entry[] {
   return Array.from({ length: to - from + 1 }, (_, at) => ({
-    run_id: RUN, execution_id: execution_number === 1 ? FIRST : SECOND, execution_number, number: from + at, at: '2026-01-01T00:00:00Z',
-    position: `${String(execution_number).padStart(6, '0')}.${String(from + at).padStart(8, '0')}`, body: { kind: 'text', text: `${from + at}` },
+    run_id: RUN,
+    execution_id: execution_number === 1 ? FIRST : SECOND,
+    execution_number,
+    number: from + at,
+    at: '2026-01-01T00:00:00Z',
+    position: `${String(execution_number).padStart(6, '0')}.${String(from + at).padStart(8, '0')}`,
+    body: { kind: 'text', text: `${from + at}` },
   }))
 }
-const window = (held: Entry[], more: Partial<TranscriptWindow> = {}): TranscriptWindow => ({ entries: held, has_earlier: false, has_later: false, ...more })
+const window = (held: Entry[], more: Partial<TranscriptWindow> = {}): TranscriptWindow => ({
+  entries: held,
+  has_earlier: false,
+  has_later: false,
+  ...more,
+})
 const numbers = (held: TranscriptWindow) => held.entries.map((entry) => entry.number)
 
 test('an entry that comes twice, or late, is shown once and in order', () => {
@@ -32,7 +49,10 @@ test('a hole before what comes is seen, also where an execution begins', () => {
 })
 
 test('a window that grows too long lets go at the other side and says so', () => {
-  const long = appendEntries(window(entries(1, WINDOW_ENTRIES_MAX)), entries(WINDOW_ENTRIES_MAX + 1, WINDOW_ENTRIES_MAX + 10))
+  const long = appendEntries(
+    window(entries(1, WINDOW_ENTRIES_MAX)),
+    entries(WINDOW_ENTRIES_MAX + 1, WINDOW_ENTRIES_MAX + 10),
+  )
   expect(long).toMatchObject({ has_earlier: true, has_later: false })
   expect([long.entries.length, numbers(long)[0]]).toEqual([WINDOW_ENTRIES_MAX, 11])
   const back = prependEarlier(long, window(entries(1, 10)))

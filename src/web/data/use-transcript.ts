@@ -20,23 +20,26 @@ export function useTranscript(run_id: string) {
   const loaded = window.isSuccess
   useEffect(() => (loaded ? stream.followRun(run_id) : undefined), [stream, run_id, loaded])
 
-  const move = useCallback(async (where: Moving) => {
-    const now = held.getQueryData<TranscriptWindow>(keys.transcript(run_id))
-    if (busy.current || !now) return
-    busy.current = true
-    setMoving(where)
-    setRefusal(undefined)
-    try {
-      const query = moveQuery(where, now)
-      const page = await client.transcripts.list({ params: { run_id }, query })
-      held.setQueryData<TranscriptWindow>(keys.transcript(run_id), (at) => (at ? moved(where, at, page) : at))
-    } catch (error) {
-      setRefusal(error)
-    } finally {
-      busy.current = false
-      setMoving(undefined)
-    }
-  }, [client, held, run_id])
+  const move = useCallback(
+    async (where: Moving) => {
+      const now = held.getQueryData<TranscriptWindow>(keys.transcript(run_id))
+      if (busy.current || !now) return
+      busy.current = true
+      setMoving(where)
+      setRefusal(undefined)
+      try {
+        const query = moveQuery(where, now)
+        const page = await client.transcripts.list({ params: { run_id }, query })
+        held.setQueryData<TranscriptWindow>(keys.transcript(run_id), (at) => (at ? moved(where, at, page) : at))
+      } catch (error) {
+        setRefusal(error)
+      } finally {
+        busy.current = false
+        setMoving(undefined)
+      }
+    },
+    [client, held, run_id],
+  )
 
   return { window, live: live.data, move, moving, refusal }
 }
@@ -45,16 +48,22 @@ function moveQuery(where: Moving, window: TranscriptWindow) {
   const first = window.entries[0]?.position
   const last = window.entries.at(-1)?.position
   switch (where) {
-    case 'earlier': return { limit: MORE_ENTRIES, ...(first === undefined ? {} : { before: first }) }
-    case 'later': return { limit: MORE_ENTRIES, ...(last === undefined ? {} : { after: last }) }
-    case 'end': return { limit: FIRST_ENTRIES }
+    case 'earlier':
+      return { limit: MORE_ENTRIES, ...(first === undefined ? {} : { before: first }) }
+    case 'later':
+      return { limit: MORE_ENTRIES, ...(last === undefined ? {} : { after: last }) }
+    case 'end':
+      return { limit: FIRST_ENTRIES }
   }
 }
 
 function moved(where: Moving, window: TranscriptWindow, page: TranscriptWindow): TranscriptWindow {
   switch (where) {
-    case 'earlier': return prependEarlier(window, page)
-    case 'later': return appendLater(window, page)
-    case 'end': return page
+    case 'earlier':
+      return prependEarlier(window, page)
+    case 'later':
+      return appendLater(window, page)
+    case 'end':
+      return page
   }
 }

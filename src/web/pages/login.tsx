@@ -51,14 +51,28 @@ export function Login() {
       <div className="mb-6 flex items-center gap-2">
         <img src="/favicon.svg" alt="" className="size-8" />
         <h1 className="text-2xl font-bold tracking-tight">Sign in to Baton</h1>
-        <div className="ml-auto"><ThemeButton /></div>
+        <div className="ml-auto">
+          <ThemeButton />
+        </div>
       </div>
-      {busy && code !== undefined && tried.current && !refusal ? <Waiting>Signing in…</Waiting> : <KeyForm busy={busy} refusal={refusal} onKey={(api_key) => void signIn({ api_key })} />}
+      {busy && code !== undefined && tried.current && !refusal ? (
+        <Waiting>Signing in…</Waiting>
+      ) : (
+        <KeyForm busy={busy} refusal={refusal} onKey={(api_key) => void signIn({ api_key })} />
+      )}
     </main>
   )
 }
 
-function KeyForm({ busy, refusal, onKey }: { busy: boolean; refusal: string | undefined; onKey: (api_key: string) => void }) {
+function KeyForm({
+  busy,
+  refusal,
+  onKey,
+}: {
+  busy: boolean
+  refusal: string | undefined
+  onKey: (api_key: string) => void
+}) {
   const [key, setKey] = useState('')
   const [missing, setMissing] = useState(false)
   const field = useRef<HTMLInputElement>(null)
@@ -73,17 +87,36 @@ function KeyForm({ busy, refusal, onKey }: { busy: boolean; refusal: string | un
   }
   return (
     <form onSubmit={submit} noValidate className="flex flex-col gap-2">
-      <label htmlFor="api-key" className="font-medium">API key</label>
+      <label htmlFor="api-key" className="font-medium">
+        API key
+      </label>
       <input
-        ref={field} id="api-key" type="password" autoComplete="current-password" spellCheck={false} className="field font-mono" placeholder="wk-1.…"
-        value={key} onChange={(event) => setKey(event.target.value)} aria-invalid={wrong ? true : undefined} aria-describedby="key-hint key-refusal"
+        ref={field}
+        id="api-key"
+        type="password"
+        autoComplete="current-password"
+        spellCheck={false}
+        className="field font-mono"
+        placeholder="wk-1.…"
+        value={key}
+        onChange={(event) => setKey(event.target.value)}
+        aria-invalid={wrong ? true : undefined}
+        aria-describedby="key-hint key-refusal"
       />
       <p id="key-refusal" role="alert" className="empty:hidden">
-        {wrong && <span className="flex items-start gap-1.5 text-failed"><CircleAlert aria-hidden className="mt-1 size-4 shrink-0" />{wrong}</span>}
+        {wrong && (
+          <span className="flex items-start gap-1.5 text-failed">
+            <CircleAlert aria-hidden className="mt-1 size-4 shrink-0" />
+            {wrong}
+          </span>
+        )}
       </p>
-      <button type="submit" className="button button-first mt-2" disabled={busy}>{busy ? 'Signing in…' : 'Sign in'}</button>
+      <button type="submit" className="button button-first mt-2" disabled={busy}>
+        {busy ? 'Signing in…' : 'Sign in'}
+      </button>
       <p id="key-hint" className="mt-2 text-sm text-soft">
-        The server printed a key when it first started. On its own machine, <code className="font-mono">baton open</code> signs you in without one.
+        The server printed a key when it first started. On its own machine,{' '}
+        <code className="font-mono">baton open</code> signs you in without one.
       </p>
     </form>
   )

@@ -5,7 +5,16 @@ import { CircleAlert } from 'lucide-react'
 import { type KeyboardEvent, type SubmitEvent, useEffect, useRef, useState } from 'react'
 import type { CreateRun } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
-import { checkDraft, clearDraft, type Draft, type DraftField, EMPTY_DRAFT, readDraft, requestOf, writeDraft } from '../data/draft.ts'
+import {
+  checkDraft,
+  clearDraft,
+  type Draft,
+  type DraftField,
+  EMPTY_DRAFT,
+  readDraft,
+  requestOf,
+  writeDraft,
+} from '../data/draft.ts'
 import { keys } from '../data/queries.ts'
 import { sentenceOf } from '../parts/faces.tsx'
 import { Field } from '../parts/field.tsx'
@@ -38,41 +47,97 @@ export function NewRunPage() {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.current?.requestSubmit()
   }
   const field = (name: DraftField) => ({
-    id: `run-${name}`, value: draft[name], wrong: wrong[name], onChange: (value: string) => change({ [name]: value }),
+    id: `run-${name}`,
+    value: draft[name],
+    wrong: wrong[name],
+    onChange: (value: string) => change({ [name]: value }),
   })
 
   return (
     <div className="mx-auto max-w-3xl py-6">
       <h1 className="text-xl font-semibold">New run</h1>
       <form ref={form} onSubmit={submit} onKeyDown={submitByKey} noValidate className="mt-4 flex flex-col gap-5">
-        <Field {...field('prompt')} label={draft.harness === 'command' ? 'Shell command' : 'Prompt'} rows={6} code={draft.harness === 'command'}
-          hint={draft.harness === 'command' ? 'Run by sh in the workspace. Its output is the transcript; its exit code decides.' : 'What the agent is to do. Ctrl+Enter starts the run.'} />
+        <Field
+          {...field('prompt')}
+          label={draft.harness === 'command' ? 'Shell command' : 'Prompt'}
+          rows={6}
+          code={draft.harness === 'command'}
+          hint={
+            draft.harness === 'command'
+              ? 'Run by sh in the workspace. Its output is the transcript; its exit code decides.'
+              : 'What the agent is to do. Ctrl+Enter starts the run.'
+          }
+        />
         <div className="grid gap-5 sm:grid-cols-2">
           <HarnessField value={draft.harness} onChange={(harness) => change({ harness })} />
-          {draft.harness !== 'command' && <Field {...field('model')} label="Model" optional hint="Its name as the harness knows it; the harness chooses when empty." />}
+          {draft.harness !== 'command' && (
+            <Field
+              {...field('model')}
+              label="Model"
+              optional
+              hint="Its name as the harness knows it; the harness chooses when empty."
+            />
+          )}
         </div>
         <fieldset className="flex flex-col gap-5 border-t border-line pt-4">
           <legend className="pr-3 font-semibold">Workspace</legend>
           <div className="grid gap-5 sm:grid-cols-2">
-            <Field {...field('repository')} label="Repository" optional code hint="https or ssh URL, or a path on the worker where it allows that." />
+            <Field
+              {...field('repository')}
+              label="Repository"
+              optional
+              code
+              hint="https or ssh URL, or a path on the worker where it allows that."
+            />
             <Field {...field('ref')} label="Branch, tag, commit" optional code hint="The default branch when empty." />
           </div>
-          <Field {...field('setup')} label="Setup commands" optional rows={3} code hint="One a line, run in order before the agent starts. The first that fails ends the run." />
+          <Field
+            {...field('setup')}
+            label="Setup commands"
+            optional
+            rows={3}
+            code
+            hint="One a line, run in order before the agent starts. The first that fails ends the run."
+          />
         </fieldset>
         <div className="grid gap-5 border-t border-line pt-4 sm:grid-cols-2">
           <Field {...field('title')} label="Title" optional hint="Made from the prompt when empty." />
-          <Field {...field('timeout')} label="Time limit in minutes" optional inputMode="decimal" hint="No limit of its own when empty." />
+          <Field
+            {...field('timeout')}
+            label="Time limit in minutes"
+            optional
+            inputMode="decimal"
+            hint="No limit of its own when empty."
+          />
         </div>
         {refusal !== undefined && (
-          <p role="alert" className="flex items-start gap-2 rounded-lg border border-failed bg-failed-wash p-3 wrap-anywhere">
+          <p
+            role="alert"
+            className="flex items-start gap-2 rounded-lg border border-failed bg-failed-wash p-3 wrap-anywhere"
+          >
             <CircleAlert aria-hidden className="mt-1 size-4 shrink-0 text-failed" />
-            <span><strong className="font-semibold">The run was not started.</strong> {refusal}</span>
+            <span>
+              <strong className="font-semibold">The run was not started.</strong> {refusal}
+            </span>
           </p>
         )}
         <div className="flex flex-wrap justify-end gap-2">
-          <button type="button" className="button mr-auto" onClick={() => { setDraft(EMPTY_DRAFT); setWrong({}) }}>Clear</button>
-          <Link to="/runs" className="button">Back to runs</Link>
-          <button type="submit" className="button button-first" disabled={sending}>{sending ? 'Starting…' : 'Start run'}</button>
+          <button
+            type="button"
+            className="button mr-auto"
+            onClick={() => {
+              setDraft(EMPTY_DRAFT)
+              setWrong({})
+            }}
+          >
+            Clear
+          </button>
+          <Link to="/runs" className="button">
+            Back to runs
+          </Link>
+          <button type="submit" className="button button-first" disabled={sending}>
+            {sending ? 'Starting…' : 'Start run'}
+          </button>
         </div>
       </form>
     </div>
@@ -116,12 +181,28 @@ function HarnessField({ value, onChange }: { value: string; onChange: (harness: 
   const none = workers.isSuccess && workers.data.length === 0
   return (
     <div className="flex flex-col gap-1">
-      <label htmlFor="run-harness" className="font-medium">Harness</label>
-      <select id="run-harness" className="field" value={value} onChange={(event) => onChange(event.target.value)} aria-describedby="run-harness-hint">
-        {names.map((name) => <option key={name} value={name}>{harnessWord(name)}</option>)}
+      <label htmlFor="run-harness" className="font-medium">
+        Harness
+      </label>
+      <select
+        id="run-harness"
+        className="field"
+        value={value}
+        onChange={(event) => onChange(event.target.value)}
+        aria-describedby="run-harness-hint"
+      >
+        {names.map((name) => (
+          <option key={name} value={name}>
+            {harnessWord(name)}
+          </option>
+        ))}
       </select>
       <p id="run-harness-hint" className="text-sm text-soft">
-        {none ? 'No worker is connected: the run waits until one is.' : missing ? 'No connected worker says that it has this harness: the run waits until one does.' : 'The program that drives the model.'}
+        {none
+          ? 'No worker is connected: the run waits until one is.'
+          : missing
+            ? 'No connected worker says that it has this harness: the run waits until one does.'
+            : 'The program that drives the model.'}
       </p>
     </div>
   )

@@ -24,10 +24,19 @@ export function RunPage() {
   useTitle(run.data ? `${statusWord(run.data)}: ${run.data.title}` : 'Run')
   if (run.isPending) return <Waiting>Loading the run…</Waiting>
   if (run.data === undefined) {
-    const missing = run.error instanceof Fault && (run.error.code === 'resource_not_found' || run.error.code === 'invalid_request')
-    if (!missing) return <Refused title="The run could not be read" error={run.error} onRetry={() => void run.refetch()} />
+    const missing =
+      run.error instanceof Fault && (run.error.code === 'resource_not_found' || run.error.code === 'invalid_request')
+    if (!missing)
+      return <Refused title="The run could not be read" error={run.error} onRetry={() => void run.refetch()} />
     return (
-      <Empty title="There is no such run" action={<Link to="/runs" className="button">Go to the runs</Link>}>
+      <Empty
+        title="There is no such run"
+        action={
+          <Link to="/runs" className="button">
+            Go to the runs
+          </Link>
+        }
+      >
         The address may be mistyped, or the run belongs to another team.
       </Empty>
     )
@@ -39,11 +48,18 @@ function RunView({ run }: { run: Run }) {
   useAnnouncedStatus(run)
   return (
     <div className="flex min-h-[calc(100dvh-3.5rem)] flex-col pt-3 pb-4 lg:h-[calc(100dvh-3.5rem)]">
-      <Link to="/runs" className="inline-flex min-h-8 items-center gap-1 self-start text-sm text-soft hover:text-ink"><ArrowLeft aria-hidden className="size-4" />Runs</Link>
+      <Link to="/runs" className="inline-flex min-h-8 items-center gap-1 self-start text-sm text-soft hover:text-ink">
+        <ArrowLeft aria-hidden className="size-4" />
+        Runs
+      </Link>
       <div className="flex flex-wrap items-start gap-x-4 gap-y-2">
         <div className="min-w-0 flex-1 basis-64">
-          <h1 className="text-xl font-semibold wrap-anywhere line-clamp-3" title={run.title}>{run.title}</h1>
-          <div className="mt-0.5" data-testid="run-status"><RunStatus run={run} /></div>
+          <h1 className="text-xl font-semibold wrap-anywhere line-clamp-3" title={run.title}>
+            {run.title}
+          </h1>
+          <div className="mt-0.5" data-testid="run-status">
+            <RunStatus run={run} />
+          </div>
         </div>
         <RunActions run={run} />
       </div>

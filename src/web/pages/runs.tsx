@@ -29,7 +29,10 @@ export function RunsPage() {
     <>
       <div className="flex flex-wrap items-center gap-3 pt-6 pb-4">
         <h1 className="text-xl font-semibold">Runs</h1>
-        <Link to="/runs/new" className="button button-first ml-auto"><Plus aria-hidden className="size-4" />New run</Link>
+        <Link to="/runs/new" className="button button-first ml-auto">
+          <Plus aria-hidden className="size-4" />
+          New run
+        </Link>
       </div>
       <Filters filter={filter} />
       <RunList key={JSON.stringify(filter)} filter={filter} />
@@ -50,7 +53,11 @@ function Filters({ filter }: { filter: RunFilter }) {
         <nav aria-label="Which runs" className="flex rounded-lg bg-raised p-0.5">
           {TABS.map((tab) => (
             <Link
-              key={tab} to="/runs" search={{ ...filter, tab: tab === 'all' ? undefined : tab }} replace activeOptions={{ exact: true, includeSearch: true }}
+              key={tab}
+              to="/runs"
+              search={{ ...filter, tab: tab === 'all' ? undefined : tab }}
+              replace
+              activeOptions={{ exact: true, includeSearch: true }}
               aria-current={(filter.tab ?? 'all') === tab ? 'page' : undefined}
               className="inline-flex min-h-8 items-center rounded-md px-3 font-medium text-soft aria-[current]:bg-page aria-[current]:text-ink aria-[current]:shadow-sm"
             >
@@ -63,10 +70,14 @@ function Filters({ filter }: { filter: RunFilter }) {
       <div role="group" aria-label="Status" className="flex flex-wrap gap-1.5">
         {STATUSES.map((status) => (
           <button
-            key={status} type="button" aria-pressed={chosen.includes(status)} onClick={() => void navigate({ to: '/runs', search: toggled(status), replace: true })}
+            key={status}
+            type="button"
+            aria-pressed={chosen.includes(status)}
+            onClick={() => void navigate({ to: '/runs', search: toggled(status), replace: true })}
             className="inline-flex min-h-7 items-center gap-1.5 rounded-full border border-line px-2.5 text-sm text-soft hover:bg-raised aria-pressed:border-working aria-pressed:bg-raised aria-pressed:font-medium aria-pressed:text-ink"
           >
-            <StatusIcon status={status} className="size-3.5 animate-none!" />{STATUS_WORDS[status]}
+            <StatusIcon status={status} className="size-3.5 animate-none!" />
+            {STATUS_WORDS[status]}
           </button>
         ))}
       </div>
@@ -96,8 +107,13 @@ function TextFilter({ filter }: { filter: RunFilter }) {
     <div className="relative min-w-48 flex-1 sm:max-w-xs">
       <Search aria-hidden className="pointer-events-none absolute top-2.5 left-2.5 size-4 text-soft" />
       <input
-        type="search" aria-label="Find runs by title or prompt" placeholder="Title or prompt" className="field pl-8" maxLength={512}
-        value={text} onChange={(event) => setText(event.target.value)}
+        type="search"
+        aria-label="Find runs by title or prompt"
+        placeholder="Title or prompt"
+        className="field pl-8"
+        maxLength={512}
+        value={text}
+        onChange={(event) => setText(event.target.value)}
       />
     </div>
   )
@@ -107,19 +123,33 @@ function RunList({ filter }: { filter: RunFilter }) {
   const { queries } = useAsking()
   const list = useInfiniteQuery(queries.list(filter))
   if (list.isPending) return <Waiting>Loading runs…</Waiting>
-  if (list.isError && !list.data) return <Refused title="The runs could not be read" error={list.error} onRetry={() => void list.refetch()} />
+  if (list.isError && !list.data)
+    return <Refused title="The runs could not be read" error={list.error} onRetry={() => void list.refetch()} />
   const runs = list.data.pages.flatMap((page) => page.runs)
   return (
     <>
-      {list.isRefetchError && <p role="alert" className="py-3 text-failed">The list could not be renewed. {sentenceOf(list.error)}</p>}
+      {list.isRefetchError && (
+        <p role="alert" className="py-3 text-failed">
+          The list could not be renewed. {sentenceOf(list.error)}
+        </p>
+      )}
       <Arrivals filter={filter} />
       {runs.length === 0 ? <NoRuns filter={filter} /> : <Rows runs={runs} />}
       {list.hasNextPage && (
         <div className="flex flex-col items-center gap-2 py-6">
-          <button type="button" className="button" disabled={list.isFetchingNextPage} onClick={() => void list.fetchNextPage()}>
+          <button
+            type="button"
+            className="button"
+            disabled={list.isFetchingNextPage}
+            onClick={() => void list.fetchNextPage()}
+          >
             {list.isFetchingNextPage ? 'Loading…' : 'Load older runs'}
           </button>
-          {list.isFetchNextPageError && <p role="alert" className="text-failed">{sentenceOf(list.error)}</p>}
+          {list.isFetchNextPageError && (
+            <p role="alert" className="text-failed">
+              {sentenceOf(list.error)}
+            </p>
+          )}
         </div>
       )}
     </>
@@ -129,7 +159,9 @@ function RunList({ filter }: { filter: RunFilter }) {
 function Rows({ runs }: { runs: Run[] }) {
   return (
     <ul aria-label="Runs" className="divide-y divide-line">
-      {runs.map((run) => <RunRow key={run.run_id} run={run} />)}
+      {runs.map((run) => (
+        <RunRow key={run.run_id} run={run} />
+      ))}
     </ul>
   )
 }
@@ -137,13 +169,30 @@ function Rows({ runs }: { runs: Run[] }) {
 function NoRuns({ filter }: { filter: RunFilter }) {
   if (isFiltered(filter)) {
     return (
-      <Empty title="No run matches" action={<Link to="/runs" className="button">Show all runs</Link>}>
-        {filter.tab === 'active' && !filter.q && !filter.status ? 'Nothing is running.' : 'Change the filters, or show all runs.'}
+      <Empty
+        title="No run matches"
+        action={
+          <Link to="/runs" className="button">
+            Show all runs
+          </Link>
+        }
+      >
+        {filter.tab === 'active' && !filter.q && !filter.status
+          ? 'Nothing is running.'
+          : 'Change the filters, or show all runs.'}
       </Empty>
     )
   }
   return (
-    <Empty title="No runs yet" action={<Link to="/runs/new" className="button button-first"><Plus aria-hidden className="size-4" />New run</Link>}>
+    <Empty
+      title="No runs yet"
+      action={
+        <Link to="/runs/new" className="button button-first">
+          <Plus aria-hidden className="size-4" />
+          New run
+        </Link>
+      }
+    >
       A run is one piece of work given to an agent. It shows up here, live, wherever it was started.
     </Empty>
   )
@@ -170,7 +219,10 @@ function Arrivals({ filter }: { filter: RunFilter }) {
   }
   return (
     <div className="sticky top-2 z-10 flex h-0 justify-center">
-      <button type="button" className="button button-first mt-2 h-9 rounded-full shadow-md" onClick={show}><ArrowUp aria-hidden className="size-4" />{words}</button>
+      <button type="button" className="button button-first mt-2 h-9 rounded-full shadow-md" onClick={show}>
+        <ArrowUp aria-hidden className="size-4" />
+        {words}
+      </button>
     </div>
   )
 }

@@ -9,7 +9,9 @@ export function Announcer({ children }: { children: ReactNode }) {
   return (
     <Announce value={announce}>
       {children}
-      <div aria-live="polite" role="status" className="sr-only" data-testid="announcer">{words}</div>
+      <div aria-live="polite" role="status" className="sr-only" data-testid="announcer">
+        {words}
+      </div>
     </Announce>
   )
 }

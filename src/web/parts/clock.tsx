@@ -20,12 +20,20 @@ export function Clock({ children }: { children: ReactNode }) {
 export function When({ at }: { at: string }) {
   const now = use(Now)
   const moment = Date.parse(at)
-  return <time dateTime={at} title={absoluteWords(moment)} className="whitespace-nowrap">{relativeWords(moment, now)}</time>
+  return (
+    <time dateTime={at} title={absoluteWords(moment)} className="whitespace-nowrap">
+      {relativeWords(moment, now)}
+    </time>
+  )
 }
 
 export function Worked({ run }: { run: Run }) {
   const ms = workedMs(run, use(Now))
   if (ms === undefined) return null
   const ticking = run.ended_at === null
-  return <span className="whitespace-nowrap tabular-nums">{lengthWords(ticking ? Math.floor(ms / TICK_MS) * TICK_MS || TICK_MS : ms)}</span>
+  return (
+    <span className="whitespace-nowrap tabular-nums">
+      {lengthWords(ticking ? Math.floor(ms / TICK_MS) * TICK_MS || TICK_MS : ms)}
+    </span>
+  )
 }

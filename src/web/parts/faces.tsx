@@ -31,26 +31,46 @@ export function Empty({ title, children, action }: { title: string; children: Re
   )
 }
 
-export function Refused({ title, error, onRetry }: { title: string; error: unknown; onRetry?: (() => void) | undefined }) {
+export function Refused({
+  title,
+  error,
+  onRetry,
+}: {
+  title: string
+  error: unknown
+  onRetry?: (() => void) | undefined
+}) {
   return (
     <div role="alert" className="mx-auto flex max-w-xl flex-col items-center gap-2 px-4 py-16 text-center">
       <CircleAlert aria-hidden className="size-6 text-failed" />
       <h2 className="text-lg font-semibold">{title}</h2>
       <p className="text-soft wrap-anywhere">{sentenceOf(error)}</p>
-      {traceOf(error) && <p className="text-sm text-soft">Trace id: <code className="font-mono wrap-anywhere">{traceOf(error)}</code></p>}
-      {onRetry && <button type="button" className="button mt-3" onClick={onRetry}>Try again</button>}
+      {traceOf(error) && (
+        <p className="text-sm text-soft">
+          Trace id: <code className="font-mono wrap-anywhere">{traceOf(error)}</code>
+        </p>
+      )}
+      {onRetry && (
+        <button type="button" className="button mt-3" onClick={onRetry}>
+          Try again
+        </button>
+      )}
     </div>
   )
 }
 
 /** The sentence to show for whatever was thrown. */
 export function sentenceOf(error: unknown): string {
-  if (error instanceof Unreachable) return 'The server does not answer. Check that it runs and that you are online; this page goes on by itself when it is back.'
+  if (error instanceof Unreachable)
+    return 'The server does not answer. Check that it runs and that you are online; this page goes on by itself when it is back.'
   if (error instanceof Fault) {
-    const details = error.details.errors?.filter(({ detail }) => !error.message.includes(detail)).map(({ pointer, detail }) => `${pointer}: ${detail}`)
+    const details = error.details.errors
+      ?.filter(({ detail }) => !error.message.includes(detail))
+      .map(({ pointer, detail }) => `${pointer}: ${detail}`)
     return [error.message, ...(details ?? [])].join(' ')
   }
-  if (error instanceof Error && error.name === 'ZodError') return 'The server answered something that this page does not understand. Reload it: it may be older than the server.'
+  if (error instanceof Error && error.name === 'ZodError')
+    return 'The server answered something that this page does not understand. Reload it: it may be older than the server.'
   return error instanceof Error ? error.message : 'Something went wrong.'
 }
 

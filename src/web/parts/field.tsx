@@ -14,17 +14,32 @@ type FieldProps = {
 
 export function Field({ id, label, value, onChange, hint, wrong, optional, rows, code, inputMode }: FieldProps) {
   const shared = {
-    id, value, 'aria-invalid': wrong ? true : undefined, 'aria-describedby': `${id}-hint ${id}-wrong`, 'aria-required': !optional,
-    className: `field ${code ? 'font-mono text-sm' : ''}`, spellCheck: !code, autoComplete: 'off',
+    id,
+    value,
+    'aria-invalid': wrong ? true : undefined,
+    'aria-describedby': `${id}-hint ${id}-wrong`,
+    'aria-required': !optional,
+    className: `field ${code ? 'font-mono text-sm' : ''}`,
+    spellCheck: !code,
+    autoComplete: 'off',
   }
   return (
     <div className="flex min-w-0 flex-col gap-1">
-      <label htmlFor={id} className="font-medium">{label}{optional && <span className="font-normal text-soft"> (optional)</span>}</label>
-      {rows === undefined
-        ? <input {...shared} type="text" inputMode={inputMode} onChange={(event) => onChange(event.target.value)} />
-        : <textarea {...shared} rows={rows} onChange={(event) => onChange(event.target.value)} />}
-      <p id={`${id}-hint`} className="text-sm text-soft">{hint}</p>
-      <p id={`${id}-wrong`} role="alert" className="text-sm text-failed empty:hidden">{wrong}</p>
+      <label htmlFor={id} className="font-medium">
+        {label}
+        {optional && <span className="font-normal text-soft"> (optional)</span>}
+      </label>
+      {rows === undefined ? (
+        <input {...shared} type="text" inputMode={inputMode} onChange={(event) => onChange(event.target.value)} />
+      ) : (
+        <textarea {...shared} rows={rows} onChange={(event) => onChange(event.target.value)} />
+      )}
+      <p id={`${id}-hint`} className="text-sm text-soft">
+        {hint}
+      </p>
+      <p id={`${id}-wrong`} role="alert" className="text-sm text-failed empty:hidden">
+        {wrong}
+      </p>
     </div>
   )
 }

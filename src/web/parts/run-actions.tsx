@@ -14,8 +14,14 @@ export function RunActions({ run }: { run: Run }) {
   const held = useQueryClient()
   const [asking, setAsking] = useState(false)
   const renew = async () => putRun(held, await client.runs.get({ params: { run_id: run.run_id } }))
-  const cancel = useMutation({ mutationFn: () => client.runs.cancel({ params: { run_id: run.run_id } }), onSettled: renew })
-  const retry = useMutation({ mutationFn: () => client.runs.retry({ params: { run_id: run.run_id } }), onSettled: renew })
+  const cancel = useMutation({
+    mutationFn: () => client.runs.cancel({ params: { run_id: run.run_id } }),
+    onSettled: renew,
+  })
+  const retry = useMutation({
+    mutationFn: () => client.runs.retry({ params: { run_id: run.run_id } }),
+    onSettled: renew,
+  })
   const refusal = cancel.error ?? retry.error
   const ended = isEnded(run.state)
   return (
@@ -24,24 +30,40 @@ export function RunActions({ run }: { run: Run }) {
         <CopyId run_id={run.run_id} />
         {canRetry(run) && (
           <button type="button" className="button" disabled={retry.isPending} onClick={() => retry.mutate()}>
-            <RotateCcw aria-hidden className="size-4" />Retry
+            <RotateCcw aria-hidden className="size-4" />
+            Retry
           </button>
         )}
         {!ended && (
-          <button type="button" className="button button-danger" disabled={cancel.isPending || run.cancel_requested} onClick={() => setAsking(true)}>
-            <Square aria-hidden className="size-4" />{run.cancel_requested || cancel.isPending ? 'Cancelling…' : 'Cancel'}
+          <button
+            type="button"
+            className="button button-danger"
+            disabled={cancel.isPending || run.cancel_requested}
+            onClick={() => setAsking(true)}
+          >
+            <Square aria-hidden className="size-4" />
+            {run.cancel_requested || cancel.isPending ? 'Cancelling…' : 'Cancel'}
           </button>
         )}
       </div>
-      {refusal && <p role="alert" className="max-w-sm text-right text-sm text-failed">{sentenceOf(refusal)}</p>}
+      {refusal && (
+        <p role="alert" className="max-w-sm text-right text-sm text-failed">
+          {sentenceOf(refusal)}
+        </p>
+      )}
       <Confirm
-        open={asking && !ended} title="Cancel this run?" yes="Cancel the run" no="Keep it running" onClose={() => setAsking(false)}
+        open={asking && !ended}
+        title="Cancel this run?"
+        yes="Cancel the run"
+        no="Keep it running"
+        onClose={() => setAsking(false)}
         onYes={() => {
           setAsking(false)
           cancel.mutate()
         }}
       >
-        What the agent is doing is stopped. The transcript stays{run.children.length > 0 ? ', and runs that it started go on' : ''}.
+        What the agent is doing is stopped. The transcript stays
+        {run.children.length > 0 ? ', and runs that it started go on' : ''}.
       </Confirm>
     </div>
   )
@@ -51,7 +73,10 @@ function CopyId({ run_id }: { run_id: string }) {
   const announce = useAnnounce()
   const [copied, setCopied] = useState<boolean>()
   const copy = async () => {
-    const done = await navigator.clipboard.writeText(run_id).then(() => true, () => false)
+    const done = await navigator.clipboard.writeText(run_id).then(
+      () => true,
+      () => false,
+    )
     setCopied(done)
     announce(done ? 'The run id was copied.' : 'The run id could not be copied.')
   }

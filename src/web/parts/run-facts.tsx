@@ -20,18 +20,39 @@ export function RunFacts({ run }: { run: Run }) {
     <dl className="mt-3 flex flex-wrap gap-x-6 gap-y-2 border-y border-line py-2.5 text-sm">
       <Fact name="Harness">{config ? harnessWord(harnessOf(config)) : 'Unknown'}</Fact>
       {model && <Fact name="Model">{model}</Fact>}
-      {run.worker_host && <Fact name="Worker"><WorkerName host={run.worker_host} /></Fact>}
-      {repositories.map((repository) => <Fact key={repository.url} name="Repository">{repository.url}{repository.ref && ` at ${repository.ref}`}</Fact>)}
+      {run.worker_host && (
+        <Fact name="Worker">
+          <WorkerName host={run.worker_host} />
+        </Fact>
+      )}
+      {repositories.map((repository) => (
+        <Fact key={repository.url} name="Repository">
+          {repository.url}
+          {repository.ref && ` at ${repository.ref}`}
+        </Fact>
+      ))}
       <Fact name="Source">{sourceWord(run.source)}</Fact>
-      <Fact name="Created"><When at={run.created_at} /></Fact>
-      {run.started_at && <Fact name="Started"><When at={run.started_at} /></Fact>}
-      {run.started_at && (run.ended_at !== null || run.state === 'INPROGRESS' || run.state === 'BLOCKED') && <Fact name="Time"><Worked run={run} /></Fact>}
+      <Fact name="Created">
+        <When at={run.created_at} />
+      </Fact>
+      {run.started_at && (
+        <Fact name="Started">
+          <When at={run.started_at} />
+        </Fact>
+      )}
+      {run.started_at && (run.ended_at !== null || run.state === 'INPROGRESS' || run.state === 'BLOCKED') && (
+        <Fact name="Time">
+          <Worked run={run} />
+        </Fact>
+      )}
       {run.executions > 1 && <Fact name="Executions">{run.executions}</Fact>}
       {usage?.input_tokens !== undefined && <Fact name="Input tokens">{count(usage.input_tokens)}</Fact>}
       {usage?.output_tokens !== undefined && <Fact name="Output tokens">{count(usage.output_tokens)}</Fact>}
       {usage?.cache_read_tokens !== undefined && <Fact name="Cache read">{count(usage.cache_read_tokens)}</Fact>}
       {usage?.cache_write_tokens !== undefined && <Fact name="Cache written">{count(usage.cache_write_tokens)}</Fact>}
-      {usage?.inference_cost_usd !== undefined && <Fact name="Cost">${usage.inference_cost_usd.toFixed(usage.inference_cost_usd < 1 ? 4 : 2)}</Fact>}
+      {usage?.inference_cost_usd !== undefined && (
+        <Fact name="Cost">${usage.inference_cost_usd.toFixed(usage.inference_cost_usd < 1 ? 4 : 2)}</Fact>
+      )}
     </dl>
   )
 }
@@ -53,8 +74,12 @@ function WorkerName({ host }: { host: string }) {
     <>
       {host}
       {backend !== undefined && OPEN_BACKENDS.has(backend) && (
-        <span className="ml-1.5 inline-flex items-center gap-1 rounded-full bg-needs-wash px-2 text-needs" title="Runs on this worker are plain processes of its machine; nothing walls them off.">
-          <ShieldAlert aria-hidden className="size-3.5" />not isolated
+        <span
+          className="ml-1.5 inline-flex items-center gap-1 rounded-full bg-needs-wash px-2 text-needs"
+          title="Runs on this worker are plain processes of its machine; nothing walls them off."
+        >
+          <ShieldAlert aria-hidden className="size-3.5" />
+          not isolated
         </span>
       )}
     </>

@@ -7,12 +7,21 @@ export function FailureBanner({ run }: { run: Run }) {
   if (statusOf(run.state) !== 'failed') return null
   const { message, error_code, retryable } = run.status_message ?? {}
   return (
-    <section aria-label="Why it failed" className="mt-3 flex items-start gap-2 rounded-lg border border-failed bg-failed-wash p-3">
+    <section
+      aria-label="Why it failed"
+      className="mt-3 flex items-start gap-2 rounded-lg border border-failed bg-failed-wash p-3"
+    >
       <CircleAlert aria-hidden className="mt-1 size-4 shrink-0 text-failed" />
       <div className="min-w-0">
-        <p className="max-h-40 overflow-y-auto font-medium whitespace-pre-wrap wrap-anywhere">{message ?? 'The run failed without a message.'}</p>
+        <p className="max-h-40 overflow-y-auto font-medium whitespace-pre-wrap wrap-anywhere">
+          {message ?? 'The run failed without a message.'}
+        </p>
         <p className="mt-1 text-sm">{adviceFor(error_code, retryable)}</p>
-        {error_code && <p className="mt-1 text-sm text-soft">Code: <code className="font-mono">{error_code}</code></p>}
+        {error_code && (
+          <p className="mt-1 text-sm text-soft">
+            Code: <code className="font-mono">{error_code}</code>
+          </p>
+        )}
       </div>
     </section>
   )
@@ -24,7 +33,15 @@ export function WaitingBanner({ run }: { run: Run }) {
   return (
     <p className="mt-3 flex items-start gap-2 rounded-lg border border-line bg-raised p-3">
       <Hourglass aria-hidden className="mt-1 size-4 shrink-0 text-queued" />
-      <span>{words}{run.not_before && <> Next try: <When at={run.not_before} />.</>}</span>
+      <span>
+        {words}
+        {run.not_before && (
+          <>
+            {' '}
+            Next try: <When at={run.not_before} />.
+          </>
+        )}
+      </span>
     </p>
   )
 }

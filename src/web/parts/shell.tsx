@@ -19,8 +19,18 @@ export function Shell() {
   useEffect(() => {
     if (signedOut) void navigate({ to: '/login', search: { next: location.pathname + location.search }, replace: true })
   }, [signedOut, navigate])
-  if (who.isPending || signedOut) return <main><Waiting>Loading…</Waiting></main>
-  if (who.isError) return <main><Refused title="This page could not be loaded" error={who.error} onRetry={() => void who.refetch()} /></main>
+  if (who.isPending || signedOut)
+    return (
+      <main>
+        <Waiting>Loading…</Waiting>
+      </main>
+    )
+  if (who.isError)
+    return (
+      <main>
+        <Refused title="This page could not be loaded" error={who.error} onRetry={() => void who.refetch()} />
+      </main>
+    )
   return <SignedIn name={who.data.user?.display_name} />
 }
 
@@ -38,7 +48,12 @@ function SignedIn({ name }: { name: string | undefined }) {
     <StreamProvider stream={stream}>
       <Announcer>
         <Clock>
-          <a href="#main" className="button sr-only focus:not-sr-only focus:absolute focus:top-2 focus:left-2 focus:z-20">Skip to content</a>
+          <a
+            href="#main"
+            className="button sr-only focus:not-sr-only focus:absolute focus:top-2 focus:left-2 focus:z-20"
+          >
+            Skip to content
+          </a>
           <TopBar name={name} />
           <ConnectionNote />
           <main id="main" tabIndex={-1} className="mx-auto w-full max-w-6xl px-4 outline-none sm:px-6">
@@ -59,10 +74,19 @@ function TopBar({ name }: { name: string | undefined }) {
           Baton
         </Link>
         <nav aria-label="Pages">
-          <Link to="/runs" className="inline-flex min-h-9 items-center rounded-lg px-3 font-medium text-soft hover:bg-raised aria-[current]:text-ink">Runs</Link>
+          <Link
+            to="/runs"
+            className="inline-flex min-h-9 items-center rounded-lg px-3 font-medium text-soft hover:bg-raised aria-[current]:text-ink"
+          >
+            Runs
+          </Link>
         </nav>
         <div className="ml-auto flex min-w-0 items-center gap-1">
-          {name && <span className="hidden max-w-40 truncate text-soft sm:inline" title={name}>{name}</span>}
+          {name && (
+            <span className="hidden max-w-40 truncate text-soft sm:inline" title={name}>
+              {name}
+            </span>
+          )}
           <ThemeButton />
           <SignOut />
         </div>
@@ -85,7 +109,13 @@ function SignOut() {
   }
   const label = failed ? 'Signing out did not work; try again' : 'Sign out'
   return (
-    <button type="button" onClick={() => void leave()} aria-label={label} title={label} className="grid size-9 place-items-center rounded-lg hover:bg-raised">
+    <button
+      type="button"
+      onClick={() => void leave()}
+      aria-label={label}
+      title={label}
+      className="grid size-9 place-items-center rounded-lg hover:bg-raised"
+    >
       <LogOut aria-hidden className={`size-4 ${failed ? 'text-failed' : ''}`} />
     </button>
   )
@@ -99,7 +129,9 @@ function ConnectionNote() {
       {broken && (
         <p className="flex items-center justify-center gap-2 border-b border-line bg-needs-wash px-4 py-1.5 text-sm text-needs">
           <Unplug aria-hidden className="size-4 shrink-0" />
-          {connection === 'down' ? 'Reconnecting… What you see may be out of date.' : 'Live updates have stopped. Reload the page to go on.'}
+          {connection === 'down'
+            ? 'Reconnecting… What you see may be out of date.'
+            : 'Live updates have stopped. Reload the page to go on.'}
         </p>
       )}
     </div>

@@ -14,7 +14,12 @@ const LOOK: Record<Status, { Icon: LucideIcon; colour: string; turns?: boolean }
 
 export function StatusIcon({ status, className = 'size-4' }: { status: Status; className?: string }) {
   const { Icon, colour, turns } = LOOK[status]
-  return <Icon aria-hidden className={`${className} shrink-0 ${colour} ${turns ? 'animate-[spin_2s_linear_infinite]' : ''}`} />
+  return (
+    <Icon
+      aria-hidden
+      className={`${className} shrink-0 ${colour} ${turns ? 'animate-[spin_2s_linear_infinite]' : ''}`}
+    />
+  )
 }
 
 /** An icon and a word, never a colour alone. */

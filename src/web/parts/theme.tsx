@@ -4,7 +4,11 @@ import { useState } from 'react'
 const THEMES = ['system', 'light', 'dark'] as const
 type Theme = (typeof THEMES)[number]
 
-const LOOK = { system: { Icon: Monitor, word: 'system' }, light: { Icon: Sun, word: 'light' }, dark: { Icon: Moon, word: 'dark' } }
+const LOOK = {
+  system: { Icon: Monitor, word: 'system' },
+  light: { Icon: Sun, word: 'light' },
+  dark: { Icon: Moon, word: 'dark' },
+}
 
 export function ThemeButton() {
   const [theme, setTheme] = useState<Theme>(() => {
@@ -21,7 +25,13 @@ export function ThemeButton() {
   }
   const label = `Theme: ${word}. Change to ${LOOK[next].word}.`
   return (
-    <button type="button" onClick={choose} aria-label={label} title={label} className="grid size-9 place-items-center rounded-lg hover:bg-raised">
+    <button
+      type="button"
+      onClick={choose}
+      aria-label={label}
+      title={label}
+      className="grid size-9 place-items-center rounded-lg hover:bg-raised"
+    >
       <Icon aria-hidden className="size-4" />
     </button>
   )

@@ -44,14 +44,18 @@ export function guessHeight(item: Item | undefined): number {
 function guessOf(body: EntryBody): number {
   switch (body.kind) {
     case 'prompt':
-    case 'text': return 40 + Math.ceil(body.text.length / 90) * 23
-    case 'output': return 4 + body.text.split('\n').length * 20
-    case 'plan': return 48 + body.items.length * 26
+    case 'text':
+      return 40 + Math.ceil(body.text.length / 90) * 23
+    case 'output':
+      return 4 + body.text.split('\n').length * 20
+    case 'plan':
+      return 48 + body.items.length * 26
     case 'thought':
     case 'tool_call':
     case 'tool_result':
     case 'system':
     case 'gap':
-    case 'unknown': return 40
+    case 'unknown':
+      return 40
   }
 }

@@ -1,18 +1,44 @@
 /** A tool call: one line that says what was done and how it went; opened, what went in, what came out, what changed. */
 import {
-  CircleCheck, CircleX, FilePen, Files, LoaderCircle, type LucideIcon, MonitorCog, Plug, ScanEye, Search, ShieldX, Sparkles, SquareTerminal,
+  CircleCheck,
+  CircleX,
+  FilePen,
+  Files,
+  LoaderCircle,
+  type LucideIcon,
+  MonitorCog,
+  Plug,
+  ScanEye,
+  Search,
+  ShieldX,
+  Sparkles,
+  SquareTerminal,
 } from 'lucide-react'
 import type { Entry, EntryBody, ToolCategory } from '../../contract/index.ts'
 import { sentenceOf, Waiting } from '../parts/faces.tsx'
 import { Code, Diff, Disclosure } from './blocks.tsx'
 import { pretty, useWhole } from './row.tsx'
 
-type ToolProps = { call: Entry | undefined; result: Entry | undefined; run_id: string; ended: boolean; open: boolean; onToggle: () => void }
+type ToolProps = {
+  call: Entry | undefined
+  result: Entry | undefined
+  run_id: string
+  ended: boolean
+  open: boolean
+  onToggle: () => void
+}
 type Call = Extract<EntryBody, { kind: 'tool_call' }>
 type Result = Extract<EntryBody, { kind: 'tool_result' }>
 
 const ICONS: Record<ToolCategory, LucideIcon> = {
-  command: SquareTerminal, files: FilePen, search: Search, integration: Plug, documents: Files, computer: MonitorCog, review: ScanEye, skill: Sparkles,
+  command: SquareTerminal,
+  files: FilePen,
+  search: Search,
+  integration: Plug,
+  documents: Files,
+  computer: MonitorCog,
+  review: ScanEye,
+  skill: Sparkles,
 }
 
 export function ToolRow({ call, result, run_id, ended, open, onToggle }: ToolProps) {
@@ -23,14 +49,24 @@ export function ToolRow({ call, result, run_id, ended, open, onToggle }: ToolPro
   const error = wholeCall.error ?? wholeResult.error
   const Icon = called ? ICONS[called.category] : SquareTerminal
   return (
-    <Disclosure open={open} onToggle={onToggle} summary={
-      <span className="flex min-w-0 flex-1 items-center gap-1.5">
-        <Icon aria-hidden className="size-4 shrink-0 text-soft" />
-        <span className={`truncate ${called?.category === 'command' ? 'font-mono text-[0.875rem]' : ''}`}>{called ? called.title || called.name : 'Result of an earlier call'}</span>
-        <Outcome result={answered} ended={ended} />
-      </span>
-    }>
-      {error && <p role="alert" className="text-failed">{sentenceOf(error)}</p>}
+    <Disclosure
+      open={open}
+      onToggle={onToggle}
+      summary={
+        <span className="flex min-w-0 flex-1 items-center gap-1.5">
+          <Icon aria-hidden className="size-4 shrink-0 text-soft" />
+          <span className={`truncate ${called?.category === 'command' ? 'font-mono text-[0.875rem]' : ''}`}>
+            {called ? called.title || called.name : 'Result of an earlier call'}
+          </span>
+          <Outcome result={answered} ended={ended} />
+        </span>
+      }
+    >
+      {error && (
+        <p role="alert" className="text-failed">
+          {sentenceOf(error)}
+        </p>
+      )}
       {(wholeCall.pending || wholeResult.pending) && <Waiting>Loading the whole entry…</Waiting>}
       {called && <Input call={called} />}
       {answered && <Answer result={answered} />}
@@ -40,14 +76,17 @@ export function ToolRow({ call, result, run_id, ended, open, onToggle }: ToolPro
 }
 
 function Input({ call }: { call: Call }) {
-  if (call.input === undefined) return call.paths?.length ? <Code label={`${call.name}, paths`} text={call.paths.join('\n')} /> : null
+  if (call.input === undefined)
+    return call.paths?.length ? <Code label={`${call.name}, paths`} text={call.paths.join('\n')} /> : null
   return <Code label={`${call.name}, input`} text={pretty(call.input)} />
 }
 
 function Answer({ result }: { result: Result }) {
   return (
     <>
-      {result.changes?.map((change) => <Diff key={change.path} change={change} />)}
+      {result.changes?.map((change) => (
+        <Diff key={change.path} change={change} />
+      ))}
       {result.output !== '' && <Code label="Output" text={result.output} />}
       {result.output === '' && !result.changes?.length && <p className="text-soft">It gave no output.</p>}
     </>
@@ -58,12 +97,35 @@ function Outcome({ result, ended }: { result: Result | undefined; ended: boolean
   const className = 'ml-auto inline-flex shrink-0 items-center gap-1 pl-2 text-sm'
   if (!result) {
     if (ended) return <span className={`${className} text-soft`}>no result</span>
-    return <span className={`${className} text-working`}><LoaderCircle aria-hidden className="size-3.5 animate-spin" />running</span>
+    return (
+      <span className={`${className} text-working`}>
+        <LoaderCircle aria-hidden className="size-3.5 animate-spin" />
+        running
+      </span>
+    )
   }
   const exit = result.exit_code === undefined || result.exit_code === 0 ? '' : ` (exit code ${result.exit_code})`
   switch (result.status) {
-    case 'completed': return <span className={`${className} text-succeeded`}><CircleCheck aria-hidden className="size-3.5" />done{exit}</span>
-    case 'failed': return <span className={`${className} text-failed`}><CircleX aria-hidden className="size-3.5" />failed{exit}</span>
-    case 'denied': return <span className={`${className} text-needs`}><ShieldX aria-hidden className="size-3.5" />denied</span>
+    case 'completed':
+      return (
+        <span className={`${className} text-succeeded`}>
+          <CircleCheck aria-hidden className="size-3.5" />
+          done{exit}
+        </span>
+      )
+    case 'failed':
+      return (
+        <span className={`${className} text-failed`}>
+          <CircleX aria-hidden className="size-3.5" />
+          failed{exit}
+        </span>
+      )
+    case 'denied':
+      return (
+        <span className={`${className} text-needs`}>
+          <ShieldX aria-hidden className="size-3.5" />
+          denied
+        </span>
+      )
   }
 }

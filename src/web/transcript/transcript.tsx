@@ -21,18 +21,43 @@ type TranscriptProps = { run_id: string; ended: boolean }
 export function Transcript({ run_id, ended }: TranscriptProps) {
   const transcript = useTranscript(run_id)
   const { window, live, move, moving, refusal } = transcript
-  const items = useMemo(() => itemsOf(window.data?.entries ?? [], ended || window.data?.has_later ? [] : live), [window.data, live, ended])
+  const items = useMemo(
+    () => itemsOf(window.data?.entries ?? [], ended || window.data?.has_later ? [] : live),
+    [window.data, live, ended],
+  )
   if (window.isPending) return <Waiting>Loading the transcript…</Waiting>
-  if (!window.data) return <Refused title="The transcript could not be read" error={window.error} onRetry={() => void window.refetch()} />
-  if (items.length === 0) return <p className="py-12 text-center text-soft">{ended ? 'The run left no transcript.' : 'Nothing has been said yet. It will show up here as it happens.'}</p>
+  if (!window.data)
+    return (
+      <Refused title="The transcript could not be read" error={window.error} onRetry={() => void window.refetch()} />
+    )
+  if (items.length === 0)
+    return (
+      <p className="py-12 text-center text-soft">
+        {ended ? 'The run left no transcript.' : 'Nothing has been said yet. It will show up here as it happens.'}
+      </p>
+    )
   return (
     <section aria-label="Transcript" className="relative mt-3 flex min-h-96 flex-1 basis-0 flex-col">
       {(moving === 'earlier' || refusal !== undefined) && (
-        <p role="status" className="absolute top-1 left-1/2 z-10 -translate-x-1/2 rounded-full border border-line bg-page px-3 py-0.5 text-sm shadow-sm">
-          {refusal === undefined ? 'Loading earlier entries…' : <span className="text-failed">{sentenceOf(refusal)}</span>}
+        <p
+          role="status"
+          className="absolute top-1 left-1/2 z-10 -translate-x-1/2 rounded-full border border-line bg-page px-3 py-0.5 text-sm shadow-sm"
+        >
+          {refusal === undefined ? (
+            'Loading earlier entries…'
+          ) : (
+            <span className="text-failed">{sentenceOf(refusal)}</span>
+          )}
         </p>
       )}
-      <Rows items={items} run_id={run_id} ended={ended} window={window.data} move={move} stuck={moving !== undefined || refusal !== undefined} />
+      <Rows
+        items={items}
+        run_id={run_id}
+        ended={ended}
+        window={window.data}
+        move={move}
+        stuck={moving !== undefined || refusal !== undefined}
+      />
     </section>
   )
 }
@@ -46,7 +71,7 @@ type RowsProps = TranscriptProps & {
 }
 
 function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
-  const scroller = useRef<HTMLDivElement>(null)
+  const scroller = useRef<HTMLElement>(null)
   const [ready, setReady] = useState(false)
   const [opened, toggle] = useOpened()
   const virtualizer = useVirtualizer({
@@ -75,7 +100,12 @@ function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
   useEffect(() => {
     if (ready && atEnd && last === items.length - 1) arrived.current = true
     if (!arrived.current || stuck) return
-    if (window.has_earlier && first < MORE_ROWS && (items.length < FIRST_ENTRIES || !atEnd || last - first + MORE_ROWS > items.length)) void move('earlier')
+    if (
+      window.has_earlier &&
+      first < MORE_ROWS &&
+      (items.length < FIRST_ENTRIES || !atEnd || last - first + MORE_ROWS > items.length)
+    )
+      void move('earlier')
     else if (window.has_later && last >= items.length - MORE_ROWS) void move('later')
   }, [ready, stuck, window, first, last, items.length, atEnd, move])
 
@@ -85,18 +115,34 @@ function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
   }
   return (
     <>
-      <div ref={scroller} tabIndex={0} role="region" aria-label="Entries of the transcript" data-testid="transcript" className="min-h-0 flex-1 overflow-y-auto overscroll-contain pr-2 [overflow-anchor:none]">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
+      <section
+        ref={scroller}
+        tabIndex={0}
+        aria-label="Entries of the transcript"
+        data-testid="transcript"
+        className="min-h-0 flex-1 overflow-y-auto overscroll-contain pr-2 [overflow-anchor:none]"
+      >
         <div className="relative w-full" style={{ height: virtualizer.getTotalSize() }}>
           {rows.map((row) => {
             const item = items[row.index]
-            return item && (
-              <div key={row.key} data-index={row.index} data-key={row.key} ref={virtualizer.measureElement} className="absolute top-0 left-0 flow-root w-full" style={{ transform: `translateY(${row.start}px)` }}>
-                <Row item={item} run_id={run_id} ended={ended} open={opened.has(item.key)} onToggle={toggle} />
-              </div>
+            return (
+              item && (
+                <div
+                  key={row.key}
+                  data-index={row.index}
+                  data-key={row.key}
+                  ref={virtualizer.measureElement}
+                  className="absolute top-0 left-0 flow-root w-full"
+                  style={{ transform: `translateY(${row.start}px)` }}
+                >
+                  <Row item={item} run_id={run_id} ended={ended} open={opened.has(item.key)} onToggle={toggle} />
+                </div>
+              )
             )
           })}
         </div>
-      </div>
+      </section>
       <NewBelow items={items} atEnd={atEnd} has_later={window.has_later} onShow={() => void toEnd()} />
     </>
   )
@@ -105,15 +151,29 @@ function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
 /** Kept above the rows, so that a row scrolled away and back is as it was left. */
 function useOpened(): [ReadonlySet<string>, (key: string) => void] {
   const [opened, setOpened] = useState<ReadonlySet<string>>(new Set())
-  const toggle = useCallback((key: string) => setOpened((held) => {
-    const next = new Set(held)
-    if (!next.delete(key)) next.add(key)
-    return next
-  }), [])
+  const toggle = useCallback(
+    (key: string) =>
+      setOpened((held) => {
+        const next = new Set(held)
+        if (!next.delete(key)) next.add(key)
+        return next
+      }),
+    [],
+  )
   return [opened, toggle]
 }
 
-function NewBelow({ items, atEnd, has_later, onShow }: { items: Item[]; atEnd: boolean; has_later: boolean; onShow: () => void }) {
+function NewBelow({
+  items,
+  atEnd,
+  has_later,
+  onShow,
+}: {
+  items: Item[]
+  atEnd: boolean
+  has_later: boolean
+  onShow: () => void
+}) {
   const newest = items.at(-1)?.key
   const [seen, setSeen] = useState(newest)
   if (atEnd && seen !== newest) setSeen(newest)
@@ -121,8 +181,13 @@ function NewBelow({ items, atEnd, has_later, onShow }: { items: Item[]; atEnd: b
   const at = items.findIndex((item) => item.key === seen)
   const count = has_later || at === -1 ? 0 : items.length - 1 - at
   return (
-    <button type="button" className="button absolute bottom-4 left-1/2 h-9 -translate-x-1/2 rounded-full bg-page shadow-md" onClick={onShow}>
-      <ArrowDown aria-hidden className="size-4" />{count > 0 ? `${count} new` : 'To the end'}
+    <button
+      type="button"
+      className="button absolute bottom-4 left-1/2 h-9 -translate-x-1/2 rounded-full bg-page shadow-md"
+      onClick={onShow}
+    >
+      <ArrowDown aria-hidden className="size-4" />
+      {count > 0 ? `${count} new` : 'To the end'}
     </button>
   )
 }
