@@ -88,15 +88,20 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
   function take(mine: Line, frame: StreamFrame): void {
     switch (frame.type) {
       case 'hello':
-        return greet(mine, frame)
+        greet(mine, frame)
+        break
       case 'event':
-        return takeEvent(frame.event)
+        takeEvent(frame.event)
+        break
       case 'entries':
-        return takeEntries(frame.run_id, frame.entries)
+        takeEntries(frame.run_id, frame.entries)
+        break
       case 'deltas':
-        return takeDeltas(frame.run_id, frame.execution_id, frame.deltas)
+        takeDeltas(frame.run_id, frame.execution_id, frame.deltas)
+        break
       case 'reset':
-        return readAllAgain()
+        readAllAgain()
+        break
     }
   }
 

@@ -67,7 +67,7 @@ function Filters({ filter }: { filter: RunFilter }) {
         </nav>
         <TextFilter filter={filter} />
       </div>
-      <div role="group" aria-label="Status" className="flex flex-wrap gap-1.5">
+      <fieldset aria-label="Status" className="flex flex-wrap gap-1.5">
         {STATUSES.map((status) => (
           <button
             key={status}
@@ -80,7 +80,7 @@ function Filters({ filter }: { filter: RunFilter }) {
             {STATUS_WORDS[status]}
           </button>
         ))}
-      </div>
+      </fieldset>
     </div>
   )
 }

@@ -20,7 +20,7 @@ export function sizeWords(bytes: number): string {
 
 export const Ansi = memo(function Ansi({ text }: { text: string }) {
   return parseAnsi(text).map((piece, index) => (
-    // biome-ignore lint/suspicious/noArrayIndexKey: pieces have no identity but their place
+    // biome-ignore lint/suspicious/noArrayIndexKey: they have no identity but their place
     <span key={index} className={piece.classes || undefined}>
       {piece.text}
     </span>
@@ -31,8 +31,8 @@ export function Code({ label, text }: { label: string; text: string }) {
   return (
     <div>
       <p className="text-sm text-soft">{label}</p>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
       <section
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
         tabIndex={0}
         aria-label={label}
         className="max-h-96 overflow-auto rounded-lg border border-line bg-sunken px-3 py-2 font-mono text-[0.8125rem] leading-5 whitespace-pre-wrap wrap-anywhere"
@@ -80,20 +80,20 @@ export function Diff({ change }: { change: Change }) {
       <p className="text-sm text-soft wrap-anywhere">
         {change.old_text === null ? 'New file' : 'Changed'}: <span className="font-mono">{change.path}</span>
       </p>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
       <section
         aria-label={`Change of ${change.path}`}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
         tabIndex={0}
         className="max-h-96 overflow-auto rounded-lg border border-line bg-sunken py-1 font-mono text-[0.8125rem] leading-5"
       >
         {lines.slice(0, DIFF_LINES_MAX).map((line, index) =>
           line.kind === 'skipped' ? (
-            // biome-ignore lint/suspicious/noArrayIndexKey: lines have no identity but their place
+            // biome-ignore lint/suspicious/noArrayIndexKey: they have no identity but their place
             <p key={index} className="px-3 text-soft">
               ⋯ {line.lines} unchanged {line.lines === 1 ? 'line' : 'lines'}
             </p>
           ) : (
-            // biome-ignore lint/suspicious/noArrayIndexKey: as above
+            // biome-ignore lint/suspicious/noArrayIndexKey: they have no identity but their place
             <p key={index} className={`px-3 whitespace-pre-wrap wrap-anywhere ${DIFF_LOOK[line.kind].className}`}>
               <span aria-hidden className="mr-2 select-none">
                 {DIFF_LOOK[line.kind].mark}

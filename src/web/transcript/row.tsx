@@ -200,8 +200,8 @@ function Plan({ items }: { items: Extract<EntryBody, { kind: 'plan' }>['items'] 
       </p>
       <ul>
         {items.map((item, index) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: items have no identity but their place
           <li
+            // biome-ignore lint/suspicious/noArrayIndexKey: they have no identity but their place
             key={index}
             className={`flex gap-2 ${item.status === 'completed' ? 'text-soft' : item.status === 'in_progress' ? 'font-medium' : ''}`}
           >

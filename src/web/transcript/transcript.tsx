@@ -115,9 +115,9 @@ function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
   }
   return (
     <>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
       <section
         ref={scroller}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
         tabIndex={0}
         aria-label="Entries of the transcript"
         data-testid="transcript"
