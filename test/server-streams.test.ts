@@ -272,9 +272,10 @@ test('a followed transcript comes whole and in order, from where it was left, wi
   await piece.start()
   const text = (n: number): EntryBody => ({ kind: 'text', text: `entry ${n}` })
   await piece.append(...Array.from({ length: 120 }, (_, at) => text(at + 1)))
-  const whole = await listen(house, `/stream?run_ids=${run_id}&entries_after=000001.000000000`)
-  const half = await listen(house, `/stream?run_ids=${run_id}&entries_after=000001.000000060`)
+  const whole = await listen(house, `/stream?run_ids=${run_id}&entries_after=0.0`)
+  const half = await listen(house, `/stream?run_ids=${run_id}&entries_after=1.60`)
   const fresh = await listen(house, `/stream?run_ids[]=${run_id}&entries_after[]=`)
+  await expect(listen(house, `/stream?run_ids=${run_id}&entries_after=abc`)).rejects.toThrow('400')
   const numbers = (line: Line) =>
     framed(line).flatMap((frame) => (frame.type === 'entries' ? frame.entries.map((entry) => entry.number) : []))
   await whole.until(() => numbers(whole).length >= 120)

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { eventRoutes, Fault } from '../../contract/index.ts'
 import type { Caller } from '../../engine/caller.ts'
+import { renderPosition } from '../../engine/transcripts.ts'
 import { type Answer, mount, mountStream } from '../answers.ts'
 import { frame, type LoggedEvent } from '../hub.ts'
 import type { ServerRoom } from '../room.ts'
@@ -37,18 +38,30 @@ export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
           skipsTo: (sequence) => stream.write(frame({ type: 'reset' }, sequence)),
         })
         const transcripts = (query.run_ids ?? []).map((run_id, at) =>
-          watches.follow(stream, caller, run_id, query.entries_after?.[at]),
+          watches.follow(stream, caller, run_id.toLowerCase(), positionOf(query.entries_after?.[at])),
         )
         await Promise.all([events, ...transcripts])
       },
       async ({ caller, query }) => {
         const run_ids = query.run_ids ?? []
+        for (const position of query.entries_after ?? []) positionOf(position)
         if (run_ids.length > FOLLOWED_MAX)
           throw new Fault('invalid_request', `One stream follows at most ${FOLLOWED_MAX} transcripts.`)
         await engine.events.visible(caller, run_ids)
       },
     ),
   ]
+}
+
+/** A position as it is stored, so that it sorts as text; undefined for none. */
+function positionOf(asked: string | undefined): string | undefined {
+  if (asked === undefined || asked === '') return undefined
+  const [, execution_number, number] = /^(\d{1,6})\.(\d{1,9})$/.exec(asked) ?? []
+  if (execution_number !== undefined) return renderPosition(Number(execution_number), Number(number))
+  throw new Fault(
+    'invalid_request',
+    `${JSON.stringify(asked)} is not a position of a transcript; take one from an entry.`,
+  )
 }
 
 /** What a browser or client heard last counts more than the address that it asks again. */
@@ -63,7 +76,9 @@ type Query = { run_ids?: string[] | undefined; ancestor_run_id?: string | undefi
 /** Which events a reader sees. Children are known by their parent, so that those made later join by themselves. */
 function selection(caller: Caller, query: Query): { key: string; wants(event: LoggedEvent): boolean } {
   const { team_id } = caller
-  const { ancestor_run_id, include_self = false } = query
+  const { include_self = false } = query
+  // Ids are stored in lower case and accepted in any.
+  const ancestor_run_id = query.ancestor_run_id?.toLowerCase()
   if (ancestor_run_id !== undefined) {
     return {
       key: `${team_id} below ${ancestor_run_id} ${include_self}`,
@@ -73,7 +88,7 @@ function selection(caller: Caller, query: Query): { key: string; wants(event: Lo
     }
   }
   if (query.run_ids !== undefined) {
-    const run_ids = new Set(query.run_ids)
+    const run_ids = new Set(query.run_ids.map((run_id) => run_id.toLowerCase()))
     return {
       key: `${team_id} of ${[...run_ids].sort().join()}`,
       wants: (event) => event.team_id === team_id && run_ids.has(event.run_id),
