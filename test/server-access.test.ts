@@ -36,7 +36,7 @@ async function signIn(body: unknown): Promise<string> {
 
 type Sent = { status: number; headers: Record<string, string | string[] | undefined>; body: string }
 
-/** `fetch` sets Host and Origin itself; this sends what it is given. Event streams are answered by their first bytes. */
+/** `fetch` sets Host and Origin itself; this sends what it is given. Of an event stream the first bytes suffice. */
 function send(
   method: string,
   path: string,

@@ -263,7 +263,7 @@ test('streams show a team its own events alone', async () => {
   follow.cut()
 })
 
-test('a followed transcript comes whole and in order, from where it was left, with live text before the entry', async () => {
+test('a followed transcript comes whole, in order, from where it was left, with live text before the entry', async () => {
   const house = await start()
   const worker = await house.worker()
   const { run_id } = await house.client.runs.create({ body: { prompt: 'talk' } })

@@ -120,7 +120,7 @@ function mountDocuments(app: Hono<Env>): void {
   app.get('/reference.css', () => reply('text/css; charset=utf-8', reference().css))
 }
 
-/** What was refused is of interest, what went well only to who looks for it; bugs were logged with their stack already. */
+/** What was refused is of interest, what went well only to who looks for it; bugs were logged before. */
 function logRequest({ log }: ServerRoom, c: Context<Env>, ms: number): void {
   const { status } = c.res
   const fields = {

@@ -28,7 +28,8 @@ export function readCookie(header: string | undefined, name: string): string | u
 }
 
 export function sessionCookie(secret: string, expires_at: Date, secure: boolean): string {
-  return `${SESSION_COOKIE}=${secret}; Path=/; HttpOnly; SameSite=Lax; Expires=${expires_at.toUTCString()}${secure ? '; Secure' : ''}`
+  const expires = expires_at.toUTCString()
+  return `${SESSION_COOKIE}=${secret}; Path=/; HttpOnly; SameSite=Lax; Expires=${expires}${secure ? '; Secure' : ''}`
 }
 
 /**

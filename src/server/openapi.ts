@@ -112,6 +112,9 @@ export function renderOpenApi(): OpenApi {
   }
 }
 
+const ANY_OTHER_STATUS = 'default'
+const REFUSED = { [ANY_OTHER_STATUS]: { $ref: '#/components/responses/Problem' } }
+
 function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string): Operation {
   const body = schemas.input(route.body)
   const has_body = route.method !== 'GET' && route.method !== 'DELETE' && !isEmpty(route.body)
@@ -147,7 +150,7 @@ function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string):
           },
         },
       },
-      default: { $ref: '#/components/responses/Problem' },
+      ...REFUSED,
     },
     'x-callers': route.callers,
   }

@@ -66,7 +66,8 @@ function placeOf(web_dir: string, path: string): string | null {
 
 async function sendFile(path: string, ask: PageAsk): Promise<Page> {
   const found = await stat(path)
-  const etag = `"${createHash('sha256').update(`${found.size} ${found.mtimeMs} ${path}`).digest('base64url').slice(0, 22)}"`
+  const version = createHash('sha256').update(`${found.size} ${found.mtimeMs} ${path}`).digest('base64url')
+  const etag = `"${version.slice(0, 22)}"`
   const headers: Record<string, string> = {
     ...PAGE_HEADERS,
     'content-type': TYPES[extname(path)] ?? 'application/octet-stream',

@@ -1,4 +1,4 @@
-/** The reference page: the OpenAPI document as plain HTML, without scripts, so that it works under the strictest policy. */
+/** The reference page: the OpenAPI document as plain HTML without scripts, for the strictest policy. */
 import type { JsonSchema, OpenApi, Operation } from './openapi.ts'
 
 export function renderReference(document: OpenApi): { html: string; css: string } {
@@ -8,7 +8,8 @@ export function renderReference(document: OpenApi): { html: string; css: string 
   const shown = operations.filter(({ operation }) => operation.deprecated !== true)
   const sections = document.tags.map(({ name }) => {
     const own = shown.filter(({ operation }) => operation.tags.includes(name))
-    return `<section><h2 id="${slug(name)}">${text(name)}</h2>${own.map((one) => renderOperation(one, operations)).join('')}</section>`
+    const articles = own.map((one) => renderOperation(one, operations)).join('')
+    return `<section><h2 id="${slug(name)}">${text(name)}</h2>${articles}</section>`
   })
   const schemas = Object.entries(document.components.schemas).map(
     ([name, schema]) =>
@@ -18,11 +19,15 @@ export function renderReference(document: OpenApi): { html: string; css: string 
     ...document.tags.map(({ name }) => `<a href="#${slug(name)}">${text(name)}</a>`),
     '<a href="#schemas">Schemas</a>',
   ]
-  const html = `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+  const { title, version, description } = document.info
+  const html = `<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Baton API reference</title><link rel="stylesheet" href="/reference.css"></head><body>
-<header><h1>${text(document.info.title)} API <small>${text(document.info.version)}</small></h1><p>${text(document.info.description)}</p>
-<p>Machine-readable: <a href="/openapi.json">openapi.json</a>. Refusals are <code>application/problem+json</code>.</p></header>
-<nav aria-label="Contents">${toc.join(' · ')}</nav><main>${sections.join('')}<section><h2 id="schemas">Schemas</h2>${schemas.join('')}</section></main></body></html>`
+<header><h1>${text(title)} API <small>${text(version)}</small></h1><p>${text(description)}</p>
+<p>Machine-readable: <a href="/openapi.json">openapi.json</a>.
+Refusals are <code>application/problem+json</code>.</p></header>
+<nav aria-label="Contents">${toc.join(' · ')}</nav><main>${sections.join('')}
+<section><h2 id="schemas">Schemas</h2>${schemas.join('')}</section></main></body></html>`
   return { html, css: CSS }
 }
 
@@ -41,11 +46,19 @@ function renderOperation({ path, method, operation }: Shown, all: Shown[]): stri
   )
   const body = operation.requestBody?.content['application/json']
   const answer = Object.entries(operation.responses).find(([status]) => status !== 'default')
-  return `<article id="${text(operation.operationId)}"><h3><span class="method ${method}">${method.toUpperCase()}</span> <code>${text(path)}</code></h3>
-<p>${text(operation.summary)}</p><p class="note">For ${text(callers)}.${aliases.length > 0 ? ` Also at ${aliases.map((one) => `<code>${text(one.path)}</code>`).join(', ')}.` : ''}</p>
-${parameters.length > 0 ? `<table><thead><tr><th>Parameter</th><th>Where</th><th>Type</th></tr></thead><tbody>${parameters.join('')}</tbody></table>` : ''}
-${body ? `<h4>Body</h4>${renderSchema(body.schema)}${body.example === undefined ? '' : `<pre>${text(JSON.stringify(body.example, null, 2))}</pre>`}` : ''}
-${answer ? `<h4>Answer <small>${text(answer[0])}</small></h4>${renderAnswer(answer[1])}` : ''}</article>`
+  const also = aliases.map((one) => `<code>${text(one.path)}</code>`).join(', ')
+  const head = '<thead><tr><th>Parameter</th><th>Where</th><th>Type</th></tr></thead>'
+  const example = body?.example === undefined ? '' : `<pre>${text(JSON.stringify(body.example, null, 2))}</pre>`
+  return [
+    `<article id="${text(operation.operationId)}">`,
+    `<h3><span class="method ${method}">${method.toUpperCase()}</span> <code>${text(path)}</code></h3>`,
+    `<p>${text(operation.summary)}</p>`,
+    `<p class="note">For ${text(callers)}.${also === '' ? '' : ` Also at ${also}.`}</p>`,
+    parameters.length === 0 ? '' : `<table>${head}<tbody>${parameters.join('')}</tbody></table>`,
+    body ? `<h4>Body</h4>${renderSchema(body.schema)}${example}` : '',
+    answer ? `<h4>Answer <small>${text(answer[0])}</small></h4>${renderAnswer(answer[1])}` : '',
+    '</article>',
+  ].join('\n')
 }
 
 function renderAnswer(answer: unknown): string {
@@ -114,10 +127,13 @@ const CSS = `:root { color-scheme: light dark; --line: #8884; --quiet: #667; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 nav { position: sticky; top: 0; background: Canvas; padding: .5rem 0; border-bottom: 1px solid var(--line); }
 h2 { margin-top: 2.5rem; } h3 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; } h4 { margin: .75rem 0 .25rem; }
-article { border: 1px solid var(--line); border-radius: 8px; padding: .75rem 1rem; margin: 1rem 0; scroll-margin-top: 3rem; }
+article { border: 1px solid var(--line); border-radius: 8px; padding: .75rem 1rem; margin: 1rem 0; }
+article { scroll-margin-top: 3rem; }
 .method { font-size: .75rem; padding: .1rem .4rem; border: 1px solid currentColor; border-radius: 4px; }
 .note, small { color: var(--quiet); } .note { margin: .25rem 0; }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; vertical-align: top; padding: .25rem .5rem; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; }
+td, th { text-align: left; vertical-align: top; padding: .25rem .5rem; }
+td, th { border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 pre { overflow: auto; border: 1px solid var(--line); border-radius: 6px; padding: .5rem; }
 details { margin: .25rem 0; scroll-margin-top: 3rem; }
 `

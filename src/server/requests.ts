@@ -1,4 +1,4 @@
-/** Reading a request: its body within limits, its query in the spellings that clients use, parsed by the route's schemas. */
+/** Reading a request: its body within limits, its query in the spellings that clients use, by the route's schemas. */
 import type { IncomingMessage } from 'node:http'
 import type { z } from 'zod'
 import { Fault, REQUEST_BYTES_MAX, type Route } from '../contract/index.ts'

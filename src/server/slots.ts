@@ -8,7 +8,7 @@ import type { ServerLimits } from './limits.ts'
 
 type Held = { task_id: string; execution_id: string; claimed: boolean }
 
-/** A new connection is given this long to say `worker_hello` before it is taken for one that does not, in milliseconds. */
+/** How long a new connection has to say `worker_hello` before it is taken for one that does not, in milliseconds. */
 const HELLO_MS = 300
 /** Runs offered at once to a worker that did not say its capacity. */
 const UNSAID_FREE = 4

@@ -1,4 +1,4 @@
-/** A worker that does what a test says, over the real socket; what it is assigned is run through the SDK with the run's own token. */
+/** A worker that does what a test says, over the real socket; what it is assigned runs through the SDK. */
 import { WebSocket } from 'ws'
 import {
   type Assignment,
@@ -61,7 +61,8 @@ const WAIT_MS = 10_000
 
 export async function openScriptedWorker(options: ScriptedWorkerOptions): Promise<ScriptedWorker> {
   const { worker_host = 'scripted', capacity = 4, running = [] } = options
-  const address = `${options.url.replace(/^http/, 'ws')}${WORKER_SOCKET_PATH}?worker_id=${encodeURIComponent(worker_host)}`
+  const root = options.url.replace(/^http/, 'ws')
+  const address = `${root}${WORKER_SOCKET_PATH}?worker_id=${encodeURIComponent(worker_host)}`
   const socket = new WebSocket(address, { headers: { authorization: `Bearer ${options.api_key}` } })
   const offers = mailbox<Piece>('an offer')
   const cancellations = mailbox<{ task_id: string; execution_id?: string | undefined }>('a cancellation')
