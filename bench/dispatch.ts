@@ -1,4 +1,7 @@
-/** From asking for a run of the `command` harness to the event that it is INPROGRESS, on an idle machine, one at a time. */
+/**
+ * From asking for a run of the `command` harness to the event that it is INPROGRESS, on an idle machine, one at a
+ * time.
+ */
 import { spawnSync } from 'node:child_process'
 import { routes } from '../src/contract/index.ts'
 import { follow } from '../src/sdk/stream.ts'

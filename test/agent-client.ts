@@ -56,7 +56,7 @@ export async function startAgent(
   env: Record<string, string>,
   choose = (options: PermissionOption[]) => options[0],
 ): Promise<Agent> {
-  const path = process.env['PATH'] ?? ''
+  const path = process.env.PATH ?? ''
   const child = spawn(process.execPath, [MAIN], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { PATH: path, HOME: folder('home'), ...env },

@@ -230,7 +230,7 @@ test('an MCP tool is called over HTTP with the headers of the session, and a dea
           },
         ],
       },
-      'tools/call': { content: [{ type: 'text', text: `doubled ${JSON.stringify(params?.['arguments'])}` }] },
+      'tools/call': { content: [{ type: 'text', text: `doubled ${JSON.stringify(params?.arguments)}` }] },
     }
     const answer = results[method]
       ? { result: results[method] }

@@ -44,7 +44,7 @@ test('every command explains itself', async () => {
     expect(code, path).toBe(0)
     told[path] = stdout
   }
-  told['baton'] = (await home.run(['--help'])).stdout
+  told.baton = (await home.run(['--help'])).stdout
   expect(told).toMatchSnapshot()
 }, 60_000)
 

@@ -1,4 +1,7 @@
-/** kill -9 of everything while a run is at work: no run is lost, no transcript entry is lost or doubled, the end is right. */
+/**
+ * kill -9 of everything while a run is at work: no run is lost, no transcript entry is lost or doubled, the end is
+ * right.
+ */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Entry } from '../src/contract/index.ts'
 import { findPlace } from '../src/db/place.ts'

@@ -15,7 +15,8 @@ afterEach(async () => {
   place.remove()
 })
 
-const output = (stream: string) => place.entries.map((e) => (e.kind === 'output' && e.stream === stream ? e.text : '')).join('')
+const output = (stream: string) =>
+  place.entries.map((e) => (e.kind === 'output' && e.stream === stream ? e.text : '')).join('')
 const left = () => execSync(`grep -lsa "${place.folder}" /proc/[0-9]*/environ || true`, { encoding: 'utf8' }).trim()
 const messageOf = (end: TurnEnd) => (end.end === 'failed' ? end.failure.message : '')
 
@@ -28,8 +29,12 @@ test('a command works in the repository, and both of its streams are kept apart'
 
 test('a command that fails is FAILED with its exit code and last lines', async () => {
   const end = await open.prompt('echo first; echo the reason >&2; exit 42')
-  expect(end).toMatchObject({ end: 'failed', outcome: 'FAILED', failure: { retryable: false, reason: 'command_failed' } })
-  expect(messageOf(end)).toMatch(/exited with code 42[^]*the reason/)
+  expect(end).toMatchObject({
+    end: 'failed',
+    outcome: 'FAILED',
+    failure: { retryable: false, reason: 'command_failed' },
+  })
+  expect(messageOf(end)).toMatch(/exited with code 42[\s\S]*the reason/)
   expect(messageOf(await open.prompt('no-such-program-at-all'))).toContain('command not found')
   expect(messageOf(await open.prompt('kill -9 $$'))).toContain('SIGKILL')
 })

@@ -116,7 +116,7 @@ test(`files have at most ${FILE_LINES_MAX} lines, lines at most ${LINE_COLUMNS_M
     if (lines.length > FILE_LINES_MAX)
       wrong.push(`${path} has ${lines.length} lines: a concept in it wants a file of its own`)
     lines.forEach((line, at) => {
-      if (line.length > LINE_COLUMNS_MAX && !/https?:\/\/|^\s*(\/\/|\*|'|`|")/.test(line)) {
+      if (line.length > LINE_COLUMNS_MAX && !/https?:\/\/|^\s*['"`/]|(['"`])(?:(?!\1).){60,}\1/.test(line)) {
         wrong.push(`${path}:${at + 1} has ${line.length} columns`)
       }
     })

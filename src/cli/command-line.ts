@@ -76,7 +76,7 @@ function guessGlobals(line: CommandLine): Globals {
   const at = line.args.findIndex((arg) => arg === '-o' || arg === '--output-format')
   const spelled = line.args.find((arg) => arg.startsWith('--output-format='))?.split('=')[1]
   const asked = OutputFormat.safeParse(
-    at === -1 ? (spelled ?? line.env['BATON_OUTPUT_FORMAT'] ?? line.env['WARP_OUTPUT_FORMAT']) : line.args[at + 1],
+    at === -1 ? (spelled ?? line.env.BATON_OUTPUT_FORMAT ?? line.env.WARP_OUTPUT_FORMAT) : line.args[at + 1],
   )
   const json = line.args.includes('--json') || line.args.includes('--jq')
   return Globals.parse({
@@ -97,11 +97,11 @@ function flagsOf(globals: Globals): Flags {
 
 function outputOptions(line: CommandLine, globals: Globals, settings: Settings | undefined) {
   const { env, stdout, stderr } = line
-  const forced = Boolean(env['FORCE_COLOR']) && env['FORCE_COLOR'] !== '0'
+  const forced = Boolean(env.FORCE_COLOR) && env.FORCE_COLOR !== '0'
   const format = OutputFormat.optional().parse(
     settings?.output_format.value ?? (globals.json ? 'json' : globals.outputFormat),
   )
-  const coloured = (stream: Terminal) => forced || (!env['NO_COLOR'] && env['TERM'] !== 'dumb' && stream.isTTY === true)
+  const coloured = (stream: Terminal) => forced || (!env.NO_COLOR && env.TERM !== 'dumb' && stream.isTTY === true)
   return {
     stdout,
     stderr,
@@ -115,6 +115,6 @@ function outputOptions(line: CommandLine, globals: Globals, settings: Settings |
 
 function contextOf(line: CommandLine, out: Output, settings: Settings, globals: Globals): Context {
   const { version, env, cwd, pid, stdin, stdout, signal, self } = line
-  const interactive = globals.input && !env['CI'] && stdin.isTTY === true && line.stderr.isTTY === true
+  const interactive = globals.input && !env.CI && stdin.isTTY === true && line.stderr.isTTY === true
   return { version, out, settings, env, cwd, pid, stdin, stdout, signal, interactive, self, debug: globals.debug }
 }

@@ -60,18 +60,16 @@ export type Setting = { value: string | undefined; from: string }
 export type Settings = Record<SettingName, Setting> & { config_path: string; config: ConfigFile }
 
 export function configPath(env: Environment): string {
-  return (
-    env['BATON_CONFIG'] || join(env['XDG_CONFIG_HOME'] || join(env['HOME'] || '/', '.config'), 'baton', 'config.json')
-  )
+  return env.BATON_CONFIG || join(env.XDG_CONFIG_HOME || join(env.HOME || '/', '.config'), 'baton', 'config.json')
 }
 
 /** `$XDG_DATA_HOME/baton`. */
 export function dataFolder(env: Environment): string {
-  return env['BATON_DATA_DIR'] || join(env['XDG_DATA_HOME'] || join(env['HOME'] || '/', '.local', 'share'), 'baton')
+  return env.BATON_DATA_DIR || join(env.XDG_DATA_HOME || join(env.HOME || '/', '.local', 'share'), 'baton')
 }
 
 export function cacheFolder(env: Environment): string {
-  return join(env['XDG_CACHE_HOME'] || join(env['HOME'] || '/', '.cache'), 'baton')
+  return join(env.XDG_CACHE_HOME || join(env.HOME || '/', '.cache'), 'baton')
 }
 
 export async function readConfig(path: string): Promise<ConfigFile> {

@@ -20,7 +20,7 @@ export async function withStore(
     import('../db/transfer.ts'),
   ])
   const log = await openLog(context.debug ? 'debug' : 'warn')
-  const url = context.env['DATABASE_URL']
+  const url = context.env.DATABASE_URL
   const progress = context.out.progress('Opening the database')
   const embedded = url
     ? null

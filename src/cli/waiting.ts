@@ -37,13 +37,13 @@ export async function waitAsAsked(
   said: string[],
 ): Promise<number> {
   const { out } = context
-  const timeout_ms = limitOf(options['timeout'])
-  const fail_on_input = options['failOnInput'] === true
-  if (options['follow'] === true) {
+  const timeout_ms = limitOf(options.timeout)
+  const fail_on_input = options.failOnInput === true
+  if (options.follow === true) {
     await out.record(created, () => said)
     return watch(context, { client, run_id: created.run_id, entries: true, timeout_ms, fail_on_input })
   }
-  if (options['wait'] !== true) {
+  if (options.wait !== true) {
     await out.show(created, () => said)
     return EXIT.ok
   }

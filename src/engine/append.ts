@@ -1,5 +1,6 @@
 /**
- * Transcript entries, exactly once: numbers are dense from 1 in each execution, what is held already is ignored, a gap is
+ * Transcript entries, exactly once: numbers are dense from 1 in each execution, what is held already is ignored,
+ * a gap is
  * refused, and the answer is the highest number held. The execution's row is locked, so that two uploads of one runner
  * cannot interleave, and a write of an execution that has ended is refused.
  */
@@ -38,9 +39,12 @@ export async function appendEntries(
     }
     await sql`
       insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes)
-      select ${execution_id}, e.number, ${execution.run_id}, ${execution.team_id}, ${execution.number}, e.at, e.kind, e.body, e.blob_id, e.body_bytes
-      from unnest(${fresh.map((e) => e.number)}::int[], ${fresh.map((e) => e.at)}::timestamptz[], ${fresh.map((e) => e.kind)}::text[],
-        ${fresh.map((e) => e.body)}::jsonb[], ${fresh.map((e) => e.blob_id)}::text[], ${fresh.map((e) => e.body_bytes)}::int[]
+      select ${execution_id}, e.number, ${execution.run_id}, ${execution.team_id}, ${execution.number},
+        e.at, e.kind, e.body, e.blob_id, e.body_bytes
+      from unnest(${fresh.map((e) => e.number)}::int[], ${fresh.map((e) => e.at)}::timestamptz[],
+        ${fresh.map((e) => e.kind)}::text[],
+        ${fresh.map((e) => e.body)}::jsonb[], ${fresh.map((e) => e.blob_id)}::text[],
+        ${fresh.map((e) => e.body_bytes)}::int[]
       ) as e(number, at, kind, body, blob_id, body_bytes)`.execute(write)
     const highest = fresh.at(-1)?.number ?? execution.entries
     const bytes = fresh.reduce((sum, entry) => sum + entry.body_bytes, 0)

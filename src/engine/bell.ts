@@ -31,8 +31,6 @@ const Payload = z.object({
   rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'entries']), z.record(z.string(), z.string())])),
 })
 
-export type Bell = Awaited<ReturnType<typeof openBell>>
-
 export async function openBell(database: Database, server_id: string) {
   const listeners = new Map<Topic, Set<(ring: never) => void>>()
   const waiting = new Map<string, [Topic, Record<string, string>]>()

@@ -1,7 +1,8 @@
 /**
  * The dispatcher: QUEUED → PENDING for runs that the team's limit allows and a connected worker has room for.
  *
- * Each server offers to its own connections. The team's row is locked while its busy runs are counted, so that the limit
+ * Each server offers to its own connections. The team's row is locked while its busy runs are counted, so that
+ * the limit
  * is exact with any number of servers; runs are taken oldest first with skip locked.
  */
 import { randomUUID } from 'node:crypto'
@@ -112,8 +113,10 @@ export function dispatchEngine(room: Room) {
           .execute()
         // The arrow `offer` for a batch: the rows are locked and QUEUED, the guard says so again.
         await sql`
-          update runs set state = 'PENDING', execution_id = o.execution_id, executions = runs.executions + 1, updated_at = ${now}
-          from unnest(${taken.map((t) => t.run.run_id)}::uuid[], ${taken.map((t) => t.execution_id)}::uuid[]) as o(run_id, execution_id)
+          update runs set state = 'PENDING', execution_id = o.execution_id, executions = runs.executions + 1,
+            updated_at = ${now}
+          from unnest(${taken.map((t) => t.run.run_id)}::uuid[], ${taken.map((t) => t.execution_id)}::uuid[])
+            as o(run_id, execution_id)
           where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
       }
     })
@@ -123,7 +126,10 @@ export function dispatchEngine(room: Room) {
   return { offer }
 }
 
-/** Spreads runs over connections: a named worker's runs to it, the others to whoever has most room. Those without room stay. */
+/**
+ * Spreads runs over connections: a named worker's runs to it, the others to whoever has most room. Those without
+ * room stay.
+ */
 function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
   const taken: Taken[] = []
   for (const run of runs) {

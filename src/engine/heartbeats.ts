@@ -44,12 +44,14 @@ export function heartbeats(room: Room): (beat: Beat) => Promise<Answer> {
 async function renew(room: Room, beats: Beat[]): Promise<Map<string, boolean>> {
   const expires_at = new Date(room.clock.now().getTime() + room.limits.lease_ms)
   const { rows } = await sql<{ execution_id: string; cancel_requested: boolean }>`
-    update executions set expires_at = ${expires_at}, session_id = coalesce(b.session_id, executions.session_id), usage = coalesce(b.usage, executions.usage)
+    update executions set expires_at = ${expires_at}, session_id = coalesce(b.session_id, executions.session_id),
+      usage = coalesce(b.usage, executions.usage)
     from unnest(
       ${beats.map((b) => b.execution_id)}::uuid[], ${beats.map((b) => b.session_id)}::text[],
       ${beats.map((b) => (b.usage === null ? null : JSON.stringify(b.usage)))}::jsonb[]
     ) as b(execution_id, session_id, usage), runs
-    where executions.execution_id = b.execution_id and executions.state = 'running' and runs.execution_id = executions.execution_id
+    where executions.execution_id = b.execution_id and executions.state = 'running'
+      and runs.execution_id = executions.execution_id
     returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested`.execute(
     room.database.kysely,
   )

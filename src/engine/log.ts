@@ -18,7 +18,8 @@ export type NewEvent = {
 type Write = Transaction<Tables>
 
 /**
- * Runs `work` in a transaction and logs what it pushed to `events`. Other servers and streams are told after the commit.
+ * Runs `work` in a transaction and logs what it pushed to `events`. Other servers and streams are told after the
+ * commit.
  */
 export async function logged<T>(room: Room, work: (write: Write, events: NewEvent[]) => Promise<T>): Promise<T> {
   const events: NewEvent[] = []
@@ -35,9 +36,11 @@ async function append(write: Write, events: NewEvent[], occurred_at: Date): Prom
   await sql`
     with bump as (update event_counter set value = value + ${events.length} returning value)
     insert into events (sequence, team_id, event_type, run_id, ref_id, execution_id, occurred_at)
-    select bump.value - ${events.length} + e.place, e.team_id, e.event_type, e.run_id, e.ref_id, e.execution_id, ${occurred_at}
+    select bump.value - ${events.length} + e.place, e.team_id, e.event_type, e.run_id, e.ref_id, e.execution_id,
+      ${occurred_at}
     from bump, unnest(
-      ${events.map((e) => e.team_id)}::uuid[], ${events.map((e) => e.event_type)}::text[], ${events.map((e) => e.run_id)}::uuid[],
+      ${events.map((e) => e.team_id)}::uuid[], ${events.map((e) => e.event_type)}::text[],
+      ${events.map((e) => e.run_id)}::uuid[],
       ${events.map((e) => e.ref_id ?? null)}::text[], ${events.map((e) => e.execution_id ?? null)}::uuid[]
     ) with ordinality as e(team_id, event_type, run_id, ref_id, execution_id, place)`.execute(write)
 }

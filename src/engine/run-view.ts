@@ -146,9 +146,8 @@ function select(room: Room) {
     .select(sql<Date>`${now}::timestamptz`.as('read_at'))
     .select(
       sql<boolean>`runs.state = 'QUEUED' and (select count(*) from runs busy where busy.team_id = runs.team_id
-      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE') >= teams.max_concurrent_runs`.as(
-        'full',
-      ),
+      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')
+      and busy.execution_location = 'REMOTE') >= teams.max_concurrent_runs`.as('full'),
     )
 }
 

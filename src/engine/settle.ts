@@ -1,7 +1,8 @@
 /**
  * The end of an execution, whoever reports it: the runner, the worker that found it gone, or the sweep.
  *
- * One place decides what the end means for the run: final, or another try. A cancel that was acknowledged wins over every
+ * One place decides what the end means for the run: final, or another try. A cancel that was acknowledged wins
+ * over every
  * other outcome. A retryable failure goes back to the queue while tries are left.
  */
 import type { Kysely, Selectable } from 'kysely'
@@ -81,7 +82,8 @@ function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string
       return follow(write, 'cancel', { ...step, set: { ...ended, failure: null, status_message: null } })
     case 'FAILED':
     case 'ERROR': {
-      // An execution that never began used up no try of its own; count it, or a worker that loses all would be asked for ever.
+      // An execution that never began used up no try of its own; count it, or a worker that loses all would be
+      // asked for ever.
       const tries = run.tries + (run.has_begun ? 0 : 1)
       const failure = JSON.stringify(outcome.failure)
       if (outcome.failure.retryable && tries < run.max_tries && run.execution_location === 'REMOTE') {

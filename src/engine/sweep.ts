@@ -1,5 +1,6 @@
 /**
- * The sweep: what nobody did in time. Due rows are claimed by their guarded updates, so that any number of servers may sweep.
+ * The sweep: what nobody did in time. Due rows are claimed by their guarded updates, so that any number of
+ * servers may sweep.
  *
  * Leases are judged by the database's time. A server that just started gives every runner one lease's time to be heard
  * before it believes any of them dead: it may be the server that was away.

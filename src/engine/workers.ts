@@ -133,7 +133,8 @@ export function workersEngine(room: Room) {
   }
 
   /**
-   * The sandbox is gone. When the runner reported its result this changes nothing; when it did not, there is none, and an
+   * The sandbox is gone. When the runner reported its result this changes nothing; when it did not, there is
+   * none, and an
    * exit code of 0 is no success.
    */
   async function ended(

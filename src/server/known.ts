@@ -1,5 +1,6 @@
 /**
- * Callers identified a moment ago, so that a runner's or a script's next request costs no query. What is kept is at most
+ * Callers identified a moment ago, so that a runner's or a script's next request costs no query. What is kept is
+ * at most
  * `identify_kept_ms` old: a revoked key opens nothing after that, on any server.
  *
  * Only who is asking is kept, never what they may see: the engine judges each write by the database.

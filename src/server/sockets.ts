@@ -1,7 +1,8 @@
 /**
  * Worker sockets: the public self-hosted worker protocol, with our optional frames.
  *
- * One connection is one pool of slots. Frames about one run are dealt with in the order in which they came; frames about
+ * One connection is one pool of slots. Frames about one run are dealt with in the order in which they came;
+ * frames about
  * different runs do not wait for each other.
  */
 import type { IncomingMessage } from 'node:http'
@@ -38,8 +39,6 @@ const BUFFERED_BYTES_MAX = 16 * 1024 * 1024
 /** Frames that may wait to be dealt with before the socket is read no further. */
 const CHAINS_MAX = 200
 const WRONG_FRAMES_MAX = 20
-
-export type WorkerSockets = ReturnType<typeof openWorkerSockets>
 
 export function openWorkerSockets(room: ServerRoom) {
   const { engine, limits, log } = room

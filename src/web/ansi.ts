@@ -5,9 +5,7 @@ export type Piece = { text: string; classes: string }
 const COLOURS = ['black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'white']
 
 // CSI sequences, OSC strings (ended by BEL or ST), and two-character escapes.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
 const ESCAPE = /\x1b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[@-Z\\^_]|[ -/][0-~])/g
-// biome-ignore lint/suspicious/noControlCharactersInRegex: as above; tab and line feed stay
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g
 
 type Pen = { colour: string; bold: boolean; dim: boolean; italic: boolean; underline: boolean }

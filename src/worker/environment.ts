@@ -4,7 +4,8 @@ import type { Environment } from './models.ts'
 
 /**
  * What a plain process needs of the machine: where programs and homes are, language, trust and proxies. HOME and the
- * folders of the CLIs let a harness use its owner's own login where the worker has no key. No variable here holds a secret.
+ * folders of the CLIs let a harness use its owner's own login where the worker has no key. No variable here holds
+ * a secret.
  */
 const PASSED = [
   'PATH',

@@ -28,7 +28,7 @@ const Ready = z.object({ url: z.string(), api_key: z.string(), pid: z.int() })
 
 export async function makeHome(): Promise<Home> {
   const folder = await mkdtemp(join(tmpdir(), 'baton-cli-'))
-  const env = { PATH: process.env['PATH'] ?? '', HOME: folder, LANG: 'C.UTF-8' }
+  const env = { PATH: process.env.PATH ?? '', HOME: folder, LANG: 'C.UTF-8' }
   const start = (args: string[], how: How = {}) =>
     startBaton(args, { cwd: folder, ...how, env: { ...env, ...how.env } })
   return {

@@ -6,17 +6,19 @@ import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
 const behaviour = process.env.FAKE ?? 'good'
-const send = (message: unknown) => process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...(message as object) })}\n`)
+const send = (message: unknown) =>
+  process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...(message as object) })}\n`)
 const update = (body: unknown) => send({ method: 'session/update', params: { sessionId: 's-1', update: body } })
 const say = (text: string) => update({ sessionUpdate: 'agent_message_chunk', content: { type: 'text', text } })
 const waiting = new Map<number, (answer: unknown) => void>()
 let asked = 100
 let prompt_id: unknown = null
 
-const ask = (method: string, params: unknown) => new Promise<unknown>((resolve) => {
-  waiting.set(++asked, resolve)
-  send({ id: asked, method, params })
-})
+const ask = (method: string, params: unknown) =>
+  new Promise<unknown>((resolve) => {
+    waiting.set(++asked, resolve)
+    send({ id: asked, method, params })
+  })
 const end = (stopReason = 'end_turn', more: object = {}) => {
   if (prompt_id !== null) send({ id: prompt_id, result: { stopReason, ...more } })
   prompt_id = null
@@ -29,7 +31,12 @@ if (behaviour === 'dies_at_once') {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const message = JSON.parse(line) as { id?: number; method?: string; params?: { sessionId?: string }; result?: unknown }
+  const message = JSON.parse(line) as {
+    id?: number
+    method?: string
+    params?: { sessionId?: string }
+    result?: unknown
+  }
   if (message.method === undefined) waiting.get(message.id ?? 0)?.(message.result)
   else if (message.method === 'initialize') {
     if (behaviour === 'mute') continue
@@ -58,18 +65,33 @@ async function turn(): Promise<void> {
       update({ sessionUpdate: 'agent_thought_chunk', content: { type: 'text', text: 'Hm.' } })
       say('Hello ')
       say('there.')
-      update({ sessionUpdate: 'tool_call', toolCallId: 't1', title: 'ls', kind: 'execute', status: 'pending', rawInput: { command: 'l' } })
+      update({
+        sessionUpdate: 'tool_call',
+        toolCallId: 't1',
+        title: 'ls',
+        kind: 'execute',
+        status: 'pending',
+        rawInput: { command: 'l' },
+      })
       update({ sessionUpdate: 'tool_call_update', toolCallId: 't1', rawInput: { command: 'ls -a' } })
       update({
-        sessionUpdate: 'tool_call_update', toolCallId: 't1', status: 'completed', rawOutput: { output: 'a b', exit_code: 3 },
+        sessionUpdate: 'tool_call_update',
+        toolCallId: 't1',
+        status: 'completed',
+        rawOutput: { output: 'a b', exit_code: 3 },
         content: [{ type: 'diff', path: '/w/a', oldText: null, newText: 'x' }],
       })
       update({ sessionUpdate: 'plan', entries: [{ content: 'One', status: 'in_progress', priority: 'high' }] })
       say('Done.')
-      return end('end_turn', { usage: { inputTokens: 5, outputTokens: 2, cachedReadTokens: 3, cachedWriteTokens: 1, totalTokens: 11 } })
+      return end('end_turn', {
+        usage: { inputTokens: 5, outputTokens: 2, cachedReadTokens: 3, cachedWriteTokens: 1, totalTokens: 11 },
+      })
     case 'lies':
       process.stdout.write('Welcome to the agent!\n{"half":\n[1,2]\n"text"\n')
-      send({ method: 'session/update', params: { sessionId: 's-1', update: { sessionUpdate: 'from_the_future', x: 1 } } })
+      send({
+        method: 'session/update',
+        params: { sessionId: 's-1', update: { sessionUpdate: 'from_the_future', x: 1 } },
+      })
       send({ method: 'session/update', params: 'nonsense' })
       update({ sessionUpdate: 'tool_call_update', status: 'completed' })
       update({ sessionUpdate: 'plan', entries: 'all of it' })
@@ -78,7 +100,8 @@ async function turn(): Promise<void> {
     case 'asks': {
       const toolCall = { toolCallId: 't9', title: 'rm -rf /', kind: 'execute', rawInput: { command: 'rm -rf /' } }
       const options = [
-        { optionId: 'always', name: 'Always', kind: 'allow_always' }, { optionId: 'once', name: 'Once', kind: 'allow_once' },
+        { optionId: 'always', name: 'Always', kind: 'allow_always' },
+        { optionId: 'once', name: 'Once', kind: 'allow_once' },
         { optionId: 'no', name: 'No', kind: 'reject_once' },
       ]
       const answer = await ask('session/request_permission', { sessionId: 's-1', toolCall, options })

@@ -5,25 +5,59 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { OpenHarness } from '../../src/runner/harnesses/harness.ts'
 import { totalTokens } from '../../src/contract/index.ts'
+import type { OpenHarness } from '../../src/runner/harnesses/harness.ts'
 import { findHarness } from '../../src/runner/harnesses/registry.ts'
 import { CACHE, makePlace, type Place, type StartOptions } from './place.ts'
 import { EDIT, HANG, HANGING, RECALL, type Script, startScript, WORD } from './script.ts'
 
 const KEY = 'no-real-key-0123456789'
 const openai = (url: string) => ({ OPENAI_BASE_URL: `${url}/v1`, OPENAI_API_KEY: KEY })
-const SURROUNDINGS = { BATON_HARNESS_CACHE: CACHE, BATON_CLI: join(import.meta.dirname, '../../src/agent/main.ts'), HOME: '/nonexistent' }
+const SURROUNDINGS = {
+  BATON_HARNESS_CACHE: CACHE,
+  BATON_CLI: join(import.meta.dirname, '../../src/agent/main.ts'),
+  HOME: '/nonexistent',
+}
 
-type Case = { name: string; env(url: string): Record<string, string>; model_id?: string; resumes: boolean; login: RegExp; deny_shows: boolean }
+type Case = {
+  name: string
+  env(url: string): Record<string, string>
+  model_id?: string
+  resumes: boolean
+  login: RegExp
+  deny_shows: boolean
+}
 
 const CASES: Case[] = [
-  { name: 'claude', env: (url) => ({ ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: KEY, CLAUDE_CODE_MAX_RETRIES: '1' }), resumes: true, login: /claude login.*ANTHROPIC_API_KEY/, deny_shows: true },
-  // A model that Codex does not know gets plain shell functions, which the scripted model can call.
-  { name: 'codex', env: openai, model_id: 'mock', resumes: true, login: /codex login.*OPENAI_API_KEY/, deny_shows: false },
-  { name: 'gemini', env: (url) => ({ GOOGLE_GEMINI_BASE_URL: url, GEMINI_API_KEY: KEY }), resumes: false, login: /gemini.*GEMINI_API_KEY/, deny_shows: true },
   {
-    name: 'opencode', model_id: 'mock', resumes: true, login: /opencode auth login/, deny_shows: true,
+    name: 'claude',
+    env: (url) => ({ ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: KEY, CLAUDE_CODE_MAX_RETRIES: '1' }),
+    resumes: true,
+    login: /claude login.*ANTHROPIC_API_KEY/,
+    deny_shows: true,
+  },
+  // A model that Codex does not know gets plain shell functions, which the scripted model can call.
+  {
+    name: 'codex',
+    env: openai,
+    model_id: 'mock',
+    resumes: true,
+    login: /codex login.*OPENAI_API_KEY/,
+    deny_shows: false,
+  },
+  {
+    name: 'gemini',
+    env: (url) => ({ GOOGLE_GEMINI_BASE_URL: url, GEMINI_API_KEY: KEY }),
+    resumes: false,
+    login: /gemini.*GEMINI_API_KEY/,
+    deny_shows: true,
+  },
+  {
+    name: 'opencode',
+    model_id: 'mock',
+    resumes: true,
+    login: /opencode auth login/,
+    deny_shows: true,
     env: (url) => ({ BATON_MODEL_BASE_URL: `${url}/v1`, BATON_MODEL_API_KEY: KEY }),
   },
   { name: 'baton', env: openai, model_id: 'openai/mock', resumes: true, login: /OPENAI_API_KEY/, deny_shows: true },
@@ -45,14 +79,19 @@ afterEach(async () => {
 
 async function open(its: Case, options: Partial<StartOptions> = {}): Promise<OpenHarness> {
   const model = its.model_id === undefined ? {} : { model_id: its.model_id }
-  const started = await findHarness(its.name, SURROUNDINGS).open(place.start({ harness: its.name, env: its.env(script.url), ...model, ...options }))
+  const started = await findHarness(its.name, SURROUNDINGS).open(
+    place.start({ harness: its.name, env: its.env(script.url), ...model, ...options }),
+  )
   opened.push(started)
   return started
 }
 
 /** Whatever carries the folder of this test in its environment: nothing of a harness leaves it. */
 const left = () => execSync(`grep -lsa "${place.folder}" /proc/[0-9]*/environ || true`, { encoding: 'utf8' }).trim()
-const commandRuns = () => execSync(`grep -lsa "${HANGING.replaceAll(' ', '.')}" /proc/[0-9]*/cmdline || true`, { encoding: 'utf8' }).split('\n').some((file) => isOurs(file))
+const commandRuns = () =>
+  execSync(`grep -lsa "${HANGING.replaceAll(' ', '.')}" /proc/[0-9]*/cmdline || true`, { encoding: 'utf8' })
+    .split('\n')
+    .some((file) => isOurs(file))
 const isOurs = (file: string) => {
   try {
     return file !== '' && readFileSync(file.replace('cmdline', 'environ'), 'latin1').includes(place.folder)
@@ -69,9 +108,15 @@ describe.each(CASES)('$name', (its) => {
     expect(place.diff()).toContain('+written by the agent')
     const call = place.entries.find((entry) => entry.kind === 'tool_call')
     expect(call).toMatchObject({ kind: 'tool_call', category: expect.stringMatching(/files|command/) })
-    expect(place.entries).toContainEqual(expect.objectContaining({ kind: 'tool_result', status: 'completed', call_id: call?.call_id }))
+    expect(place.entries).toContainEqual(
+      expect.objectContaining({ kind: 'tool_result', status: 'completed', call_id: call?.call_id }),
+    )
     expect(place.entries.filter((entry) => entry.kind === 'unknown')).toEqual([])
-    expect(totalTokens(place.usages.at(-1) ?? { input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_tokens: 0 })).toBeGreaterThan(0)
+    expect(
+      totalTokens(
+        place.usages.at(-1) ?? { input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_tokens: 0 },
+      ),
+    ).toBeGreaterThan(0)
     expect(JSON.stringify(place.entries)).not.toContain(KEY)
     const { session_id } = first
     await first.close()
@@ -101,15 +146,22 @@ describe.each(CASES)('$name', (its) => {
     await started.prompt(EDIT)
     execSync('git add --intent-to-add .', { cwd: place.workspace })
     expect(place.diff()).toBe('')
-    if (its.deny_shows) expect(place.entries).toContainEqual(expect.objectContaining({ kind: 'system', name: 'permission_denied' }))
+    if (its.deny_shows)
+      expect(place.entries).toContainEqual(expect.objectContaining({ kind: 'system', name: 'permission_denied' }))
   })
 
   test.each([401, 400])('a model call that the provider answers with %i is a failure that says so', async (status) => {
     const refusing = createServer((_request, response) => {
       response.writeHead(status, { 'content-type': 'application/json' })
-      response.end(JSON.stringify({ type: 'error', error: status === 401
-        ? { type: 'authentication_error', message: 'invalid api key', code: 401, status: 'UNAUTHENTICATED' }
-        : { type: 'invalid_request_error', message: 'no such thing', code: 400, status: 'INVALID_ARGUMENT' } }))
+      response.end(
+        JSON.stringify({
+          type: 'error',
+          error:
+            status === 401
+              ? { type: 'authentication_error', message: 'invalid api key', code: 401, status: 'UNAUTHENTICATED' }
+              : { type: 'invalid_request_error', message: 'no such thing', code: 400, status: 'INVALID_ARGUMENT' },
+        }),
+      )
     })
     await new Promise<void>((resolve) => refusing.listen(0, '127.0.0.1', resolve))
     try {
@@ -117,7 +169,8 @@ describe.each(CASES)('$name', (its) => {
       const started = await open(its, { env: its.env(`http://127.0.0.1:${port}`) })
       const end = await started.prompt(EDIT)
       expect(end.end).toBe('failed')
-      if (status === 401) expect(end).toMatchObject({ outcome: 'FAILED', failure: { error_code: 'external_authentication_required' } })
+      if (status === 401)
+        expect(end).toMatchObject({ outcome: 'FAILED', failure: { error_code: 'external_authentication_required' } })
     } finally {
       refusing.closeAllConnections()
       refusing.close()
@@ -126,7 +179,11 @@ describe.each(CASES)('$name', (its) => {
 
   test('without a login it is not started, and the commands to log in are named', async () => {
     await expect(open(its, { env: {} })).rejects.toMatchObject({
-      failure: { error_code: 'external_authentication_required', retryable: false, message: expect.stringMatching(its.login) },
+      failure: {
+        error_code: 'external_authentication_required',
+        retryable: false,
+        message: expect.stringMatching(its.login),
+      },
     })
   })
 })

@@ -37,7 +37,8 @@ export function makePlace(): Place {
   const home = join(folder, 'home')
   const user = join(folder, 'user')
   for (const path of [workspace, home, user]) mkdirSync(path, { mode: 0o700 })
-  const git = (...args: string[]) => execFileSync('git', ['-C', workspace, ...args], { encoding: 'utf8', env: { ...process.env, HOME: user } })
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-C', workspace, ...args], { encoding: 'utf8', env: { ...process.env, HOME: user } })
   git('init', '-q')
   git('config', 'user.email', 'test@example.com')
   git('config', 'user.name', 'Test')
@@ -48,23 +49,58 @@ export function makePlace(): Place {
   const usages: Usage[] = []
   const deltas: string[] = []
   return {
-    folder, workspace, entries, usages, deltas,
+    folder,
+    workspace,
+    entries,
+    usages,
+    deltas,
     start: ({ harness, env = {}, permissions = 'allow', model_id, resume, signal = new AbortController().signal }) => {
       const config = { harness: { type: harness, model_id } }
       return {
-        config, workspace, home, mcp: [], permissions, signal,
+        config,
+        workspace,
+        home,
+        mcp: [],
+        permissions,
+        signal,
         env: {
-          PATH: process.env.PATH ?? '', HOME: user, TMPDIR: folder, LANG: 'C.UTF-8',
-          HTTP_PROXY: DEAD_PROXY, HTTPS_PROXY: DEAD_PROXY, http_proxy: DEAD_PROXY, https_proxy: DEAD_PROXY,
-          NO_PROXY: '127.0.0.1,localhost', no_proxy: '127.0.0.1,localhost', ...env,
+          PATH: process.env.PATH ?? '',
+          HOME: user,
+          TMPDIR: folder,
+          LANG: 'C.UTF-8',
+          HTTP_PROXY: DEAD_PROXY,
+          HTTPS_PROXY: DEAD_PROXY,
+          http_proxy: DEAD_PROXY,
+          https_proxy: DEAD_PROXY,
+          NO_PROXY: '127.0.0.1,localhost',
+          no_proxy: '127.0.0.1,localhost',
+          ...env,
         },
-        sink: { entry: (body) => entries.push(body), delta: (_kind, text) => deltas.push(text), usage: (usage) => usages.push(usage) },
+        sink: {
+          entry: (body) => entries.push(body),
+          delta: (_kind, text) => deltas.push(text),
+          usage: (usage) => usages.push(usage),
+        },
         assignment: {
-          run_id: ID, execution_id: ID, number: 1, team_id: ID, title: 'Test', prompt: '', config, parent_run_id: null, conversation_id: ID,
-          entries_held: 0, resume: resume === undefined ? null : { harness, session_id: resume },
+          run_id: ID,
+          execution_id: ID,
+          number: 1,
+          team_id: ID,
+          title: 'Test',
+          prompt: '',
+          config,
+          parent_run_id: null,
+          conversation_id: ID,
+          entries_held: 0,
+          resume: resume === undefined ? null : { harness, session_id: resume },
           limits: {
-            lease_ms: 30_000, heartbeat_ms: 5000, cancel_grace_ms: CANCEL_GRACE_MS, transcript_bytes_max: 4_000_000,
-            tool_output_bytes_max: 100_000, setup_command_ms: 10_000, clone_ms: 10_000,
+            lease_ms: 30_000,
+            heartbeat_ms: 5000,
+            cancel_grace_ms: CANCEL_GRACE_MS,
+            transcript_bytes_max: 4_000_000,
+            tool_output_bytes_max: 100_000,
+            setup_command_ms: 10_000,
+            clone_ms: 10_000,
           },
         },
       }

@@ -17,15 +17,24 @@ export type Script = { url: string; requests(): number; stop(): Promise<void> }
 
 /** In the spellings of all three APIs; each reads its own. */
 const USAGE = {
-  input_tokens: 100, output_tokens: 10, prompt_tokens: 100, completion_tokens: 10, total_tokens: 110,
-  promptTokenCount: 100, candidatesTokenCount: 10, totalTokenCount: 110,
+  input_tokens: 100,
+  output_tokens: 10,
+  prompt_tokens: 100,
+  completion_tokens: 10,
+  total_tokens: 110,
+  promptTokenCount: 100,
+  candidatesTokenCount: 10,
+  totalTokenCount: 110,
 }
 
 type Call = { name: string; input: Record<string, unknown> }
 
 export async function startScript(workspace: string): Promise<Script> {
   const model = new LLMock({ port: 0 })
-  model.on({ predicate: () => true }, (request: ChatCompletionRequest) => ({ ...answer(request, workspace), usage: USAGE }))
+  model.on({ predicate: () => true }, (request: ChatCompletionRequest) => ({
+    ...answer(request, workspace),
+    usage: USAGE,
+  }))
   await model.start()
   return { url: model.url, requests: () => model.getRequests().length, stop: () => model.stop() }
 }

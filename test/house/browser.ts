@@ -1,4 +1,7 @@
-/** A real Chromium before the real page, as the server sends it. Whatever a page complains of in its console is kept. */
+/**
+ * A real Chromium before the real page, as the server sends it. Whatever a page complains of in its console is
+ * kept.
+ */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'

@@ -24,7 +24,7 @@ export async function run(context: Context, given: Given): Promise<number> {
   const { options } = given
   const client = clientOf(context)
   const body = await askedRun(context, options, given.args[0])
-  const key = options['idempotencyKey']
+  const key = options.idempotencyKey
   if (key !== undefined && !/^[\x21-\x7e]{1,255}$/.test(String(key)))
     throw new CommandFailure('usage', 'An idempotency key is 1 to 255 printable characters without spaces.')
   const created = await client.runs.create({
@@ -33,7 +33,7 @@ export async function run(context: Context, given: Given): Promise<number> {
     ...(key === undefined ? {} : { headers: { 'idempotency-key': String(key) } }),
   })
   const page = webAddress(context, created.run_id)
-  if (options['open'] === true) openInBrowser(page, context)
+  if (options.open === true) openInBrowser(page, context)
   return waitAsAsked(context, client, options, created, [
     `Spawned ambient agent with run ID: ${created.run_id}`,
     `View run: ${page}`,

@@ -31,11 +31,11 @@ export function declare(command: Command): void {
 }
 
 export async function run(context: Context, given: Given): Promise<number> {
-  const task_id = given.options['taskId']
+  const task_id = given.options.taskId
   if (task_id !== undefined) return managed(context, given.options)
   const client = clientOf(context)
   const { out, settings, signal } = context
-  const workspace = await folderOf(context, given.options['cwd'])
+  const workspace = await folderOf(context, given.options.cwd)
   const body = await askedRun(context, given.options, undefined)
   const created = await client.executions.create({ body, signal })
   const { run_id, execution_id, token } = created
@@ -64,10 +64,10 @@ export async function run(context: Context, given: Given): Promise<number> {
 /** What a worker starts: everything is in the environment and in the assignment, the options only repeat it. */
 async function managed(context: Context, options: Record<string, unknown>): Promise<number> {
   const { env, settings, signal } = context
-  if (options['prompt'] !== undefined || options['file'] !== undefined)
+  if (options.prompt !== undefined || options.file !== undefined)
     throw new CommandFailure('usage', '--task-id cannot be given together with a prompt or a file.')
   const token = settings.api_key.value ?? ''
-  const execution_id = env['BATON_EXECUTION_ID']
+  const execution_id = env.BATON_EXECUTION_ID
   if (!EXECUTION_TOKEN_PATTERN.test(token) || execution_id === undefined) {
     throw new CommandFailure(
       'usage',

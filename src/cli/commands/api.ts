@@ -27,10 +27,10 @@ export async function run(context: Context, given: Given): Promise<void> {
     asked.pathname.startsWith('/api/') || asked.pathname === '/openapi.json'
       ? asked.pathname
       : API_PREFIX + asked.pathname
-  const body = await bodyFrom(context, given.options['data'])
+  const body = await bodyFrom(context, given.options.data)
   const response = await clientOf(context).raw(method, path, {
     query: asked.searchParams,
-    headers: headersFrom(given.options['header']),
+    headers: headersFrom(given.options.header),
     signal: context.signal,
     ...(body === undefined ? {} : { body }),
   })

@@ -24,12 +24,12 @@ export async function run(context: Context): Promise<void> {
   rows.push({
     name: 'config_file' as SettingName,
     value: settings.config_path,
-    from: context.env['BATON_CONFIG'] ? 'BATON_CONFIG' : 'default',
+    from: context.env.BATON_CONFIG ? 'BATON_CONFIG' : 'default',
   })
   rows.push({
     name: 'data_dir' as SettingName,
     value: dataFolder(context.env),
-    from: context.env['BATON_DATA_DIR'] ? 'BATON_DATA_DIR' : 'default',
+    from: context.env.BATON_DATA_DIR ? 'BATON_DATA_DIR' : 'default',
   })
   await context.out.show(
     rows,

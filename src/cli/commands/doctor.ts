@@ -86,7 +86,7 @@ async function git(context: Context): Promise<Check> {
 }
 
 async function postgres(context: Context): Promise<Check> {
-  if (context.env['DATABASE_URL'])
+  if (context.env.DATABASE_URL)
     return { check: 'postgres', verdict: 'ok', found: 'DATABASE_URL is set; "baton serve" uses it' }
   const [{ findBinaries }, { postgresUser }] = await Promise.all([
     import('../../db/binaries.ts'),
@@ -218,7 +218,7 @@ async function sandboxes(context: Context): Promise<Check> {
 }
 
 async function onPath(context: Context, program: string): Promise<boolean> {
-  const folders = (context.env['PATH'] ?? '').split(delimiter).filter((one) => one !== '')
+  const folders = (context.env.PATH ?? '').split(delimiter).filter((one) => one !== '')
   for (const one of folders)
     if (
       await access(join(one, program), constants.X_OK).then(

@@ -16,7 +16,7 @@ export async function run(context: Context, given: Given): Promise<void> {
     const folder = await installHarness(profile, cache, {
       signal: context.signal,
       env: context.env,
-      again: given.options['again'] === true,
+      again: given.options.again === true,
       onProgress: (line) => progress.say(line),
     }).finally(() => progress.done())
     await context.out.show({ harness: profile.name, folder }, () => [

@@ -15,7 +15,7 @@ export function declare(command: Command): void {
 
 export async function run(context: Context, given: Given): Promise<void> {
   const in_dir = resolve(context.cwd, given.args[0] ?? '')
-  await withStore(context, given.options['dataDir'], async (store) => {
+  await withStore(context, given.options.dataDir, async (store) => {
     const done = await store.transfer.importAll(store.database, store.blob_dir, in_dir, {
       log: store.log,
       signal: context.signal,

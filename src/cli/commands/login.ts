@@ -40,7 +40,7 @@ export async function run(context: Context, given: Given): Promise<void> {
 }
 
 async function readKey(context: Context, given: Given): Promise<string> {
-  if (given.options['withToken'] === true)
+  if (given.options.withToken === true)
     return (await readAll(context.stdin, TOKEN_BYTES_MAX, 'The key on stdin')).trim()
   if (context.settings.api_key.from === '--api-key') return context.settings.api_key.value ?? ''
   if (!context.interactive)

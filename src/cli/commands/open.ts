@@ -10,5 +10,5 @@ export async function run(context: Context, given: Given): Promise<void> {
   const { code, expires_at } = await clientOf(context).access.createLoginCode({ signal: context.signal })
   const url = `${context.settings.server.value}/login#code=${code}`
   await context.out.show({ url, expires_at }, () => [url])
-  if (given.options['print'] !== true && context.out.terminal) openInBrowser(url, context)
+  if (given.options.print !== true && context.out.terminal) openInBrowser(url, context)
 }

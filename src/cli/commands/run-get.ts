@@ -12,7 +12,7 @@ export function declare(command: Command): void {
 export async function run(context: Context, given: Given): Promise<void> {
   const run_id = given.args[0] ?? ''
   const client = clientOf(context)
-  const route = given.options['conversation'] === true ? transcriptRoutes.conversation : runRoutes.get
+  const route = given.options.conversation === true ? transcriptRoutes.conversation : runRoutes.get
   const body = await bodyOf(
     await client.raw('GET', API_PREFIX + fillPath(route.path, { run_id }), { signal: context.signal }),
   )

@@ -11,5 +11,5 @@ export async function run(context: Context, given: Given): Promise<void> {
   await clientOf(context).runs.get({ params: { run_id }, signal: context.signal })
   const url = webAddress(context, run_id)
   await context.out.show({ url }, () => [url])
-  if (given.options['print'] !== true && context.out.terminal) openInBrowser(url, context)
+  if (given.options.print !== true && context.out.terminal) openInBrowser(url, context)
 }

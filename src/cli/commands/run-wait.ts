@@ -13,7 +13,7 @@ export function declare(command: Command): void {
 /** The exit code is that of the first run that did not succeed. */
 export async function run(context: Context, given: Given): Promise<number> {
   const client = clientOf(context)
-  const timeout_ms = limitOf(given.options['timeout'])
+  const timeout_ms = limitOf(given.options.timeout)
   const until = timeout_ms === undefined ? undefined : performance.now() + timeout_ms
   let code: number = EXIT.ok
   for (const run_id of given.args) {
@@ -21,7 +21,7 @@ export async function run(context: Context, given: Given): Promise<number> {
     const ended = await waitForEnd(context, client, {
       run_id,
       timeout_ms: left,
-      fail_on_input: given.options['failOnInput'] === true,
+      fail_on_input: given.options.failOnInput === true,
     })
     if (code === EXIT.ok) code = ended
   }

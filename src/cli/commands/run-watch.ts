@@ -15,8 +15,8 @@ export function run(context: Context, given: Given): Promise<number> {
   return watch(context, {
     client: clientOf(context),
     run_id: given.args[0] ?? '',
-    entries: given.options['entries'] !== false,
-    timeout_ms: limitOf(given.options['timeout']),
-    fail_on_input: given.options['failOnInput'] === true,
+    entries: given.options.entries !== false,
+    timeout_ms: limitOf(given.options.timeout),
+    fail_on_input: given.options.failOnInput === true,
   })
 }

@@ -34,7 +34,7 @@ export async function run(context: Context, given: Given): Promise<number> {
     ...serving,
     data_dir,
     progress,
-    database_url: context.env['DATABASE_URL'] || undefined,
+    database_url: context.env.DATABASE_URL || undefined,
     blob_dir: typeof blobDir === 'string' ? resolve(context.cwd, blobDir) : join(data_dir, 'blobs'),
     ...(Array.isArray(publicHost) && { public_hosts: publicHost.map(String) }),
   }).finally(() => progress.done())

@@ -88,7 +88,7 @@ function sayOtherAddress(context: Context, error: unknown): void {
 async function logIn(context: Context, url: string, api_key: string): Promise<void> {
   const { config, config_path } = context.settings
   const others = Object.keys(config.profiles).some((name) => name !== 'local' && name === config.current_profile)
-  config.profiles['local'] = { ...config.profiles['local'], server: url, api_key }
+  config.profiles.local = { ...config.profiles.local, server: url, api_key }
   if (!others) config.current_profile = 'local'
   await writeConfig(config_path, config)
   if (others)

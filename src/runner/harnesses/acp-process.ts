@@ -27,7 +27,10 @@ export type AcpCommand = { file: string; args: string[]; cwd: string; env: Recor
 export function startProcess(command: AcpCommand): Promise<AcpProcess> {
   const { mark, env } = makeMark()
   const child = spawn(command.file, command.args, {
-    cwd: command.cwd, env: { ...command.env, ...env }, detached: true, stdio: ['pipe', 'pipe', 'pipe'],
+    cwd: command.cwd,
+    env: { ...command.env, ...env },
+    detached: true,
+    stdio: ['pipe', 'pipe', 'pipe'],
   })
   const tail = makeTail(secretsOf(command.env))
   child.stderr.on('data', tail.add)
@@ -48,7 +51,10 @@ export function startProcess(command: AcpCommand): Promise<AcpProcess> {
     child.once('spawn', () => {
       const tree: Tree = { group: child.pid ?? 0, mark }
       resolve({
-        child, ended, noise: tail.line, lastLines: tail.lastLines,
+        child,
+        ended,
+        noise: tail.line,
+        lastLines: tail.lastLines,
         async end(grace_ms) {
           child.stdin.end()
           await endTree(tree, grace_ms)
@@ -72,7 +78,12 @@ function makeTail(secrets: string[]) {
     },
     lastLines() {
       const clean = secrets.reduce((kept, secret) => kept.replaceAll(secret, '•••'), text)
-      return clean.split('\n').map((line) => line.trimEnd()).filter((line) => line !== '').slice(-TAIL_LINES).join('\n')
+      return clean
+        .split('\n')
+        .map((line) => line.trimEnd())
+        .filter((line) => line !== '')
+        .slice(-TAIL_LINES)
+        .join('\n')
     },
   }
 }

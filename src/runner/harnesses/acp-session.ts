@@ -1,8 +1,11 @@
-/** Opening an ACP session: initialize, authenticate, resume or begin, and set the mode that the permission policy wants. */
+/**
+ * Opening an ACP session: initialize, authenticate, resume or begin, and set the mode that the permission policy
+ * wants.
+ */
 import type { ClientContext } from '@agentclientprotocol/sdk'
 import { z } from 'zod'
 import type { PermissionPolicy } from '../../contract/index.ts'
-import { type HarnessStart, HarnessFailure, type McpEndpoint } from './harness.ts'
+import { HarnessFailure, type HarnessStart, type McpEndpoint } from './harness.ts'
 import { refusedLogin, short } from './problems.ts'
 
 export type SessionPlan = {
@@ -15,18 +18,26 @@ export type SessionPlan = {
 
 const PROTOCOL_VERSION = 1
 
-/** Codex 2.6 and Claude's adapter 0.100 tell a failed turn from a finished one only to a client that claims this extension. */
+/**
+ * Codex 2.6 and Claude's adapter 0.100 tell a failed turn from a finished one only to a client that claims this
+ * extension.
+ */
 const FAILURES_WANTED = { jetbrains: { air: { version: 1, capabilities: ['sessionFailure'] } } }
 
 const Initialized = z.looseObject({
-  agentCapabilities: z.looseObject({
-    loadSession: z.boolean().catch(false),
-    mcpCapabilities: z.looseObject({ http: z.boolean().catch(false) }).nullish(),
-    sessionCapabilities: z.looseObject({ resume: z.unknown().optional() }).nullish(),
-  }).nullish(),
+  agentCapabilities: z
+    .looseObject({
+      loadSession: z.boolean().catch(false),
+      mcpCapabilities: z.looseObject({ http: z.boolean().catch(false) }).nullish(),
+      sessionCapabilities: z.looseObject({ resume: z.unknown().optional() }).nullish(),
+    })
+    .nullish(),
 })
 const Modes = z.looseObject({
-  modes: z.looseObject({ currentModeId: z.string(), availableModes: z.array(z.looseObject({ id: z.string() })) }).nullish().catch(null),
+  modes: z
+    .looseObject({ currentModeId: z.string(), availableModes: z.array(z.looseObject({ id: z.string() })) })
+    .nullish()
+    .catch(null),
 })
 const Session = Modes.extend({ sessionId: z.string().min(1) })
 
@@ -35,14 +46,24 @@ type AcpMcpServer =
   | { name: string; command: string; args: string[]; env: { name: string; value: string }[] }
 
 /** Answers the session's id. */
-export async function openSession(agent: ClientContext, name: string, start: HarnessStart, plan: SessionPlan): Promise<string> {
-  const initialized = Initialized.parse(await agent.request<unknown>('initialize', {
-    protocolVersion: PROTOCOL_VERSION,
-    clientInfo: { name: 'baton', version: '1' },
-    clientCapabilities: {
-      fs: { readTextFile: false, writeTextFile: false }, terminal: false, session: { notices: {} }, _meta: FAILURES_WANTED,
-    },
-  }))
+export async function openSession(
+  agent: ClientContext,
+  name: string,
+  start: HarnessStart,
+  plan: SessionPlan,
+): Promise<string> {
+  const initialized = Initialized.parse(
+    await agent.request<unknown>('initialize', {
+      protocolVersion: PROTOCOL_VERSION,
+      clientInfo: { name: 'baton', version: '1' },
+      clientCapabilities: {
+        fs: { readTextFile: false, writeTextFile: false },
+        terminal: false,
+        session: { notices: {} },
+        _meta: FAILURES_WANTED,
+      },
+    }),
+  )
   if (plan.auth_method !== undefined) await authenticate(agent, plan, plan.auth_method)
   const able = initialized.agentCapabilities
   const params = {
@@ -68,18 +89,26 @@ async function authenticate(agent: ClientContext, plan: SessionPlan, methodId: s
   try {
     await agent.request<unknown>('authenticate', { methodId })
   } catch (error) {
-    throw new HarnessFailure(refusedLogin(plan.title, plan.login_how, error instanceof Error ? error.message : String(error)))
+    throw new HarnessFailure(
+      refusedLogin(plan.title, plan.login_how, error instanceof Error ? error.message : String(error)),
+    )
   }
 }
 
 /** Null when there is nothing to go on with: the turn then begins a session of its own, and the transcript says so. */
 async function resumed(
-  agent: ClientContext, method: string | null, params: { sessionId: string }, { sink }: HarnessStart,
+  agent: ClientContext,
+  method: string | null,
+  params: { sessionId: string },
+  { sink }: HarnessStart,
 ): Promise<z.infer<typeof Modes> | null> {
-  const warn = (why: string) => sink.entry({
-    kind: 'system', level: 'warning', name: 'resume_failed',
-    text: short(`The earlier session could not be resumed (${why}); a new one begins without its memory.`),
-  })
+  const warn = (why: string) =>
+    sink.entry({
+      kind: 'system',
+      level: 'warning',
+      name: 'resume_failed',
+      text: short(`The earlier session could not be resumed (${why}); a new one begins without its memory.`),
+    })
   if (method === null) {
     warn('this harness cannot')
     return null
@@ -92,7 +121,13 @@ async function resumed(
   }
 }
 
-async function setMode(agent: ClientContext, sessionId: string, session: z.infer<typeof Modes>, plan: SessionPlan, start: HarnessStart): Promise<void> {
+async function setMode(
+  agent: ClientContext,
+  sessionId: string,
+  session: z.infer<typeof Modes>,
+  plan: SessionPlan,
+  start: HarnessStart,
+): Promise<void> {
   const offered = session.modes
   const wanted = plan.modes[start.permissions].find((id) => offered?.availableModes.some((mode) => mode.id === id))
   if (!offered || wanted === undefined || wanted === offered.currentModeId) return
@@ -101,7 +136,12 @@ async function setMode(agent: ClientContext, sessionId: string, session: z.infer
   } catch (error) {
     // The policy still answers each question that the harness asks.
     const why = error instanceof Error ? error.message : String(error)
-    start.sink.entry({ kind: 'system', level: 'warning', name: 'mode_refused', text: short(`${plan.title} refused its mode ${wanted}: ${why}`) })
+    start.sink.entry({
+      kind: 'system',
+      level: 'warning',
+      name: 'mode_refused',
+      text: short(`${plan.title} refused its mode ${wanted}: ${why}`),
+    })
   }
 }
 
@@ -120,9 +160,13 @@ function mcpServers({ config, mcp, sink }: HarnessStart, http_able: boolean): Ac
     else skip(name, 'this harness does not take MCP servers over HTTP')
   }
   function skip(name: string, why: string): void {
-    sink.entry({ kind: 'system', level: 'warning', name: 'mcp_server_left_out', text: `MCP server ${name} is left out: ${why}.` })
+    sink.entry({
+      kind: 'system',
+      level: 'warning',
+      name: 'mcp_server_left_out',
+      text: `MCP server ${name} is left out: ${why}.`,
+    })
   }
 }
 
-const pairs = (record: Record<string, string>) =>
-  Object.entries(record).map(([name, value]) => ({ name, value }))
+const pairs = (record: Record<string, string>) => Object.entries(record).map(([name, value]) => ({ name, value }))

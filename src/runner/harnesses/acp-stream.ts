@@ -2,8 +2,9 @@
  * Newline-delimited JSON-RPC between the runner and a harness, forgiving: a line that is not a message is noise
  * (some harnesses print banners to stdout) and is handed to `onNoise`; it never ends the connection.
  */
-import type { AnyMessage, Stream } from '@agentclientprotocol/sdk'
+
 import type { Readable, Writable } from 'node:stream'
+import type { AnyMessage, Stream } from '@agentclientprotocol/sdk'
 import { z } from 'zod'
 
 /** The longest line that is read; longer ones are dropped and reported. */
@@ -17,7 +18,10 @@ const Message = z.union([
 
 export type Listeners = {
   onNoise(line: string): void
-  /** Parameters of a `session/update`. Called as it is read, since the SDK may settle a prompt before updates that came earlier. */
+  /**
+   * Parameters of a `session/update`. Called as it is read, since the SDK may settle a prompt before updates that
+   * came earlier.
+   */
   onUpdate(params: unknown): void
 }
 
@@ -41,11 +45,12 @@ export function acpStream(input: Readable, output: Writable, { onNoise, onUpdate
     },
   })
   const writable = new WritableStream<AnyMessage>({
-    write: (message) => new Promise((resolve) => {
-      // A harness that has died is reported by its exit, not by each write to it.
-      if (!output.writable) return resolve()
-      output.write(`${JSON.stringify(message)}\n`, () => resolve())
-    }),
+    write: (message) =>
+      new Promise((resolve) => {
+        // A harness that has died is reported by its exit, not by each write to it.
+        if (!output.writable) return resolve()
+        output.write(`${JSON.stringify(message)}\n`, () => resolve())
+      }),
   })
   return { readable, writable }
 }

@@ -4,6 +4,8 @@
  * A turn ends by the prompt's answer, by the death of the process, or by force after a cancel that was not obeyed;
  * after the last two the session is over. Replayed updates of a resumed session are not entries: they were, earlier.
  */
+
+import { z } from 'zod'
 import { NO_USAGE, type Usage } from '../../contract/index.ts'
 import { type AcpProcess, startProcess } from './acp-process.ts'
 import { openSession, type SessionPlan } from './acp-session.ts'
@@ -14,9 +16,11 @@ import { answerPermission, CANCELLED, type PermissionAnswer, PermissionRequest }
 import { died, notStarted, refusedOpen, refusedPrompt, short, stopped } from './problems.ts'
 import { addUsage, statedCost, turnUsage, usageSoFar } from './tokens.ts'
 import { type Translator, translator } from './translate.ts'
-import { z } from 'zod'
 
-/** The longest wait for a harness to answer `initialize` and open its session; cold starts from a slow disk take long. */
+/**
+ * The longest wait for a harness to answer `initialize` and open its session; cold starts from a slow disk take
+ * long.
+ */
 const OPEN_MS = 120_000
 /** Of the grace after a cancel: the part in which the harness may obey by itself, and that until SIGKILL. */
 const OBEY_SHARE = 0.5
@@ -40,10 +44,14 @@ export function acpHarness(name: string, launch: (start: HarnessStart) => Promis
 }
 
 async function open(name: string, start: HarnessStart, launch: Launch): Promise<OpenHarness> {
-  const process = await startProcess({ file: launch.file, args: launch.args, cwd: start.workspace, env: launch.env })
-    .catch((error: Error) => {
-      throw notStarted(launch.title, error.message, '')
-    })
+  const process = await startProcess({
+    file: launch.file,
+    args: launch.args,
+    cwd: start.workspace,
+    env: launch.env,
+  }).catch((error: Error) => {
+    throw notStarted(launch.title, error.message, '')
+  })
   try {
     return await openOn(process, name, start, launch)
   } catch (error) {
@@ -63,14 +71,24 @@ type Live = {
 }
 
 async function openOn(process: AcpProcess, name: string, start: HarnessStart, launch: Launch): Promise<OpenHarness> {
-  const live: Live = { replaying: true, cancelled: false, usage: NO_USAGE, failure: null, entries: translator(start.sink) }
+  const live: Live = {
+    replaying: true,
+    cancelled: false,
+    usage: NO_USAGE,
+    failure: null,
+    entries: translator(start.sink),
+  }
   const sdk = await import('@agentclientprotocol/sdk')
   const raw = { parse: (params: unknown) => params }
-  const connection = sdk.client({ name: 'baton' })
+  const connection = sdk
+    .client({ name: 'baton' })
     .onRequest('session/request_permission', raw, ({ params }) => onPermission(params, start, live))
-    .connect(acpStream(process.child.stdout, process.child.stdin, {
-      onNoise: process.noise, onUpdate: (params) => onUpdate(params, start, live),
-    }))
+    .connect(
+      acpStream(process.child.stdout, process.child.stdin, {
+        onNoise: process.noise,
+        onUpdate: (params) => onUpdate(params, start, live),
+      }),
+    )
   let gone: string | null = null
   void process.ended.then((how) => {
     gone = how
@@ -84,8 +102,16 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   const session_id = await Promise.race([
     opening,
     process.ended.then((how) => Promise.reject(new Error(`it ${how}.`))),
-    new Promise<never>((_, reject) => limit.addEventListener('abort', () => reject(new Error(
-      start.signal.aborted ? 'the run was stopped.' : `it did not answer for ${OPEN_MS / 1000} s.`)), { once: true })),
+    new Promise<never>((_, reject) =>
+      limit.addEventListener(
+        'abort',
+        () =>
+          reject(
+            new Error(start.signal.aborted ? 'the run was stopped.' : `it did not answer for ${OPEN_MS / 1000} s.`),
+          ),
+        { once: true },
+      ),
+    ),
   ])
   live.replaying = false
   const forced = Promise.withResolvers<TurnEnd>()
@@ -94,11 +120,15 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
     if (gone !== null) return died(launch.title, gone, process.lastLines())
     live.entries.begin()
     live.failure = null
-    const answer = connection.agent.request<unknown>('session/prompt', { sessionId: session_id, prompt: [{ type: 'text', text }] })
+    const answer = connection.agent
+      .request<unknown>('session/prompt', { sessionId: session_id, prompt: [{ type: 'text', text }] })
       .then(
         (result) => endOf(result, launch, start, live, process.lastLines()),
         // A closed connection is told by how the process died, which follows.
-        async (error: unknown) => (connection.signal.aborted ? lost() : refusedPrompt(launch.title, launch.login_how, error, process.lastLines())),
+        async (error: unknown) =>
+          connection.signal.aborted
+            ? lost()
+            : refusedPrompt(launch.title, launch.login_how, error, process.lastLines()),
       )
     const end = await Promise.race([answer, process.ended.then(lost), forced.promise])
     live.entries.flush()
@@ -124,7 +154,9 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   }
 
   return {
-    session_id, prompt, cancel,
+    session_id,
+    prompt,
+    cancel,
     async close() {
       await process.end(live.cancelled ? 0 : CLOSE_GRACE_MS)
       forced.resolve({ end: 'cancelled' })
@@ -151,9 +183,13 @@ function onUpdate(params: unknown, start: HarnessStart, live: Live): void {
 }
 
 const Failed = z.looseObject({
-  _meta: z.looseObject({ jetbrains: z.looseObject({ air: z.looseObject({
-    sessionFailure: z.looseObject({ severity: z.string(), title: z.string(), category: z.string().catch('') }),
-  }) }) }),
+  _meta: z.looseObject({
+    jetbrains: z.looseObject({
+      air: z.looseObject({
+        sessionFailure: z.looseObject({ severity: z.string(), title: z.string(), category: z.string().catch('') }),
+      }),
+    }),
+  }),
 })
 
 function failureIn(update: unknown): string | null {
@@ -173,8 +209,13 @@ function onPermission(params: unknown, start: HarnessStart, live: Live): Permiss
   live.entries.permission(toolCall, denied)
   if (denied) {
     const title = z.looseObject({ title: z.string() }).safeParse(toolCall).data?.title ?? 'a tool call'
-    const why = start.permissions === 'deny' ? 'the run\'s permission policy is deny' : 'it offered no way to allow it'
-    start.sink.entry({ kind: 'system', level: 'warning', name: 'permission_denied', text: `Denied: ${title} (${why}).` })
+    const why = start.permissions === 'deny' ? "the run's permission policy is deny" : 'it offered no way to allow it'
+    start.sink.entry({
+      kind: 'system',
+      level: 'warning',
+      name: 'permission_denied',
+      text: `Denied: ${title} (${why}).`,
+    })
   }
   return answer
 }

@@ -1,4 +1,7 @@
-/** The built-in harness: an ACP agent in this very program, started as `baton acp-agent`. It needs nothing installed. */
+/**
+ * The built-in harness: an ACP agent in this very program, started as `baton acp-agent`. It needs nothing
+ * installed.
+ */
 import { join } from 'node:path'
 import type { Profile } from './profile.ts'
 
@@ -14,7 +17,11 @@ export const baton: Profile = {
   modes: { allow: ['unattended'], deny: ['default'] },
   login: {
     variables: [
-      'ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'GEMINI_API_KEY', 'GOOGLE_GENERATIVE_AI_API_KEY', 'BATON_MODEL_BASE_URL',
+      'ANTHROPIC_API_KEY',
+      'OPENAI_API_KEY',
+      'GEMINI_API_KEY',
+      'GOOGLE_GENERATIVE_AI_API_KEY',
+      'BATON_MODEL_BASE_URL',
       'BATON_SCRIPT',
     ],
     files: () => [],
@@ -26,6 +33,8 @@ export const baton: Profile = {
   tool_hold_ms: 120_000,
   joins_prompt_to_running_turn: false,
   async prepare({ home, model_id }) {
-    return { env: { BATON_AGENT_STATE_DIR: join(home, 'agent'), ...(model_id === null ? {} : { BATON_MODEL: model_id }) } }
+    return {
+      env: { BATON_AGENT_STATE_DIR: join(home, 'agent'), ...(model_id === null ? {} : { BATON_MODEL: model_id }) },
+    }
   },
 }

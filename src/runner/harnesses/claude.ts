@@ -5,10 +5,14 @@
  * address, the proxies, no API key command and no hooks. CLAUDE.md and other text of the checkout are still read.
  */
 import { join } from 'node:path'
-import { isSet, homeOf, type Profile, proxies } from './profile.ts'
+import { homeOf, isSet, type Profile, proxies } from './profile.ts'
 
 const LOGIN_VARIABLES = [
-  'ANTHROPIC_API_KEY', 'ANTHROPIC_AUTH_TOKEN', 'CLAUDE_CODE_OAUTH_TOKEN', 'CLAUDE_CODE_USE_BEDROCK', 'CLAUDE_CODE_USE_VERTEX',
+  'ANTHROPIC_API_KEY',
+  'ANTHROPIC_AUTH_TOKEN',
+  'CLAUDE_CODE_OAUTH_TOKEN',
+  'CLAUDE_CODE_USE_BEDROCK',
+  'CLAUDE_CODE_USE_VERTEX',
 ]
 
 export const claude: Profile = {
@@ -31,16 +35,21 @@ export const claude: Profile = {
   joins_prompt_to_running_turn: true,
   async prepare({ env, home, model_id }) {
     const quiet = {
-      CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1', DISABLE_AUTOUPDATER: '1', CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION: 'false',
+      CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
+      DISABLE_AUTOUPDATER: '1',
+      CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION: 'false',
       // Claude Code refuses bypassPermissions to root unless it is told that it runs in a sandbox.
       ...(process.getuid?.() === 0 ? { IS_SANDBOX: '1' } : {}),
       ...(model_id === null ? {} : { ANTHROPIC_MODEL: model_id }),
     }
     const options = { promptSuggestions: false }
-    if (!isSet(env, 'ANTHROPIC_BASE_URL', ...LOGIN_VARIABLES)) return { env: quiet, session_meta: { claudeCode: { options } } }
+    if (!isSet(env, 'ANTHROPIC_BASE_URL', ...LOGIN_VARIABLES))
+      return { env: quiet, session_meta: { claudeCode: { options } } }
     // No key here: these settings become an argument of the claude process.
     const settings = {
-      apiKeyHelper: '', disableAllHooks: true, enableAllProjectMcpServers: false,
+      apiKeyHelper: '',
+      disableAllHooks: true,
+      enableAllProjectMcpServers: false,
       env: { ANTHROPIC_BASE_URL: env.ANTHROPIC_BASE_URL ?? 'https://api.anthropic.com', ...proxies(env) },
     }
     return {

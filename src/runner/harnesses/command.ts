@@ -8,9 +8,9 @@ import { spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import type { Harness, HarnessStart, OpenHarness, TurnEnd } from './harness.ts'
-import { onPath } from './profile.ts'
-import { endTree, makeMark, type Tree } from './processes.ts'
 import { short } from './problems.ts'
+import { endTree, makeMark, type Tree } from './processes.ts'
+import { onPath } from './profile.ts'
 
 const GATHER_LENGTH = 16 * 1024
 const GATHER_MS = 1000
@@ -20,7 +20,10 @@ const TAIL_LINES = 12
 const TERM_SHARE = 0.7
 /** Between SIGTERM and SIGKILL for what a command has left running, in milliseconds. */
 const LEFT_GRACE_MS = 500
-/** How long output may go on after the command has ended, when something that it left holds its pipes, in milliseconds. */
+/**
+ * How long output may go on after the command has ended, when something that it left holds its pipes, in
+ * milliseconds.
+ */
 const DRAIN_MS = 250
 
 type StreamName = 'stdout' | 'stderr'
@@ -59,7 +62,12 @@ function run(text: string, start: HarnessStart, stop: AbortController): { turn: 
   const { transcript_bytes_max } = assignment.limits
   const shell = onPath('bash', env) ?? '/bin/sh'
   const { mark, env: marked } = makeMark()
-  const child = spawn(shell, ['-c', text], { cwd: workspace, env: { ...env, ...marked }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(shell, ['-c', text], {
+    cwd: workspace,
+    env: { ...env, ...marked },
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const tree: Tree = { group: child.pid ?? 0, mark }
   const gathered = gather(sink)
   const turn = new Promise<TurnEnd>((resolve) => {
@@ -130,7 +138,13 @@ function gather(sink: HarnessStart['sink']) {
       if (held !== null && held.text.length >= GATHER_LENGTH) flush()
       else timer ??= setTimeout(flush, GATHER_MS)
     },
-    lastLines: () => tail.split('\n').map((line) => line.trimEnd()).filter((line) => line !== '').slice(-TAIL_LINES).join('\n'),
+    lastLines: () =>
+      tail
+        .split('\n')
+        .map((line) => line.trimEnd())
+        .filter((line) => line !== '')
+        .slice(-TAIL_LINES)
+        .join('\n'),
   }
 }
 
@@ -142,14 +156,24 @@ function endOf(code: number | null, signal: NodeJS.Signals | null, last: string)
 }
 
 const tooMuch = (bytes_max: number): TurnEnd =>
-  failed('output_limit', `The command wrote more than ${bytes_max} bytes and was stopped. Let it print less, for example into a file.`)
+  failed(
+    'output_limit',
+    `The command wrote more than ${bytes_max} bytes and was stopped. Let it print less, for example into a file.`,
+  )
 
 const notStarted = (shell: string, why: string): TurnEnd => ({
-  end: 'failed', outcome: 'ERROR',
-  failure: { error_code: 'internal_error', retryable: true, reason: 'harness_start', message: short(`The shell ${shell} could not be started: ${why}.`) },
+  end: 'failed',
+  outcome: 'ERROR',
+  failure: {
+    error_code: 'internal_error',
+    retryable: true,
+    reason: 'harness_start',
+    message: short(`The shell ${shell} could not be started: ${why}.`),
+  },
 })
 
 const failed = (reason: string, message: string): TurnEnd => ({
-  end: 'failed', outcome: 'FAILED',
+  end: 'failed',
+  outcome: 'FAILED',
   failure: { error_code: 'operation_not_supported', retryable: false, reason, message: short(message) },
 })

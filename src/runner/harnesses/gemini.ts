@@ -1,8 +1,10 @@
 /**
  * Gemini CLI, which speaks ACP itself.
  *
- * Enforced against the checkout: our settings are its system settings, which are above the workspace's; a `.env` of the checkout
- * does not replace a variable that is set, and the address is always set. The workspace has to be trusted, or Gemini refuses mode `yolo`.
+ * Enforced against the checkout: our settings are its system settings, which are above the workspace's; a `.env`
+ * of the checkout
+ * does not replace a variable that is set, and the address is always set. The workspace has to be trusted, or
+ * Gemini refuses mode `yolo`.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -30,7 +32,10 @@ export const gemini: Profile = {
   joins_prompt_to_running_turn: false,
   async prepare({ env, home, model_id }) {
     const quiet = {
-      GEMINI_CLI_TRUST_WORKSPACE: 'true', GEMINI_CLI_NO_RELAUNCH: 'true', GEMINI_TELEMETRY_ENABLED: 'false', NO_BROWSER: 'true',
+      GEMINI_CLI_TRUST_WORKSPACE: 'true',
+      GEMINI_CLI_NO_RELAUNCH: 'true',
+      GEMINI_TELEMETRY_ENABLED: 'false',
+      NO_BROWSER: 'true',
       ...(model_id === null ? {} : { GEMINI_MODEL: model_id }),
     }
     if (!isSet(env, 'GOOGLE_GEMINI_BASE_URL', ...LOGIN_VARIABLES)) return { env: quiet }
@@ -41,7 +46,9 @@ export const gemini: Profile = {
     return {
       auth_method: 'gemini-api-key',
       env: {
-        ...quiet, GEMINI_CLI_HOME: folder, GEMINI_CLI_SYSTEM_SETTINGS_PATH: path,
+        ...quiet,
+        GEMINI_CLI_HOME: folder,
+        GEMINI_CLI_SYSTEM_SETTINGS_PATH: path,
         GEMINI_API_KEY: env.GEMINI_API_KEY ?? env.GOOGLE_API_KEY ?? 'none',
         GOOGLE_GEMINI_BASE_URL: env.GOOGLE_GEMINI_BASE_URL ?? 'https://generativelanguage.googleapis.com',
       },
@@ -50,7 +57,12 @@ export const gemini: Profile = {
 }
 
 const SETTINGS = {
-  general: { disableAutoUpdate: true, enableAutoUpdate: false, disableUpdateNag: true, enableAutoUpdateNotification: false },
+  general: {
+    disableAutoUpdate: true,
+    enableAutoUpdate: false,
+    disableUpdateNag: true,
+    enableAutoUpdateNotification: false,
+  },
   privacy: { usageStatisticsEnabled: false },
   telemetry: { enabled: false },
   hooksConfig: { enabled: false },

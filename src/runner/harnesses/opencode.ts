@@ -8,7 +8,13 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { homeOf, isSet, openaiBase, type Place, type Profile } from './profile.ts'
 
-const LOGIN_VARIABLES = ['ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'GEMINI_API_KEY', 'BATON_MODEL_API_KEY', 'OPENCODE_API_KEY']
+const LOGIN_VARIABLES = [
+  'ANTHROPIC_API_KEY',
+  'OPENAI_API_KEY',
+  'GEMINI_API_KEY',
+  'BATON_MODEL_API_KEY',
+  'OPENCODE_API_KEY',
+]
 const BASE_VARIABLES = ['BATON_MODEL_BASE_URL', 'OPENAI_BASE_URL', 'ANTHROPIC_BASE_URL', 'GOOGLE_GEMINI_BASE_URL']
 
 export const opencode: Profile = {
@@ -19,7 +25,8 @@ export const opencode: Profile = {
   command: 'opencode',
   // The package's own `bin` is put there by an install script, which npm may be told not to run.
   installed: [
-    `opencode-${process.platform}-${process.arch}/bin/opencode`, `opencode-${process.platform}-${process.arch}-baseline/bin/opencode`,
+    `opencode-${process.platform}-${process.arch}/bin/opencode`,
+    `opencode-${process.platform}-${process.arch}-baseline/bin/opencode`,
     `opencode-ai/node_modules/opencode-${process.platform}-${process.arch}/bin/opencode`,
   ],
   args: ['acp'],
@@ -28,7 +35,9 @@ export const opencode: Profile = {
     variables: [...LOGIN_VARIABLES, 'BATON_MODEL_BASE_URL'],
     files: (env) => [
       join(env.XDG_DATA_HOME ?? join(homeOf(env), '.local/share'), 'opencode/auth.json'),
-      ...['opencode.json', 'opencode.jsonc'].map((name) => join(env.XDG_CONFIG_HOME ?? join(homeOf(env), '.config'), 'opencode', name)),
+      ...['opencode.json', 'opencode.jsonc'].map((name) =>
+        join(env.XDG_CONFIG_HOME ?? join(homeOf(env), '.config'), 'opencode', name),
+      ),
     ],
     keychain: false,
     how: 'Run `opencode auth login` there as the same user, or set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or BATON_MODEL_BASE_URL for the worker.',
@@ -43,12 +52,24 @@ export const opencode: Profile = {
     if (!isSet(env, ...BASE_VARIABLES, ...LOGIN_VARIABLES)) {
       return { env: { ...quiet, OPENCODE_CONFIG_CONTENT: JSON.stringify(settings(place)) } }
     }
-    const folders = { XDG_DATA_HOME: join(home, 'opencode/data'), XDG_STATE_HOME: join(home, 'opencode/state'), XDG_CONFIG_HOME: join(home, 'opencode/config') }
+    const folders = {
+      XDG_DATA_HOME: join(home, 'opencode/data'),
+      XDG_STATE_HOME: join(home, 'opencode/state'),
+      XDG_CONFIG_HOME: join(home, 'opencode/config'),
+    }
     for (const folder of Object.values(folders)) await mkdir(folder, { recursive: true, mode: 0o700 })
     return {
       env: {
-        ...quiet, ...folders, OPENCODE_DISABLE_MODELS_FETCH: '1', OPENCODE_DISABLE_PROJECT_CONFIG: '1', OPENCODE_DISABLE_LSP_DOWNLOAD: '1',
-        OPENCODE_CONFIG_CONTENT: JSON.stringify({ ...settings(place), ...providerSettings(place), instructions: instructions(place) }),
+        ...quiet,
+        ...folders,
+        OPENCODE_DISABLE_MODELS_FETCH: '1',
+        OPENCODE_DISABLE_PROJECT_CONFIG: '1',
+        OPENCODE_DISABLE_LSP_DOWNLOAD: '1',
+        OPENCODE_CONFIG_CONTENT: JSON.stringify({
+          ...settings(place),
+          ...providerSettings(place),
+          instructions: instructions(place),
+        }),
       },
     }
   },
@@ -57,7 +78,8 @@ export const opencode: Profile = {
 const instructions = ({ workspace }: Place) => [join(workspace, 'AGENTS.md'), join(workspace, '*', 'AGENTS.md')]
 
 const settings = ({ permissions, model_id }: Place) => ({
-  autoupdate: false, share: 'disabled',
+  autoupdate: false,
+  share: 'disabled',
   permission: { '*': permissions === 'allow' ? 'allow' : 'ask' },
   ...(model_id?.includes('/') ? { model: model_id } : {}),
 })
@@ -66,17 +88,31 @@ const settings = ({ permissions, model_id }: Place) => ({
 function providerSettings({ env, model_id }: Place): Record<string, unknown> {
   if (isSet(env, 'BATON_MODEL_BASE_URL')) {
     const model = model_id ?? env.BATON_MODEL_ID ?? 'default'
-    const options = { baseURL: openaiBase(env.BATON_MODEL_BASE_URL), apiKey: isSet(env, 'BATON_MODEL_API_KEY') ? '{env:BATON_MODEL_API_KEY}' : 'none' }
+    const options = {
+      baseURL: openaiBase(env.BATON_MODEL_BASE_URL),
+      apiKey: isSet(env, 'BATON_MODEL_API_KEY') ? '{env:BATON_MODEL_API_KEY}' : 'none',
+    }
     return {
-      enabled_providers: ['baton'], model: `baton/${model}`, small_model: `baton/${model}`,
+      enabled_providers: ['baton'],
+      model: `baton/${model}`,
+      small_model: `baton/${model}`,
       provider: { baton: { npm: '@ai-sdk/openai-compatible', name: 'Baton', options, models: { [model]: {} } } },
     }
   }
   const [name, options] = isSet(env, 'ANTHROPIC_API_KEY', 'ANTHROPIC_BASE_URL')
-    ? ['anthropic', { baseURL: `${env.ANTHROPIC_BASE_URL ?? 'https://api.anthropic.com'}/v1`, apiKey: '{env:ANTHROPIC_API_KEY}' }] as const
+    ? ([
+        'anthropic',
+        { baseURL: `${env.ANTHROPIC_BASE_URL ?? 'https://api.anthropic.com'}/v1`, apiKey: '{env:ANTHROPIC_API_KEY}' },
+      ] as const)
     : isSet(env, 'OPENAI_API_KEY', 'OPENAI_BASE_URL')
-      ? ['openai', { baseURL: openaiBase(env.OPENAI_BASE_URL), apiKey: '{env:OPENAI_API_KEY}' }] as const
-      : ['google', { baseURL: `${env.GOOGLE_GEMINI_BASE_URL ?? 'https://generativelanguage.googleapis.com'}/v1beta`, apiKey: '{env:GEMINI_API_KEY}' }] as const
+      ? (['openai', { baseURL: openaiBase(env.OPENAI_BASE_URL), apiKey: '{env:OPENAI_API_KEY}' }] as const)
+      : ([
+          'google',
+          {
+            baseURL: `${env.GOOGLE_GEMINI_BASE_URL ?? 'https://generativelanguage.googleapis.com'}/v1beta`,
+            apiKey: '{env:GEMINI_API_KEY}',
+          },
+        ] as const)
   // Without this OpenCode may choose a provider of its own, whose host nobody allowed.
   const enabled_providers = [name]
   if (model_id === null || model_id.includes('/')) return { enabled_providers, provider: { [name]: { options } } }

@@ -8,7 +8,9 @@ export const PermissionRequest = z.looseObject({
   toolCall: z.unknown(),
 })
 
-export type PermissionAnswer = { outcome: { outcome: 'cancelled' } } | { outcome: { outcome: 'selected'; optionId: string } }
+export type PermissionAnswer =
+  | { outcome: { outcome: 'cancelled' } }
+  | { outcome: { outcome: 'selected'; optionId: string } }
 
 export const CANCELLED: PermissionAnswer = { outcome: { outcome: 'cancelled' } }
 
@@ -16,7 +18,10 @@ export const CANCELLED: PermissionAnswer = { outcome: { outcome: 'cancelled' } }
  * `allow` prefers the narrowest leave, since the policy is asked again anyway and an `always` may be written to the
  * harness's settings. A request without an option of the wanted kind is answered as cancelled, never the other way.
  */
-export function answerPermission(options: z.infer<typeof PermissionRequest>['options'], policy: PermissionPolicy): PermissionAnswer {
+export function answerPermission(
+  options: z.infer<typeof PermissionRequest>['options'],
+  policy: PermissionPolicy,
+): PermissionAnswer {
   const kinds = policy === 'allow' ? ['allow_once', 'allow_always'] : ['reject_once', 'reject_always']
   for (const kind of kinds) {
     const option = options.find((o) => o.kind === kind)

@@ -7,7 +7,9 @@ const MESSAGE_LENGTH_MAX = 4096
 
 export function missingCli(title: string, looked_for: string, install: string): HarnessFailure {
   return new HarnessFailure({
-    error_code: 'operation_not_supported', retryable: false, reason: 'harness_missing',
+    error_code: 'operation_not_supported',
+    retryable: false,
+    reason: 'harness_missing',
     message: `${title} is not installed where the run executes: there is no ${looked_for}. ${install}`,
   })
 }
@@ -18,9 +20,12 @@ export function missingLogin(title: string, how: string): HarnessFailure {
 
 export function unknownHarness(name: string, known: string[]): HarnessFailure {
   return new HarnessFailure({
-    error_code: 'operation_not_supported', retryable: false, reason: 'harness_unknown',
-    message: `There is no harness named "${name}" here. Known are: ${known.join(', ')}. `
-      + 'An ACP agent of your own is added with BATON_HARNESSES=\'{"NAME":{"command":"…","args":[]}}\' in the environment of the worker.',
+    error_code: 'operation_not_supported',
+    retryable: false,
+    reason: 'harness_unknown',
+    message:
+      `There is no harness named "${name}" here. Known are: ${known.join(', ')}. ` +
+      'An ACP agent of your own is added with BATON_HARNESSES=\'{"NAME":{"command":"…","args":[]}}\' in the environment of the worker.',
   })
 }
 
@@ -28,24 +33,33 @@ export const notStarted = (title: string, why: string, last_lines: string): Harn
   new HarnessFailure(startFailure(title, why, last_lines))
 
 export const startFailure = (title: string, why: string, last_lines: string): Failure => ({
-  error_code: 'internal_error', retryable: true, reason: 'harness_start',
+  error_code: 'internal_error',
+  retryable: true,
+  reason: 'harness_start',
   message: short(`${title} could not be started: ${why}${lastLines(last_lines)}`),
 })
 
 export const loginFailure = (title: string, how: string): Failure => ({
-  error_code: 'external_authentication_required', retryable: false, reason: 'harness_login',
+  error_code: 'external_authentication_required',
+  retryable: false,
+  reason: 'harness_login',
   message: `${title} has no login where the run executes. ${how}`,
 })
 
 export const refusedLogin = (title: string, how: string, said: string): Failure => ({
-  error_code: 'external_authentication_required', retryable: false, reason: 'harness_login',
+  error_code: 'external_authentication_required',
+  retryable: false,
+  reason: 'harness_login',
   message: short(`${title} was refused by its model provider (${oneLine(said)}). ${how}`),
 })
 
 export const died = (title: string, how: string, last_lines: string): TurnEnd => ({
-  end: 'failed', outcome: 'ERROR',
+  end: 'failed',
+  outcome: 'ERROR',
   failure: {
-    error_code: 'internal_error', retryable: true, reason: 'harness_died',
+    error_code: 'internal_error',
+    retryable: true,
+    reason: 'harness_died',
     message: short(`${title} ${how} in the middle of its turn.${lastLines(last_lines)}`),
   },
 })
@@ -55,7 +69,12 @@ export function refusedPrompt(title: string, how: string, error: unknown, last_l
   const own = OwnError.safeParse(error)
   if (own.success) {
     const { error_code, retryable, reason } = own.data.data
-    const failure = { error_code, retryable, message: short(own.data.message), ...(reason === undefined ? {} : { reason }) }
+    const failure = {
+      error_code,
+      retryable,
+      message: short(own.data.message),
+      ...(reason === undefined ? {} : { reason }),
+    }
     return { end: 'failed', outcome: retryable ? 'ERROR' : 'FAILED', failure }
   }
   const text = said(error)
@@ -64,9 +83,12 @@ export function refusedPrompt(title: string, how: string, error: unknown, last_l
   }
   const busy = /\b(429|529|503)\b|rate.?limit|overloaded|quota/i.test(text)
   return {
-    end: 'failed', outcome: 'ERROR',
+    end: 'failed',
+    outcome: 'ERROR',
     failure: {
-      error_code: busy ? 'resource_unavailable' : 'internal_error', retryable: true, reason: busy ? 'model_busy' : 'harness_error',
+      error_code: busy ? 'resource_unavailable' : 'internal_error',
+      retryable: true,
+      reason: busy ? 'model_busy' : 'harness_error',
       message: short(`${title} ended its turn with an error: ${oneLine(text)}${lastLines(last_lines)}`),
     },
   }
@@ -89,8 +111,13 @@ export function said(error: unknown): string {
 
 /** ACP's code for "log in first". */
 const AUTH_REQUIRED = -32000
-const LOGIN_WORDS = /\b(401|403)\b|auth(entication|orization)? (is )?(required|failed)|invalid (x-)?api.?key|unauthori[sz]ed|not logged in|\/login\b/i
-const RpcError = z.looseObject({ message: z.string(), code: z.number().optional().catch(undefined), data: z.unknown().optional() })
+const LOGIN_WORDS =
+  /\b(401|403)\b|auth(entication|orization)? (is )?(required|failed)|invalid (x-)?api.?key|unauthori[sz]ed|not logged in|\/login\b/i
+const RpcError = z.looseObject({
+  message: z.string(),
+  code: z.number().optional().catch(undefined),
+  data: z.unknown().optional(),
+})
 /** The built-in agent says itself what its failure means. */
 const OwnError = z.looseObject({
   message: z.string(),
@@ -105,23 +132,45 @@ const Details = z.union([
 /** A turn that the harness ended by itself without having finished. */
 export function stopped(title: string, reason: string): TurnEnd {
   if (reason === 'refusal') {
-    return failed('content_policy_violation', 'refusal', `The model of ${title} refused the prompt. Word it differently.`)
+    return failed(
+      'content_policy_violation',
+      'refusal',
+      `The model of ${title} refused the prompt. Word it differently.`,
+    )
   }
   if (reason === 'max_tokens') {
-    return failed('operation_not_supported', reason, `${title} reached its model's token limit. Give it less to do at once.`)
+    return failed(
+      'operation_not_supported',
+      reason,
+      `${title} reached its model's token limit. Give it less to do at once.`,
+    )
   }
   if (reason === 'max_turn_requests') {
-    return failed('operation_not_supported', reason, `${title} reached its limit of model calls in one turn. Give it less to do at once.`)
+    return failed(
+      'operation_not_supported',
+      reason,
+      `${title} reached its limit of model calls in one turn. Give it less to do at once.`,
+    )
   }
   return {
-    end: 'failed', outcome: 'ERROR',
-    failure: { error_code: 'internal_error', retryable: true, reason: 'harness_stopped', message: `${title} ended its turn by itself (${reason}).` },
+    end: 'failed',
+    outcome: 'ERROR',
+    failure: {
+      error_code: 'internal_error',
+      retryable: true,
+      reason: 'harness_stopped',
+      message: `${title} ended its turn by itself (${reason}).`,
+    },
   }
 }
 
-const failed = (error_code: Failure['error_code'], reason: string, message: string): TurnEnd =>
-  ({ end: 'failed', outcome: 'FAILED', failure: { error_code, retryable: false, reason, message } })
+const failed = (error_code: Failure['error_code'], reason: string, message: string): TurnEnd => ({
+  end: 'failed',
+  outcome: 'FAILED',
+  failure: { error_code, retryable: false, reason, message },
+})
 
-export const short = (text: string): string => (text.length <= MESSAGE_LENGTH_MAX ? text : `${text.slice(0, MESSAGE_LENGTH_MAX - 1)}…`)
+export const short = (text: string): string =>
+  text.length <= MESSAGE_LENGTH_MAX ? text : `${text.slice(0, MESSAGE_LENGTH_MAX - 1)}…`
 const oneLine = (text: string): string => text.replace(/\s+/g, ' ').trim().slice(0, 1000)
 const lastLines = (text: string): string => (text === '' ? '' : `\nIts last lines were:\n${text}`)

@@ -73,24 +73,33 @@ export const chosenModel = ({ config }: Assignment): string | null => {
 }
 
 /** `configured`: a path or name given by the owner, which is then the only one looked for. */
-export function findExecutable(profile: Profile, env: Record<string, string>, cache_dir: string | null, configured?: string): Executable | null {
-  if (configured !== undefined) return executable(configured.includes('/') ? existing(configured) : onPath(configured, env), profile.args)
-  const fetched = cache_dir === null ? [] : profile.installed.map((path) => join(cache_dir, profile.name, 'node_modules', path))
+export function findExecutable(
+  profile: Profile,
+  env: Record<string, string>,
+  cache_dir: string | null,
+  configured?: string,
+): Executable | null {
+  if (configured !== undefined)
+    return executable(configured.includes('/') ? existing(configured) : onPath(configured, env), profile.args)
+  const fetched =
+    cache_dir === null ? [] : profile.installed.map((path) => join(cache_dir, profile.name, 'node_modules', path))
   const found = onPath(profile.command, env) ?? fetched.find((path) => existing(path) !== null) ?? null
   return executable(found, profile.args)
 }
 
 export const hasLogin = (profile: Profile, env: Record<string, string>, model_id: string | null = null): boolean =>
-  (model_id !== null && profile.login.needless_for?.includes(model_id) === true)
-  || profile.login.variables.some((name) => (env[name] ?? '') !== '')
-  || profile.login.files(env).some((path) => existsSync(path))
-  || (profile.login.keychain && process.platform === 'darwin')
+  (model_id !== null && profile.login.needless_for?.includes(model_id) === true) ||
+  profile.login.variables.some((name) => (env[name] ?? '') !== '') ||
+  profile.login.files(env).some((path) => existsSync(path)) ||
+  (profile.login.keychain && process.platform === 'darwin')
 
 /** Scripts are run by this very Node, which is new enough for all of them; the one on PATH may not be. */
 function executable(found: string | null, args: string[]): Executable | null {
   if (found === null) return null
   const real = realpathSync(found)
-  return /\.[cm]?js$/.test(real) ? { file: process.execPath, args: [real, ...args], found } : { file: found, args, found }
+  return /\.[cm]?js$/.test(real)
+    ? { file: process.execPath, args: [real, ...args], found }
+    : { file: found, args, found }
 }
 
 export function onPath(name: string, env: Record<string, string>): string | null {
@@ -118,10 +127,20 @@ export function openaiBase(url: string | undefined): string {
   return new URL(url).pathname === '/' ? `${url.replace(/\/$/, '')}/v1` : url.replace(/\/$/, '')
 }
 
-export const isSet = (env: Record<string, string>, ...names: string[]): boolean => names.some((name) => (env[name] ?? '') !== '')
+export const isSet = (env: Record<string, string>, ...names: string[]): boolean =>
+  names.some((name) => (env[name] ?? '') !== '')
 
 /** Proxies that the platform set, or none: said outright where settings in the checkout could set others. */
 export const proxies = (env: Record<string, string>): Record<string, string> => {
-  const names = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY', 'http_proxy', 'https_proxy', 'all_proxy', 'no_proxy']
+  const names = [
+    'HTTP_PROXY',
+    'HTTPS_PROXY',
+    'ALL_PROXY',
+    'NO_PROXY',
+    'http_proxy',
+    'https_proxy',
+    'all_proxy',
+    'no_proxy',
+  ]
   return Object.fromEntries(names.map((name) => [name, env[name] ?? '']))
 }

@@ -15,18 +15,22 @@ import { chosenModel, type Executable, findExecutable, hasLogin, type Profile } 
 /** The ACP harnesses that Baton knows, for `harness list|install|test`. */
 export const profiles: readonly Profile[] = [baton, claude, codex, gemini, opencode]
 
-const Configured = z.record(HarnessName, z.object({
-  command: z.string().min(1),
-  args: z.array(z.string()).optional(),
-  env: z.record(z.string(), z.string()).default({}),
-}))
+const Configured = z.record(
+  HarnessName,
+  z.object({
+    command: z.string().min(1),
+    args: z.array(z.string()).optional(),
+    env: z.record(z.string(), z.string()).default({}),
+  }),
+)
 export type Configured = z.infer<typeof Configured>
 
 type Environment = Record<string, string | undefined>
 
 /**
  * `env` is the runner's own environment, read for
- *  - `BATON_HARNESSES`: JSON of `{name: {command, args, env}}`: agents of the owner's own, or another program for a known name;
+ *  - `BATON_HARNESSES`: JSON of `{name: {command, args, env}}`: agents of the owner's own, or another program for
+ * a known name;
  *  - `BATON_HARNESS_CACHE`: where fetched harnesses are (else below XDG_CACHE_HOME or HOME);
  *  - `BATON_CLI`: the file that starts Baton.
  * Throws a `HarnessFailure` for a name that nobody knows.
@@ -66,8 +70,11 @@ export function locate(profile: Profile, env: Environment, configured: Configure
   const own = configured[profile.name]
   const known = ownStrings(env)
   const given = own === undefined ? undefined : own.command
-  const found = profile === baton && given === undefined ? builtIn(env) : findExecutable(profile, known, harnessCache(env), given)
-  return found === null || own?.args === undefined ? found : { ...found, args: [...found.args.slice(0, found.args.length - profile.args.length), ...own.args] }
+  const found =
+    profile === baton && given === undefined ? builtIn(env) : findExecutable(profile, known, harnessCache(env), given)
+  return found === null || own?.args === undefined
+    ? found
+    : { ...found, args: [...found.args.slice(0, found.args.length - profile.args.length), ...own.args] }
 }
 
 function profileHarness(profile: Profile, env: Environment, own: Configured[string] | undefined): Harness {
@@ -78,17 +85,27 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
       const found = locate(profile, { ...env, PATH: start.env.PATH ?? env.PATH }, configured)
       if (found === null) throw missingCli(profile.title, own?.command ?? profile.command, installHint(profile, own))
       const model_id = chosenModel(start.assignment)
-      if (!hasLogin(profile, start.env, model_id) && own === undefined) throw missingLogin(profile.title, profile.login.how)
+      if (!hasLogin(profile, start.env, model_id) && own === undefined)
+        throw missingLogin(profile.title, profile.login.how)
       const { acpHarness } = await import('./acp.ts')
       const harness = acpHarness(profile.name, async (its: HarnessStart) => {
         const prepared = await profile.prepare({
-          env: its.env, home: its.home, workspace: its.workspace, permissions: its.permissions,
-          model_id, reasoning_level: its.config.harness?.reasoning_level || null,
+          env: its.env,
+          home: its.home,
+          workspace: its.workspace,
+          permissions: its.permissions,
+          model_id,
+          reasoning_level: its.config.harness?.reasoning_level || null,
         })
         const { env: put, ...plan } = prepared
         return {
-          title: profile.title, login_how: profile.login.how, modes: profile.modes, file: found.file, args: found.args,
-          env: { ...its.env, ...put, ...own?.env }, ...plan,
+          title: profile.title,
+          login_how: profile.login.how,
+          modes: profile.modes,
+          file: found.file,
+          args: found.args,
+          env: { ...its.env, ...put, ...own?.env },
+          ...plan,
         }
       })
       return harness.open(start)
@@ -103,22 +120,35 @@ function builtIn(env: Environment): Executable | null {
 
 /** An ACP agent that Baton knows nothing of but its command. */
 const customProfile = (name: string, { command, args }: Configured[string]): Profile => ({
-  name, title: name, aliases: [], packages: [], command, installed: [], args: args ?? [],
+  name,
+  title: name,
+  aliases: [],
+  packages: [],
+  command,
+  installed: [],
+  args: args ?? [],
   modes: { allow: [], deny: [] },
   login: { variables: [], files: () => [], keychain: false, how: `Log in to ${name} there as the same user.` },
-  session_folders: [], tool_hold_ms: 30_000, joins_prompt_to_running_turn: false,
+  session_folders: [],
+  tool_hold_ms: 30_000,
+  joins_prompt_to_running_turn: false,
   prepare: async () => ({ env: {} }),
 })
 
 function installHint(profile: Profile, own: Configured[string] | undefined): string {
   if (own !== undefined) return 'Correct its command in BATON_HARNESSES.'
-  return profile.packages.length === 0 ? 'Install it there.' : `Run \`baton harness install ${profile.name}\` there as the same user.`
+  return profile.packages.length === 0
+    ? 'Install it there.'
+    : `Run \`baton harness install ${profile.name}\` there as the same user.`
 }
 
-const misconfigured = (why: string): HarnessFailure => new HarnessFailure({
-  error_code: 'operation_not_supported', retryable: false, reason: 'harness_configuration',
-  message: `BATON_HARNESSES cannot be read: ${why}. It is JSON like {"mine":{"command":"/usr/bin/agent","args":["acp"],"env":{}}}.`,
-})
+const misconfigured = (why: string): HarnessFailure =>
+  new HarnessFailure({
+    error_code: 'operation_not_supported',
+    retryable: false,
+    reason: 'harness_configuration',
+    message: `BATON_HARNESSES cannot be read: ${why}. It is JSON like {"mine":{"command":"/usr/bin/agent","args":["acp"],"env":{}}}.`,
+  })
 
 const ownStrings = (env: Environment): Record<string, string> =>
   Object.fromEntries(Object.entries(env).filter((pair): pair is [string, string] => pair[1] !== undefined))

@@ -2,18 +2,30 @@
 import { z } from 'zod'
 import { NO_USAGE, Usage } from '../../contract/index.ts'
 
-const Count = z.number().nonnegative().nullish().transform((n) => n ?? 0)
+const Count = z
+  .number()
+  .nonnegative()
+  .nullish()
+  .transform((n) => n ?? 0)
 
 /** `usage` of a prompt's result (ACP, unstable in 2.4): input excludes what was read from or written to a cache. */
 const PromptUsage = z.looseObject({
-  inputTokens: Count, outputTokens: Count, cachedReadTokens: Count, cachedWriteTokens: Count, thoughtTokens: Count, totalTokens: Count,
+  inputTokens: Count,
+  outputTokens: Count,
+  cachedReadTokens: Count,
+  cachedWriteTokens: Count,
+  thoughtTokens: Count,
+  totalTokens: Count,
 })
 
 /** Gemini CLI 0.61 reports `_meta.quota` alone. */
 const Quota = z.looseObject({
   quota: z.looseObject({
     token_count: z.looseObject({ input_tokens: Count, output_tokens: Count }),
-    model_usage: z.array(z.looseObject({ model: z.string() })).optional().catch(undefined),
+    model_usage: z
+      .array(z.looseObject({ model: z.string() }))
+      .optional()
+      .catch(undefined),
   }),
 })
 
@@ -36,8 +48,10 @@ export function turnUsage(result: unknown): Usage | null {
     // Thinking is part of the output where the total does not count it apart.
     const apart = u.totalTokens >= parts + u.thoughtTokens ? u.thoughtTokens : 0
     return {
-      input_tokens: u.inputTokens, output_tokens: u.outputTokens + apart,
-      cache_read_tokens: u.cachedReadTokens, cache_write_tokens: u.cachedWriteTokens,
+      input_tokens: u.inputTokens,
+      output_tokens: u.outputTokens + apart,
+      cache_read_tokens: u.cachedReadTokens,
+      cache_write_tokens: u.cachedWriteTokens,
     }
   }
   const quota = Quota.safeParse(parsed.data._meta)
@@ -45,7 +59,9 @@ export function turnUsage(result: unknown): Usage | null {
   const { token_count, model_usage } = quota.data.quota
   const model = model_usage?.at(-1)?.model
   return {
-    ...NO_USAGE, input_tokens: token_count.input_tokens, output_tokens: token_count.output_tokens,
+    ...NO_USAGE,
+    input_tokens: token_count.input_tokens,
+    output_tokens: token_count.output_tokens,
     ...(model === undefined ? {} : { model }),
   }
 }

@@ -4,7 +4,10 @@ import type { ToolCategory } from '../../contract/index.ts'
 
 const Content = z.union([
   z.looseObject({ type: z.literal('diff'), path: z.string(), oldText: z.string().nullish(), newText: z.string() }),
-  z.looseObject({ type: z.literal('content'), content: z.looseObject({ type: z.string(), text: z.string().optional() }) }),
+  z.looseObject({
+    type: z.literal('content'),
+    content: z.looseObject({ type: z.string(), text: z.string().optional() }),
+  }),
   z.looseObject({ type: z.string() }),
 ])
 
@@ -15,24 +18,39 @@ export const ToolUpdate = z.object({
   kind: z.string().nullish().catch(undefined),
   status: z.string().nullish().catch(undefined),
   content: z.array(Content).nullish().catch(undefined),
-  locations: z.array(z.looseObject({ path: z.string() })).nullish().catch(undefined),
+  locations: z
+    .array(z.looseObject({ path: z.string() }))
+    .nullish()
+    .catch(undefined),
   rawInput: z.unknown().optional(),
   rawOutput: z.unknown().optional(),
-  _meta: z.looseObject({
-    toolName: z.string().optional().catch(undefined),
-    claudeCode: z.looseObject({ toolName: z.string().optional() }).optional().catch(undefined),
-  }).nullish().catch(undefined),
+  _meta: z
+    .looseObject({
+      toolName: z.string().optional().catch(undefined),
+      claudeCode: z.looseObject({ toolName: z.string().optional() }).optional().catch(undefined),
+    })
+    .nullish()
+    .catch(undefined),
 })
 export type ToolUpdate = z.infer<typeof ToolUpdate>
 
 export function categoryOf(kind: string, name: string): ToolCategory {
   if (/^mcp[_.]/.test(name)) return 'integration'
   switch (kind) {
-    case 'execute': return 'command'
-    case 'read': case 'edit': case 'delete': case 'move': return 'files'
-    case 'search': return 'search'
-    case 'fetch': return 'documents'
-    case 'think': case 'switch_mode': return 'skill'
+    case 'execute':
+      return 'command'
+    case 'read':
+    case 'edit':
+    case 'delete':
+    case 'move':
+      return 'files'
+    case 'search':
+      return 'search'
+    case 'fetch':
+      return 'documents'
+    case 'think':
+    case 'switch_mode':
+      return 'skill'
   }
   return 'integration'
 }
@@ -48,7 +66,11 @@ export function changesOf(call: ToolUpdate): Change[] {
   const changes: Change[] = []
   for (const part of call.content ?? []) {
     if (part.type !== 'diff' || typeof part.path !== 'string' || typeof part.newText !== 'string') continue
-    changes.push({ path: part.path, old_text: typeof part.oldText === 'string' ? part.oldText : null, new_text: part.newText })
+    changes.push({
+      path: part.path,
+      old_text: typeof part.oldText === 'string' ? part.oldText : null,
+      new_text: part.newText,
+    })
   }
   return changes
 }
@@ -78,7 +100,9 @@ const TextBlock = z.looseObject({ type: z.literal('content'), content: z.looseOb
 
 const RawOutput = z.union([
   z.string(),
-  z.array(z.looseObject({ text: z.string().optional() })).transform((blocks) => blocks.map((b) => b.text ?? '').join('\n')),
+  z
+    .array(z.looseObject({ text: z.string().optional() }))
+    .transform((blocks) => blocks.map((b) => b.text ?? '').join('\n')),
   z.looseObject({ formatted_output: z.string() }).transform((o) => o.formatted_output),
   z.looseObject({ aggregated_output: z.string() }).transform((o) => o.aggregated_output),
   z.looseObject({ output: z.string() }).transform((o) => o.output),

@@ -5,14 +5,18 @@
  * one `tool_call` entry, written once its input is known, and one `tool_result` when it is over. What cannot be read is
  * kept as `unknown`; what speaks of the harness's own settings alone is left out.
  */
+
+import { z } from 'zod'
 import type { EntryBody } from '../../contract/index.ts'
 import type { Sink } from './harness.ts'
 import { categoryOf, changesOf, exitCodeOf, outputOf, pathsOf, ToolUpdate } from './tool-calls.ts'
-import { z } from 'zod'
 
 /** A growing text becomes an entry at this length even when more follows, in UTF-16 units. */
 const TEXT_LENGTH_MAX = 256 * 1024
-/** Some harnesses stream a call's input in pieces: it counts as known after this long without a change, in milliseconds. */
+/**
+ * Some harnesses stream a call's input in pieces: it counts as known after this long without a change, in
+ * milliseconds.
+ */
 const INPUT_SETTLED_MS = 200
 
 const Chunk = z.looseObject({
@@ -21,12 +25,22 @@ const Chunk = z.looseObject({
 })
 const PlanStatus = z.enum(['pending', 'in_progress', 'completed']).catch('pending')
 const Plan = z.looseObject({ entries: z.array(z.looseObject({ content: z.string(), status: PlanStatus })) })
-const Notice = z.looseObject({ message: z.string().optional(), title: z.string().optional(), description: z.string().nullish(), severity: z.string().optional() })
+const Notice = z.looseObject({
+  message: z.string().optional(),
+  title: z.string().optional(),
+  description: z.string().nullish(),
+  severity: z.string().optional(),
+})
 const Update = z.looseObject({ sessionUpdate: z.string() })
 
 /** Updates that say nothing of the work: menus, modes, titles. `usage_update` is read by the driver. */
 const QUIET = new Set([
-  'available_commands_update', 'current_mode_update', 'config_option_update', 'session_info_update', 'user_message_chunk', 'usage_update',
+  'available_commands_update',
+  'current_mode_update',
+  'config_option_update',
+  'session_info_update',
+  'user_message_chunk',
+  'usage_update',
 ])
 
 type Growing = { kind: 'text' | 'thought'; text: string; message_id: string | null }
@@ -136,7 +150,10 @@ export function translator(sink: Sink): Translator {
         const plan = Plan.safeParse(raw)
         if (!plan.success) return unknown(raw)
         endText()
-        return sink.entry({ kind: 'plan', items: plan.data.entries.map(({ content, status }) => ({ content, status })) })
+        return sink.entry({
+          kind: 'plan',
+          items: plan.data.entries.map(({ content, status }) => ({ content, status })),
+        })
       }
       if (kind === 'notice') {
         const entry = noticeEntry(raw)
@@ -167,13 +184,18 @@ export function translator(sink: Sink): Translator {
 }
 
 const hasInput = ({ rawInput }: ToolUpdate): boolean =>
-  typeof rawInput === 'object' && rawInput !== null ? Object.keys(rawInput).length > 0 : rawInput !== undefined && rawInput !== ''
+  typeof rawInput === 'object' && rawInput !== null
+    ? Object.keys(rawInput).length > 0
+    : rawInput !== undefined && rawInput !== ''
 
 function toolCallEntry(seen: ToolUpdate): EntryBody {
   const name = seen.name ?? seen._meta?.claudeCode?.toolName ?? seen._meta?.toolName ?? seen.kind ?? 'tool'
   const paths = pathsOf(seen)
   return {
-    kind: 'tool_call', call_id: seen.toolCallId, name, category: categoryOf(seen.kind ?? 'other', name),
+    kind: 'tool_call',
+    call_id: seen.toolCallId,
+    name,
+    category: categoryOf(seen.kind ?? 'other', name),
     title: (seen.title ?? name).split('\n', 1)[0] || name,
     ...(hasInput(seen) ? { input: seen.rawInput } : {}),
     ...(paths.length === 0 ? {} : { paths }),
@@ -184,7 +206,10 @@ function toolResultEntry(seen: ToolUpdate, status: 'completed' | 'failed' | 'den
   const changes = changesOf(seen)
   const exit_code = exitCodeOf(seen)
   return {
-    kind: 'tool_result', call_id: seen.toolCallId, status, output: outputOf(seen),
+    kind: 'tool_result',
+    call_id: seen.toolCallId,
+    status,
+    output: outputOf(seen),
     ...(changes.length === 0 ? {} : { changes }),
     ...(exit_code === null ? {} : { exit_code }),
   }
@@ -195,5 +220,10 @@ function noticeEntry(raw: unknown): EntryBody {
   const text = [notice.data?.title, notice.data?.message, notice.data?.description].filter(Boolean).join(': ')
   if (text === '') return { kind: 'unknown', raw }
   const severity = notice.data?.severity
-  return { kind: 'system', level: severity === 'error' || severity === 'warning' ? severity : 'info', name: 'harness_notice', text }
+  return {
+    kind: 'system',
+    level: severity === 'error' || severity === 'warning' ? severity : 'info',
+    name: 'harness_notice',
+    text,
+  }
 }

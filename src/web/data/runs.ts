@@ -40,7 +40,10 @@ export async function readChanged(client: Client, queries: QueryClient, run_ids:
   return read.every(Boolean)
 }
 
-/** Everywhere that the run is held. A list keeps it where it stands, also when its filter no longer wants it: rows do not jump. */
+/**
+ * Everywhere that the run is held. A list keeps it where it stands, also when its filter no longer wants it: rows
+ * do not jump.
+ */
 export function putRun(queries: QueryClient, run: Run): void {
   const newer = (held: Run) => (held.run_id === run.run_id ? run : held)
   queries.setQueryData<Run>(keys.run(run.run_id), (held) => held && run)

@@ -1,4 +1,7 @@
-/** The runs, newest first. Rows change where they stand; new ones wait behind a button unless the reader is at the top. */
+/**
+ * The runs, newest first. Rows change where they stand; new ones wait behind a button unless the reader is at the
+ * top.
+ */
 import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query'
 import { getRouteApi, Link, useNavigate } from '@tanstack/react-router'
 import { ArrowUp, Plus, Search } from 'lucide-react'

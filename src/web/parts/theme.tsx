@@ -12,14 +12,14 @@ const LOOK = {
 
 export function ThemeButton() {
   const [theme, setTheme] = useState<Theme>(() => {
-    const chosen = document.documentElement.dataset['theme']
+    const chosen = document.documentElement.dataset.theme
     return chosen === 'light' || chosen === 'dark' ? chosen : 'system'
   })
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? 'system'
   const { Icon, word } = LOOK[theme]
   const choose = () => {
-    if (next === 'system') delete document.documentElement.dataset['theme']
-    else document.documentElement.dataset['theme'] = next
+    if (next === 'system') delete document.documentElement.dataset.theme
+    else document.documentElement.dataset.theme = next
     remember(next)
     setTheme(next)
   }

@@ -9,5 +9,6 @@
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme
 }
 
-// zod (4.6) tries `new Function` once for each page unless told otherwise, which the page's policy reports as a violation.
+// zod (4.6) tries `new Function` once for each page unless told otherwise, which the page's policy reports as a
+// violation.
 globalThis.__zod_globalConfig = { jitless: true }

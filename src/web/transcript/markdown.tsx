@@ -1,4 +1,7 @@
-/** What an agent wrote. It is not trusted: no HTML of its own, nothing fetched from elsewhere, links tell nothing of us. */
+/**
+ * What an agent wrote. It is not trusted: no HTML of its own, nothing fetched from elsewhere, links tell nothing
+ * of us.
+ */
 import { memo } from 'react'
 import ReactMarkdown, { type Components } from 'react-markdown'
 import rehypeSanitize from 'rehype-sanitize'

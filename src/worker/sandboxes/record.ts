@@ -29,7 +29,8 @@ export function folderName(execution_id: string): string {
 export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 /**
- * Whole or not at all, whenever this process is killed. Not synced to the disk: a power loss ends every sandbox too, and what
+ * Whole or not at all, whenever this process is killed. Not synced to the disk: a power loss ends every sandbox
+ * too, and what
  * is left of a record is then swept away.
  */
 export async function writeAtomic(path: string, text: string): Promise<void> {
