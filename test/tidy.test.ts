@@ -55,7 +55,7 @@ const importsOf = (text: string): string[] =>
 
 /** The CLI starts the other rooms, lazily: by `await import(…)` and by type alone. */
 const lazily = (text: string, target: string): boolean =>
-  [...text.matchAll(/^import\s+(type\s+)?.*?'(\.[^']+)'/gms)].every(
+  [...text.matchAll(/^import\s+(type\s+)?[^'"]*'(\.[^']+)'/gm)].every(
     ([, type, from]) => from !== target || type !== undefined,
   )
 

@@ -5,7 +5,9 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
-import { API_KEY_PATTERN, Fault } from '../contract/index.ts'
+import { API_KEY_PATTERN } from '../contract/index.ts'
+import type { UserCaller } from '../engine/caller.ts'
+import type { Engine } from '../engine/engine.ts'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import type { Progress } from './output.ts'
@@ -21,6 +23,8 @@ export type HouseOptions = {
   port: number
   public_hosts?: string[]
   log_level: string
+  /** Runs that the team may have under way; as it was where absent. */
+  max_concurrent?: number | undefined
   progress: Progress
 }
 
@@ -29,6 +33,8 @@ export type House = {
   api_key: string
   /** The key was made by this start. */
   first_start: boolean
+  /** What the team may have under way. */
+  max_concurrent_runs: number
   log: Logger
   /** Opens a browser session once, within five minutes. */
   loginLink(): Promise<string>
@@ -89,14 +95,14 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
     })
     closers.push(() => server.close())
     const { access } = server.engine
-    const key = await ownKey(options, access)
+    const { owner, ...key } = await ownKey(options, access)
+    if (options.max_concurrent !== undefined) await access.limitRuns(owner, options.max_concurrent)
+    const { team } = await access.whoami(owner)
     await embedded?.announce(server.url)
     const loginLink = async (): Promise<string> => {
-      const caller = await access.identify({ token: key.api_key })
-      if (caller === null) throw new Fault('internal_error', 'The key of this machine is not known to its own server.')
-      return `${server.url}/login#code=${(await access.createLoginCode(caller)).code}`
+      return `${server.url}/login#code=${(await access.createLoginCode(owner)).code}`
     }
-    return { url: server.url, ...key, log, loginLink, close }
+    return { url: server.url, ...key, max_concurrent_runs: team.max_concurrent_runs, log, loginLink, close }
   } catch (error) {
     await close()
     throw error
@@ -115,20 +121,10 @@ async function loadParts() {
   return { ...clock, ...connect, ...embedded, ...migrate, ...blobs, ...server }
 }
 
-type Access = {
-  identify(shown: { token: string }): Promise<unknown>
-  prepare(): Promise<{
-    api_key: string | null
-    caller: { kind: 'user'; team_id: string; user_id: string; by: 'api_key' | 'session' }
-  }>
-  createKey(
-    caller: Awaited<ReturnType<Access['prepare']>>['caller'],
-    key: { name: string; scope: 'user' | 'worker' },
-  ): Promise<{ api_key: string }>
-}
+type OwnKey = { api_key: string; first_start: boolean; owner: UserCaller }
 
 /** The key that this machine's own command line and worker use, kept beside the data for its owner alone. */
-async function ownKey(options: HouseOptions, access: Access): Promise<{ api_key: string; first_start: boolean }> {
+async function ownKey(options: HouseOptions, access: Engine['access']): Promise<OwnKey> {
   const file = join(options.data_dir, 'local-key')
   const first = await access.prepare()
   const kept = first.api_key ?? (await readFile(file, 'utf8').catch(() => '')).trim()
@@ -138,7 +134,7 @@ async function ownKey(options: HouseOptions, access: Access): Promise<{ api_key:
     ? kept
     : (await access.createKey(first.caller, { name: `local key of ${hostname()}`, scope: 'user' })).api_key
   if (first.api_key !== null || !known) await writePrivate(file, `${api_key}\n`)
-  return { api_key, first_start: first.api_key !== null }
+  return { api_key, first_start: first.api_key !== null, owner: first.caller }
 }
 
 /** The built web page: beside the bundle, or in `dist` when the sources themselves run. */

@@ -15,14 +15,18 @@ export function declare(command: Command): void {
     .option('--host <address>', 'address to listen on; anything but loopback is reachable from elsewhere', '127.0.0.1')
     .option('--data-dir <dir>', 'where everything is kept (default: $XDG_DATA_HOME/baton)')
     .option('--ready-file <file>', 'when ready, this file gets {url, api_key, pid} as JSON')
-    .option('--max-concurrent <n>', 'runs that the worker takes at a time; 0: no limit', '4')
+    .option('--max-concurrent <n>', 'runs that may be under way at a time; kept for later starts (at first: 4)')
     .option('--no-worker', 'no worker: PostgreSQL and server only')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent', 'warn')
     .addHelpText('after', '\nCtrl-C stops it; runs that are going on keep going and are found again by the next start.')
 }
 
 const Options = z.object({
-  maxConcurrent: z.coerce.number('--max-concurrent is a number').int().min(0, '--max-concurrent is 0 or more'),
+  maxConcurrent: z.coerce
+    .number('--max-concurrent is a number')
+    .int()
+    .min(1, '--max-concurrent is 1 or more')
+    .optional(),
   worker: z.boolean(),
 })
 
@@ -33,7 +37,12 @@ export async function run(context: Context, given: Given): Promise<number> {
   if (!parsed.success) throw new CommandFailure('usage', `${parsed.error.issues[0]?.message ?? 'Wrong option'}.`)
   const data_dir = serving.data_dir ?? dataFolder(context.env)
   const progress = out.progress('Starting')
-  const house = await openHouse(context, { ...serving, data_dir, progress }).catch((error: unknown) => {
+  const house = await openHouse(context, {
+    ...serving,
+    data_dir,
+    progress,
+    max_concurrent: parsed.data.maxConcurrent,
+  }).catch((error: unknown) => {
     progress.done()
     sayOtherAddress(context, error)
     throw error
@@ -44,7 +53,7 @@ export async function run(context: Context, given: Given): Promise<number> {
           server: house.url,
           api_key: house.api_key,
           worker_id: workerName(),
-          capacity: parsed.data.maxConcurrent,
+          capacity: house.max_concurrent_runs,
           state_dir: join(data_dir, 'worker'),
           log: house.log,
           allow_local_repositories: true,
