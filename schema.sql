@@ -137,7 +137,6 @@ create table executions (
   constraint executions_run_id_number_key UNIQUE (run_id, number),
   constraint executions_token_hash_key UNIQUE (token_hash),
   constraint executions_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
-  constraint executions_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
   constraint executions_cause_check CHECK ((cause = ANY (ARRAY['start'::text, 'retry'::text, 'requested'::text, 'local'::text]))),
   constraint executions_check CHECK (((state = 'ended'::text) = (outcome IS NOT NULL))),
   constraint executions_check1 CHECK (((state = 'ended'::text) = (expires_at IS NULL))),
@@ -166,9 +165,7 @@ create table entries (
   body_bytes integer not null,
   constraint entries_pkey PRIMARY KEY (execution_id, number),
   constraint entries_blob_id_fkey FOREIGN KEY (blob_id) REFERENCES blobs(blob_id),
-  constraint entries_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id),
-  constraint entries_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
-  constraint entries_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id)
+  constraint entries_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id)
 );
 CREATE UNIQUE INDEX entries_run ON public.entries USING btree (run_id, execution_number, number);
 
@@ -189,8 +186,7 @@ create table events (
   occurred_at timestamp with time zone not null,
   data jsonb,
   constraint events_pkey PRIMARY KEY (sequence),
-  constraint events_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
-  constraint events_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id)
+  constraint events_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
 CREATE INDEX events_run ON public.events USING btree (run_id, sequence);
 

@@ -6,6 +6,7 @@ import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import type { Logger } from 'pino'
 import { listenOn } from './listen.ts'
+import { preparing } from './prepared.ts'
 import type { DB } from './tables.ts'
 
 export type Tables = DB
@@ -59,7 +60,7 @@ export function openDatabase(address: DatabaseAddress, options: DatabaseOptions 
   pool.on('connect', (client) => client.on('error', () => undefined))
   const stops = new Set<() => Promise<void>>()
   return {
-    kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
+    kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool: preparing(pool) }) }),
     pool,
     client_config,
     async listen(channel, onPayload) {

@@ -16,58 +16,75 @@ export async function appendEntries(
   execution_id: string,
   entries: NewEntry[],
 ): Promise<{ highest: number }> {
-  // Blobs are named by content: written before the transaction, a repeat finds them there.
+  // Blobs are named by content: written before their entries, a repeat finds them there.
   const kept = await Promise.all(entries.map((entry) => keep(room, entry)))
-  const { run_id, highest, grew } = await room.database.kysely.transaction().execute(async (write) => {
-    const execution = await write
-      .selectFrom('executions')
-      .select(['run_id', 'team_id', 'number', 'entries', 'state'])
-      .where('execution_id', '=', execution_id)
-      .forNoKeyUpdate()
-      .executeTakeFirst()
-    if (execution?.state !== 'running') throw superseded()
-    const fresh = kept.filter((entry) => entry.number > execution.entries).sort((a, b) => a.number - b.number)
-    if (fresh.length === 0) return { run_id: execution.run_id, highest: execution.entries, grew: false }
-    checkDense(fresh, execution.entries)
-    for (const entry of fresh) {
-      if (entry.blob_id === null) continue
-      await write
-        .insertInto('blobs')
-        .values({ blob_id: entry.blob_id, size_bytes: entry.body_bytes, created_at: room.clock.now() })
-        .onConflict((c) => c.doNothing())
-        .execute()
-    }
-    await sql`
-      insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes)
-      select ${execution_id}, e.number, ${execution.run_id}, ${execution.team_id}, ${execution.number},
-        e.at, e.kind, e.body, e.blob_id, e.body_bytes
-      from unnest(${fresh.map((e) => e.number)}::int[], ${fresh.map((e) => e.at)}::timestamptz[],
-        ${fresh.map((e) => e.kind)}::text[],
-        ${fresh.map((e) => e.body)}::jsonb[], ${fresh.map((e) => e.blob_id)}::text[],
-        ${fresh.map((e) => e.body_bytes)}::int[]
-      ) as e(number, at, kind, body, blob_id, body_bytes)`.execute(write)
-    const highest = fresh.at(-1)?.number ?? execution.entries
-    const bytes = fresh.reduce((sum, entry) => sum + entry.body_bytes, 0)
-    await write
-      .updateTable('executions')
-      .set({ entries: highest, transcript_bytes: sql<number>`transcript_bytes + ${bytes}` })
-      .where('execution_id', '=', execution_id)
-      .execute()
-    return { run_id: execution.run_id, highest, grew: true }
-  })
-  if (grew) room.bell.ring('entries', { run_id })
-  return { highest }
+  kept.sort((a, b) => a.number - b.number)
+  checkDense(kept)
+  await keepBlobs(room, kept)
+  const held = await insert(room, execution_id, kept)
+  if (!held) throw superseded()
+  if (kept[0] && kept[0].number > held.entries + 1) throw missing(held.entries + 1, kept[0].number)
+  if (held.highest !== null) room.bell.ring('entries', { run_id: held.run_id })
+  return { highest: held.highest ?? held.entries }
 }
 
-function checkDense(fresh: Kept[], held: number): void {
-  const gap = fresh.findIndex((entry, at) => entry.number !== held + 1 + at)
-  if (gap >= 0) {
-    throw new Fault(
-      'conflict',
-      `Entry ${held + 1 + gap} is missing before entry ${fresh[gap]?.number}; send from ${held + 1}.`,
-      { retryable: true },
+type Held = { run_id: string; entries: number; highest: number | null }
+
+/** One statement: locks the execution, inserts what is new and joins on without a gap, and moves the mark. */
+async function insert(room: Room, execution_id: string, kept: Kept[]): Promise<Held | undefined> {
+  const first = kept[0]?.number ?? 0
+  const { rows } = await sql<Held>`
+    with held as (
+      select execution_id, run_id, team_id, number, entries from executions
+      where execution_id = ${execution_id} and state = 'running' for no key update
+    ), fresh as (
+      select e.*, held.run_id, held.team_id, held.number as execution_number
+      from held, unnest(
+        ${kept.map((e) => e.number)}::int[], ${kept.map((e) => e.at)}::timestamptz[], ${kept.map((e) => e.kind)}::text[],
+        ${kept.map((e) => e.body)}::jsonb[], ${kept.map((e) => e.blob_id)}::text[],
+        ${kept.map((e) => e.body_bytes)}::int[]
+      ) as e(number, at, kind, body, blob_id, body_bytes)
+      where e.number > held.entries and ${first}::int <= held.entries + 1
+    ), made as (
+      insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes)
+      select ${execution_id}, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes from fresh
+      returning number, body_bytes
+    ), grown as (
+      update executions set entries = more.highest, transcript_bytes = transcript_bytes + more.bytes
+      from (select max(number) as highest, sum(body_bytes) as bytes from made) as more
+      where executions.execution_id = ${execution_id} and more.highest is not null
     )
+    select held.run_id, held.entries, (select max(number) from made) as highest from held`.execute(room.database.kysely)
+  return rows[0]
+}
+
+function checkDense(kept: Kept[]): void {
+  for (const [at, entry] of kept.entries()) {
+    const before = kept[at - 1]
+    if (before && entry.number > before.number + 1) throw missing(before.number + 1, entry.number)
+    if (before?.number === entry.number) {
+      throw new Fault('invalid_request', `Entry ${entry.number} stands twice in one request.`)
+    }
   }
+}
+
+function missing(number: number, before: number): Fault {
+  return new Fault('conflict', `Entry ${number} is missing before entry ${before}; send from ${number}.`, {
+    retryable: true,
+  })
+}
+
+async function keepBlobs(room: Room, kept: Kept[]): Promise<void> {
+  const created_at = room.clock.now()
+  const blobs = kept.flatMap(({ blob_id, body_bytes }) =>
+    blob_id === null ? [] : [{ blob_id, size_bytes: body_bytes, created_at }],
+  )
+  if (blobs.length === 0) return
+  await room.database.kysely
+    .insertInto('blobs')
+    .values(blobs)
+    .onConflict((c) => c.doNothing())
+    .execute()
 }
 
 async function keep(room: Room, entry: NewEntry): Promise<Kept> {

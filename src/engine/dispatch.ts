@@ -12,6 +12,7 @@ import { AgentConfig, harnessOf, type TaskAssignment } from '../contract/index.t
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
+import { busyRuns } from './transitions.ts'
 
 /** `free`: runs that the worker would take now. */
 export type Connection = { connection_id: string; team_id: string; worker_host: string; free: number }
@@ -61,15 +62,12 @@ export function dispatchEngine(room: Room) {
         .where('team_id', '=', team_id)
         .forNoKeyUpdate()
         .executeTakeFirstOrThrow()
-      const busy = await write
-        .selectFrom('runs')
-        .select((b) => b.fn.countAll<number>().as('count'))
-        .where('team_id', '=', team_id)
-        .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'])
-        .where('execution_location', '=', 'REMOTE')
+      // A statement of its own: it must see what was committed while the lock was waited for.
+      const { busy } = await write
+        .selectNoFrom(sql<number>`(${busyRuns(sql`${team_id}::uuid`)})`.as('busy'))
         .executeTakeFirstOrThrow()
       const slots = connections.reduce((sum, connection) => sum + connection.free, 0)
-      const most = Math.min(team.max_concurrent_runs - busy.count, slots, BATCH)
+      const most = Math.min(team.max_concurrent_runs - busy, slots, BATCH)
       if (most <= 0) return []
       const now = room.clock.now()
       const hosts = [...new Set(connections.map((connection) => connection.worker_host))]

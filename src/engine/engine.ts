@@ -17,6 +17,7 @@ import { executionsEngine } from './executions.ts'
 import { runsEngine } from './runs.ts'
 import { sweepEngine } from './sweep.ts'
 import { transcriptsEngine } from './transcripts.ts'
+import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
 import { workersEngine } from './workers.ts'
 
 export type EngineOptions = {
@@ -66,7 +67,8 @@ export type Engine = Awaited<ReturnType<typeof openEngine>>
 export async function openEngine(options: EngineOptions) {
   const limits = { ...ENGINE_LIMITS, ...options.limits }
   const bell = await openBell(options.database, options.server_id)
-  const room = { ...options, limits, bell }
+  const db = options.database.kysely
+  const room = { ...options, limits, bell, follow: follower(db), enqueue: enqueuer(db) }
   const transcripts = transcriptsEngine(room)
   return {
     limits,
@@ -84,4 +86,9 @@ export async function openEngine(options: EngineOptions) {
 }
 
 /** What every part of the engine works with. */
-export type Room = Omit<EngineOptions, 'limits'> & { limits: EngineLimits; bell: Awaited<ReturnType<typeof openBell>> }
+export type Room = Omit<EngineOptions, 'limits'> & {
+  limits: EngineLimits
+  bell: Awaited<ReturnType<typeof openBell>>
+  follow: Follow
+  enqueue: Enqueue
+}

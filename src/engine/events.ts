@@ -1,10 +1,27 @@
 /** Events: reading the log. Writing it is `log.ts`. */
+import { type RawBuilder, type SqlBool, sql } from 'kysely'
 import type { Event } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { runNotFound } from './runs.ts'
+import { checkVisible, sees, sightOf, visibleRuns } from './visible.ts'
 
 export type LoggedEvent = Event & { team_id: string; parent_run_id: string | null }
+
+/** Which events a reader asks for. Children are known by their parent, so that those made later join by themselves. */
+export type EventQuery = {
+  run_ids?: string[] | undefined
+  ancestor_run_id?: string | undefined
+  include_self?: boolean | undefined
+}
+
+/** What of a query a caller may see: in the log, and in what has just been read of it. */
+export type EventSelection = {
+  /** Selections with the same key are the same. */
+  key: string
+  wants(event: LoggedEvent): boolean
+  /** A condition on `events` and the `runs` that they are of. */
+  where: RawBuilder<SqlBool>
+}
 
 export function eventsEngine(room: Room) {
   const db = room.database.kysely
@@ -35,39 +52,34 @@ export function eventsEngine(room: Room) {
     occurred_at: row.occurred_at.toISOString(),
   })
 
-  async function visible(caller: Caller, run_ids: string[]): Promise<void> {
-    if (run_ids.length === 0) return
-    const found = await db
-      .selectFrom('runs')
-      .select('run_id')
-      .where('run_id', 'in', run_ids)
-      .where('team_id', '=', caller.team_id)
-      .execute()
-    const known = new Set(found.map((run) => run.run_id))
-    const missing = run_ids.find((run_id) => !known.has(run_id.toLowerCase()))
-    if (missing) throw runNotFound(missing)
-  }
-
   return {
-    visible,
+    visible: (caller: Caller, run_ids: string[]): Promise<void> => checkVisible(room, caller, run_ids),
+    select: selectEvents,
 
     async list(
       caller: Caller,
       query: { run_ids?: string[] | undefined; since: number; limit: number },
     ): Promise<Event[]> {
-      if (query.run_ids) await visible(caller, query.run_ids)
-      let rows = select()
-        .where('events.team_id', '=', caller.team_id)
+      if (query.run_ids) await checkVisible(room, caller, query.run_ids)
+      const rows = await select()
         .where('events.sequence', '>', query.since)
+        .where(selectEvents(caller, query).where)
         .limit(query.limit)
-      if (query.run_ids) rows = rows.where('events.run_id', 'in', query.run_ids)
-      return (await rows.execute()).map(render)
+        .execute()
+      return rows.map(render)
     },
 
-    /** All teams', for the hub of a server. */
-    async read(since: number, limit: number): Promise<LoggedEvent[]> {
-      const rows = await select().where('events.sequence', '>', since).limit(limit).execute()
-      return rows.map((row) => ({ ...render(row), team_id: row.team_id, parent_run_id: row.parent_run_id }))
+    /** All teams' events after `since`, for the hub of a server; only those of a selection, and up to one, where given. */
+    async read(
+      since: number,
+      limit: number,
+      only: { where?: EventSelection['where']; until?: number } = {},
+    ): Promise<LoggedEvent[]> {
+      let rows = select().where('events.sequence', '>', since).limit(limit)
+      if (only.until !== undefined) rows = rows.where('events.sequence', '<=', only.until)
+      if (only.where !== undefined) rows = rows.where(only.where)
+      const found = await rows.execute()
+      return found.map((row) => ({ ...render(row), team_id: row.team_id, parent_run_id: row.parent_run_id }))
     },
 
     /** The highest number that is visible. */
@@ -80,4 +92,31 @@ export function eventsEngine(room: Room) {
       return (await db.selectFrom('store').select('epoch').executeTakeFirstOrThrow()).epoch
     },
   }
+}
+
+function selectEvents(caller: Caller, query: EventQuery): EventSelection {
+  const sight = sightOf(caller)
+  const visible = sql<SqlBool>`events.team_id = ${caller.team_id} and ${visibleRuns(caller)}`
+  // Ids are stored in lower case and accepted in any.
+  const ancestor_run_id = query.ancestor_run_id?.toLowerCase()
+  if (ancestor_run_id !== undefined) {
+    const { include_self = false } = query
+    return {
+      key: `${sight} below ${ancestor_run_id} ${include_self}`,
+      wants: (event) =>
+        sees(caller, event) &&
+        (event.parent_run_id === ancestor_run_id || (include_self && event.run_id === ancestor_run_id)),
+      where: sql`${visible} and (runs.parent_run_id = ${ancestor_run_id}
+        or (${include_self} and runs.run_id = ${ancestor_run_id}))`,
+    }
+  }
+  if (query.run_ids !== undefined) {
+    const run_ids = new Set(query.run_ids.map((run_id) => run_id.toLowerCase()))
+    return {
+      key: `${sight} of ${[...run_ids].sort().join()}`,
+      wants: (event) => run_ids.has(event.run_id) && sees(caller, event),
+      where: sql`${visible} and events.run_id = any(${[...run_ids]}::uuid[])`,
+    }
+  }
+  return { key: `${sight} all`, wants: (event) => sees(caller, event), where: visible }
 }

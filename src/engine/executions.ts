@@ -1,6 +1,6 @@
 /** Executions: what the runner that owns one says of it, and the list for people. */
 import { randomUUID } from 'node:crypto'
-import { sql } from 'kysely'
+import type { Selectable } from 'kysely'
 import {
   AgentConfig,
   type Assignment,
@@ -14,6 +14,7 @@ import {
   type Outcome,
   type Usage,
 } from '../contract/index.ts'
+import type { Runs } from '../db/tables.ts'
 import { appendEntries } from './append.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
@@ -21,7 +22,7 @@ import { heartbeats } from './heartbeats.ts'
 import { checkRunnable, personOf, runNotFound, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
-import { announce, enqueue, follow, superseded } from './transitions.ts'
+import { announce, enqueueIn, superseded } from './transitions.ts'
 
 export function executionsEngine(room: Room) {
   const { clock, bell, limits } = room
@@ -37,29 +38,23 @@ export function executionsEngine(room: Room) {
     const token = newExecutionToken()
     const now = clock.now()
     await db.transaction().execute(async (write) => {
-      await enqueue(
-        write,
-        {
-          run_id,
-          team_id: caller.team_id,
-          conversation_id: randomUUID(),
-          state: 'CLAIMED',
-          title: body.title ?? titleOf(body.prompt ?? ''),
-          prompt: body.prompt ?? '',
-          config: JSON.stringify(config),
-          metadata: JSON.stringify(body.metadata ?? {}),
-          source: 'LOCAL',
-          execution_location: 'LOCAL',
-          creator_id,
-          execution_id,
-          executions: 1,
-          max_tries: 1,
-          created_at: now,
-          updated_at: now,
-          queued_at: now,
-        },
+      await enqueueIn(write, {
+        run_id,
+        team_id: caller.team_id,
+        conversation_id: randomUUID(),
+        state: 'CLAIMED',
+        title: body.title ?? titleOf(body.prompt ?? ''),
+        prompt: body.prompt ?? '',
+        config,
+        metadata: body.metadata ?? {},
+        source: 'LOCAL',
+        execution_location: 'LOCAL',
+        worker_host: null,
+        creator_id,
+        max_tries: 1,
         execution_id,
-      )
+        now,
+      })
       await write
         .insertInto('executions')
         .values({
@@ -85,72 +80,65 @@ export function executionsEngine(room: Room) {
     own(caller, execution_id)
     const now = clock.now()
     const lease = new Date(now.getTime() + limits.lease_ms)
-    const begun = await follow(db, 'begin', {
+    const begun = await room.follow('begin', {
       run_id: caller.run_id,
       execution_id,
       now,
-      set: {
-        started_at: sql<Date>`coalesce(started_at, ${now})`,
-        tries: sql<number>`tries + 1`,
-        not_before: null,
-      },
+      set: { started_at: now, tries_more: 1, not_before: null },
       execution: {
         from: ['offered', 'claimed'],
-        set: {
-          state: 'running',
-          started_at: now,
-          expires_at: lease,
-          claimed_at: sql<Date>`coalesce(claimed_at, ${now})`,
-        },
+        set: { state: 'running', started_at: now, expires_at: lease, claimed_at: now },
       },
     })
     if (begun) bell.ring('log', {})
-    const assignment = await readAssignment(execution_id)
     // A runner that was restarted, or whose answer was lost, asks again: the same execution goes on.
-    if (!assignment || (!begun && assignment.state !== 'running')) throw superseded()
-    return assignment.assignment
+    return begun ? renderAssignment(begun, execution_id, 0) : readAssignment(execution_id)
   }
 
-  async function readAssignment(execution_id: string): Promise<{ assignment: Assignment; state: string } | null> {
+  async function readAssignment(execution_id: string): Promise<Assignment> {
     const row = await db
       .selectFrom('executions')
       .innerJoin('runs', 'runs.execution_id', 'executions.execution_id')
       .selectAll('runs')
-      .select(['executions.number', 'executions.entries', 'executions.state as execution_state', 'executions.harness'])
+      .select('executions.entries')
       .where('executions.execution_id', '=', execution_id)
+      .where('executions.state', '=', 'running')
       .executeTakeFirst()
-    if (!row) return null
-    const config = AgentConfig.parse(row.config)
-    const earlier =
-      row.number === 1
-        ? undefined
-        : await db
-            .selectFrom('executions')
-            .select('session_id')
-            .where('run_id', '=', row.run_id)
-            .where('number', '<', row.number)
-            .where('harness', '=', row.harness)
-            .where('session_id', 'is not', null)
-            .orderBy('number', 'desc')
-            .limit(1)
-            .executeTakeFirst()
+    if (!row) throw superseded()
+    return renderAssignment(row, execution_id, row.entries)
+  }
+
+  /** `run.executions` is the number of the current execution. */
+  async function renderAssignment(run: Selectable<Runs>, execution_id: string, held: number): Promise<Assignment> {
+    const config = AgentConfig.parse(run.config)
     return {
-      state: row.execution_state,
-      assignment: {
-        run_id: row.run_id,
-        execution_id,
-        number: row.number,
-        team_id: row.team_id,
-        title: row.title,
-        prompt: row.prompt,
-        config,
-        parent_run_id: row.parent_run_id,
-        conversation_id: row.conversation_id,
-        limits: limitsFor(config),
-        entries_held: row.entries,
-        resume: earlier?.session_id ? { harness: row.harness, session_id: earlier.session_id } : null,
-      },
+      run_id: run.run_id,
+      execution_id,
+      number: run.executions,
+      team_id: run.team_id,
+      title: run.title,
+      prompt: run.prompt,
+      config,
+      parent_run_id: run.parent_run_id,
+      conversation_id: run.conversation_id,
+      limits: limitsFor(config),
+      entries_held: held,
+      resume: run.executions === 1 ? null : await earlierSession(run, harnessOf(config)),
     }
+  }
+
+  async function earlierSession(run: Selectable<Runs>, harness: string): Promise<Assignment['resume']> {
+    const earlier = await db
+      .selectFrom('executions')
+      .select('session_id')
+      .where('run_id', '=', run.run_id)
+      .where('number', '<', run.executions)
+      .where('harness', '=', harness)
+      .where('session_id', 'is not', null)
+      .orderBy('number', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+    return earlier?.session_id ? { harness, session_id: earlier.session_id } : null
   }
 
   function limitsFor(config: AgentConfig): Limits {
@@ -183,7 +171,7 @@ export function executionsEngine(room: Room) {
     body: { outcome: Outcome; entries: number; usage?: Usage | undefined; session_id?: string | undefined },
   ) {
     own(caller, execution_id)
-    const run = await settle(room, execution_id, body)
+    const run = await settle(room, caller.run_id, execution_id, body)
     if (run) return { state: run.state }
     const known = await db
       .selectFrom('executions')

@@ -1,47 +1,34 @@
 /**
- * Heartbeats: many runners renew their leases; each server writes what arrived within `GATHER_MS` as one statement.
- * The answer waits for the write, so that a lease is never believed renewed that is not.
+ * Heartbeats: many runners renew their leases, by group commit. The answer waits for the write, so that a lease is never
+ * believed renewed that is not.
  */
 import { sql } from 'kysely'
 import type { Usage } from '../contract/index.ts'
+import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 import { superseded } from './transitions.ts'
 
-const GATHER_MS = 50
-
 type Beat = { execution_id: string; session_id: string | null; usage: Usage | null }
 type Answer = { cancel_requested: boolean; lease_ms: number }
-type Waiting = Beat & { resolve(answer: Answer): void; reject(cause: unknown): void }
+
+/** Beats of one statement. */
+const BEATS_MAX = 500
 
 export function heartbeats(room: Room): (beat: Beat) => Promise<Answer> {
-  let waiting: Waiting[] = []
-  let timer: NodeJS.Timeout | null = null
-
-  async function write(): Promise<void> {
-    timer = null
-    const beats = waiting
-    waiting = []
-    try {
-      const held = await renew(room, beats)
-      for (const beat of beats) {
-        const cancel_requested = held.get(beat.execution_id)
-        if (cancel_requested === undefined) beat.reject(superseded())
-        else beat.resolve({ cancel_requested, lease_ms: room.limits.lease_ms })
-      }
-    } catch (cause) {
-      for (const beat of beats) beat.reject(cause)
-    }
+  const renewed = batched({
+    most: BEATS_MAX,
+    keyOf: (beat: Beat) => beat.execution_id,
+    run: (beats) => renew(room, beats),
+  })
+  return async (beat) => {
+    const cancel_requested = await renewed(beat)
+    if (cancel_requested === undefined) throw superseded()
+    return { cancel_requested, lease_ms: room.limits.lease_ms }
   }
-
-  return (beat) =>
-    new Promise((resolve, reject) => {
-      waiting.push({ ...beat, resolve, reject })
-      if (timer === null) timer = setTimeout(write, GATHER_MS)
-    })
 }
 
-/** Renewed executions, each with whether its run is to be cancelled. */
-async function renew(room: Room, beats: Beat[]): Promise<Map<string, boolean>> {
+/** For each whether its run is to be cancelled; undefined where there is no lease to renew. */
+async function renew(room: Room, beats: Beat[]): Promise<(boolean | undefined)[]> {
   const expires_at = new Date(room.clock.now().getTime() + room.limits.lease_ms)
   const { rows } = await sql<{ execution_id: string; cancel_requested: boolean }>`
     update executions set expires_at = ${expires_at}, session_id = coalesce(b.session_id, executions.session_id),
@@ -55,5 +42,6 @@ async function renew(room: Room, beats: Beat[]): Promise<Map<string, boolean>> {
     returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested`.execute(
     room.database.kysely,
   )
-  return new Map(rows.map((row) => [row.execution_id, row.cancel_requested]))
+  const held = new Map(rows.map((row) => [row.execution_id, row.cancel_requested]))
+  return beats.map((beat) => held.get(beat.execution_id))
 }

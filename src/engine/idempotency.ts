@@ -15,16 +15,14 @@ export const KEY_CHARACTERS = 255
 
 type Use = { caller: Caller; route: string; key: string | undefined; body: unknown; now: Date }
 
-/** Brings about `effect` once for a key; the answer is known beforehand and kept with the key. */
+/** Brings about `effect` once for a key, and keeps its answer with the key. Without a key there is no transaction. */
 export async function once<T>(
   db: Kysely<Tables>,
   use: Use,
-  answer: T,
-  effect: (write: Kysely<Tables>) => Promise<void>,
+  effect: (write: Kysely<Tables> | null) => Promise<T>,
 ): Promise<{ answer: T; replayed: boolean }> {
   if (use.key === undefined) {
-    await effect(db)
-    return { answer, replayed: false }
+    return { answer: await effect(null), replayed: false }
   }
   if (use.key.length === 0 || use.key.length > KEY_CHARACTERS) {
     throw new Fault('invalid_request', `An Idempotency-Key has 1 to ${KEY_CHARACTERS} characters.`)
@@ -34,12 +32,17 @@ export async function once<T>(
   return db.transaction().execute(async (write) => {
     const made = await write
       .insertInto('idempotency_keys')
-      .values({ ...key, body_hash, answer: JSON.stringify(answer), created_at: use.now })
+      .values({ ...key, body_hash, created_at: use.now })
       .onConflict((c) => c.doNothing())
       .returning('key')
       .executeTakeFirst()
     if (made) {
-      await effect(write)
+      const answer = await effect(write)
+      await write
+        .updateTable('idempotency_keys')
+        .set({ answer: JSON.stringify(answer) })
+        .where((w) => w.and(key))
+        .execute()
       return { answer, replayed: false }
     }
     const known = await write

@@ -15,22 +15,18 @@ import type { Caller } from './caller.ts'
 import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
+import { busyRuns } from './transitions.ts'
+import { visibleRuns } from './visible.ts'
 
 export async function readRun(room: Room, caller: Caller, run_id: string): Promise<Run> {
-  const row = await select(room)
-    .where('runs.run_id', '=', run_id)
-    .where('runs.team_id', '=', caller.team_id)
-    .executeTakeFirst()
+  const row = await select(room, caller).where('runs.run_id', '=', run_id).executeTakeFirst()
   if (!row) throw runNotFound(run_id)
   return render(row)
 }
 
 export async function readRuns(room: Room, caller: Caller, run_ids: string[]): Promise<Run[]> {
   if (run_ids.length === 0) return []
-  const rows = await select(room)
-    .where('runs.run_id', 'in', run_ids)
-    .where('runs.team_id', '=', caller.team_id)
-    .execute()
+  const rows = await select(room, caller).where('runs.run_id', 'in', run_ids).execute()
   return rows.map(render)
 }
 
@@ -71,7 +67,7 @@ export async function listRuns(room: Room, caller: Caller, query: ListRuns) {
 }
 
 function filtered(room: Room, caller: Caller, query: ListRuns) {
-  let rows = select(room).where('runs.team_id', '=', caller.team_id)
+  let rows = select(room, caller)
   if (query.state && query.state.length > 0) rows = rows.where('runs.state', 'in', query.state)
   if (query.source) rows = rows.where('runs.source', '=', query.source)
   if (query.execution_location) rows = rows.where('runs.execution_location', '=', query.execution_location)
@@ -90,10 +86,11 @@ function filtered(room: Room, caller: Caller, query: ListRuns) {
 
 type Selected = Awaited<ReturnType<ReturnType<typeof select>['execute']>>[number]
 
-function select(room: Room) {
+function select(room: Room, caller: Caller) {
   const now = room.clock.now()
   return room.database.kysely
     .selectFrom('runs')
+    .where(visibleRuns(caller))
     .innerJoin('users', 'users.user_id', 'runs.creator_id')
     .innerJoin('teams', 'teams.team_id', 'runs.team_id')
     .leftJoin('executions as current', 'current.execution_id', 'runs.execution_id')
@@ -145,9 +142,7 @@ function select(room: Room) {
     )
     .select(sql<Date>`${now}::timestamptz`.as('read_at'))
     .select(
-      sql<boolean>`runs.state = 'QUEUED' and (select count(*) from runs busy where busy.team_id = runs.team_id
-      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')
-      and busy.execution_location = 'REMOTE') >= teams.max_concurrent_runs`.as('full'),
+      sql<boolean>`runs.state = 'QUEUED' and (${busyRuns(sql`runs.team_id`)}) >= teams.max_concurrent_runs`.as('full'),
     )
 }
 

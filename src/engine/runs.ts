@@ -16,7 +16,7 @@ import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { listRuns, readRun, readRuns } from './run-view.ts'
-import { announce, enqueue, follow } from './transitions.ts'
+import { announce, enqueueIn, type NewRun } from './transitions.ts'
 
 const TITLE_CHARACTERS = 80
 
@@ -36,7 +36,7 @@ export function runsEngine(room: Room) {
     checkRunnable(body)
     const now = clock.now()
     const run_id = randomUUID()
-    const row = {
+    const row: NewRun = {
       run_id,
       team_id: caller.team_id,
       conversation_id: randomUUID(),
@@ -44,17 +44,15 @@ export function runsEngine(room: Room) {
       creator_id: user_id,
       title: body.title ?? titleOf(body.prompt ?? ''),
       prompt: body.prompt ?? '',
-      config: JSON.stringify(config),
-      metadata: JSON.stringify(body.metadata ?? {}),
+      config,
+      metadata: body.metadata ?? {},
       source: options.source,
       execution_location: 'REMOTE',
       worker_host: hostOf(config.worker_host),
       max_tries: config.max_tries ?? room.limits.max_tries,
-      created_at: now,
-      updated_at: now,
-      queued_at: now,
+      execution_id: null,
+      now,
     }
-    const answer: CreatedRun = { run_id, task_id: run_id, state: 'QUEUED', ...(await atCapacity(caller.team_id)) }
     const use = {
       caller,
       route: 'runs.create',
@@ -62,27 +60,18 @@ export function runsEngine(room: Room) {
       body: { body, source: options.source },
       now,
     }
-    const result = await once(db, use, answer, (write) => enqueue(write, row))
+    const result = await once(
+      db,
+      use,
+      async (write): Promise<CreatedRun> => ({
+        run_id,
+        task_id: run_id,
+        state: 'QUEUED',
+        ...(await (write === null ? room.enqueue(row) : enqueueIn(write, row))),
+      }),
+    )
     if (!result.replayed) announce(room)
     return result
-  }
-
-  async function atCapacity(team_id: string): Promise<{ at_capacity?: boolean }> {
-    const team = await db
-      .selectFrom('teams')
-      .select('max_concurrent_runs')
-      .select((t) =>
-        t
-          .selectFrom('runs')
-          .select((b) => b.fn.countAll<number>().as('count'))
-          .where('team_id', '=', team_id)
-          .where('state', 'in', ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'])
-          .where('execution_location', '=', 'REMOTE')
-          .as('busy'),
-      )
-      .where('team_id', '=', team_id)
-      .executeTakeFirstOrThrow()
-    return (team.busy ?? 0) >= team.max_concurrent_runs ? { at_capacity: true } : {}
   }
 
   async function cancel(caller: Caller, run_id: string): Promise<string> {
@@ -91,7 +80,7 @@ export function runsEngine(room: Room) {
     const now = clock.now()
     const intent = { cancel_requested_at: now, cancel_requested_by: by }
     // Nothing has begun yet: it ends here. The worker, if one was offered the run, is told, and its token is worthless.
-    const ended = await follow(db, 'cancel', {
+    const ended = await room.follow('cancel', {
       run_id,
       from: ['QUEUED', 'PENDING', 'CLAIMED'],
       now,
@@ -139,7 +128,7 @@ export function runsEngine(room: Room) {
       )
     }
     const now = clock.now()
-    const run = await follow(db, 'again', {
+    const run = await room.follow('again', {
       run_id,
       now,
       set: {
@@ -160,7 +149,7 @@ export function runsEngine(room: Room) {
         { retryable: false },
       )
     announce(room)
-    return { run_id, task_id: run_id, state: 'QUEUED', ...(await atCapacity(caller.team_id)) }
+    return { run_id, task_id: run_id, state: 'QUEUED' }
   }
 
   async function readRow(caller: Caller, run_id: string) {

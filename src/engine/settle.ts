@@ -10,12 +10,14 @@ import { type Failure, Fault, type Outcome, type Usage } from '../contract/index
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
-import { announce, follow, type Step } from './transitions.ts'
+import { announce, followIn, type Step } from './transitions.ts'
 
 export type Ending = {
   outcome: Outcome
   /** Transcript entries that the execution has; fewer held, and it cannot end yet. */
   entries?: number
+  /** Only if the execution's time is still over then. */
+  overdue?: Date | undefined
   usage?: Usage | undefined
   session_id?: string | undefined
 }
@@ -23,26 +25,65 @@ export type Ending = {
 type Held = Selectable<Runs> & { entries: number; has_begun: boolean }
 
 /** Ends the execution if it has not ended, and moves its run. Null: it had ended, or was not the current one. */
-export async function settle(room: Room, execution_id: string, ending: Ending): Promise<Selectable<Runs> | null> {
-  const run = await room.database.kysely.transaction().execute(async (write) => {
+export async function settle(
+  room: Room,
+  run_id: string,
+  execution_id: string,
+  ending: Ending,
+): Promise<Selectable<Runs> | null> {
+  const run = (await succeed(room, run_id, execution_id, ending)) ?? (await decide(room, execution_id, ending))
+  if (run) announce(room)
+  return run
+}
+
+/** What nearly every run does needs nothing looked up: one statement, which does nothing where it is not so simple. */
+async function succeed(room: Room, run_id: string, execution_id: string, ending: Ending) {
+  const { outcome, entries = 0 } = ending
+  if (outcome.outcome !== 'SUCCEEDED') return undefined
+  const now = room.clock.now()
+  return room.follow('succeed', {
+    run_id,
+    execution_id,
+    now,
+    entries,
+    set: { ended_at: now, not_before: null, status_message: outcome.summary ?? null, failure: null },
+    execution: endOf(ending, outcome, now),
+  })
+}
+
+function endOf(ending: Ending, outcome: Outcome, now: Date): NonNullable<Step['execution']> {
+  return {
+    from: ['offered', 'claimed', 'running'],
+    set: {
+      state: 'ended',
+      outcome: outcome.outcome,
+      ended_at: now,
+      expires_at: null,
+      failure: 'failure' in outcome ? outcome.failure : null,
+      ...(ending.usage === undefined ? {} : { usage: ending.usage }),
+      ...(ending.session_id === undefined ? {} : { session_id: ending.session_id }),
+    },
+  }
+}
+
+/** Takes the run's row, so that what is decided from it still holds when it is written. */
+function decide(room: Room, execution_id: string, ending: Ending): Promise<Selectable<Runs> | null> {
+  return room.database.kysely.transaction().execute(async (write) => {
     const run = await write
       .selectFrom('runs')
       .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
       .selectAll('runs')
-      .select([
-        'executions.entries',
-        (e) => e('executions.started_at', 'is not', null).$castTo<boolean>().as('has_begun'),
-      ])
+      .select('executions.entries')
+      .select((e) => e('executions.started_at', 'is not', null).$castTo<boolean>().as('has_begun'))
       .where('runs.execution_id', '=', execution_id)
       .where('executions.state', '!=', 'ended')
-      .forNoKeyUpdate('runs')
+      .$if(ending.overdue !== undefined, (q) => q.where('executions.expires_at', '<', ending.overdue ?? null))
+      .forNoKeyUpdate(['runs', 'executions'])
       .executeTakeFirst()
     if (!run) return null
     if (ending.entries !== undefined && run.entries < ending.entries) throw missingEntries(run.entries, ending.entries)
     return (await move(room, write, run, execution_id, ending)) ?? null
   })
-  if (run) announce(room)
-  return run
 }
 
 function missingEntries(held: number, all: number): Fault {
@@ -54,44 +95,28 @@ function missingEntries(held: number, all: number): Fault {
 function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string, ending: Ending) {
   const now = room.clock.now()
   const outcome: Outcome = run.cancel_requested_at === null ? ending.outcome : { outcome: 'CANCELLED' }
-  const step: Step = {
-    run_id: run.run_id,
-    execution_id,
-    now,
-    execution: {
-      from: ['offered', 'claimed', 'running'],
-      set: {
-        state: 'ended',
-        outcome: outcome.outcome,
-        ended_at: now,
-        expires_at: null,
-        failure: 'failure' in outcome ? JSON.stringify(outcome.failure) : null,
-        ...(ending.usage === undefined ? {} : { usage: JSON.stringify(ending.usage) }),
-        ...(ending.session_id === undefined ? {} : { session_id: ending.session_id }),
-      },
-    },
-  }
+  const step: Step = { run_id: run.run_id, execution_id, now, execution: endOf(ending, outcome, now) }
   const ended = { ended_at: now, not_before: null }
   switch (outcome.outcome) {
     case 'SUCCEEDED':
-      return follow(write, 'succeed', {
+      return followIn(write, 'succeed', {
         ...step,
         set: { ...ended, status_message: outcome.summary ?? null, failure: null },
       })
     case 'CANCELLED':
-      return follow(write, 'cancel', { ...step, set: { ...ended, failure: null, status_message: null } })
+      return followIn(write, 'cancel', { ...step, set: { ...ended, failure: null, status_message: null } })
     case 'FAILED':
     case 'ERROR': {
       // An execution that never began used up no try of its own; count it, or a worker that loses all would be
       // asked for ever.
       const tries = run.tries + (run.has_begun ? 0 : 1)
-      const failure = JSON.stringify(outcome.failure)
+      const { failure } = outcome
       if (outcome.failure.retryable && tries < run.max_tries && run.execution_location === 'REMOTE') {
         const not_before = new Date(now.getTime() + backoff(room, tries))
-        return follow(write, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
+        return followIn(write, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
       }
       const arrow = outcome.outcome === 'FAILED' ? 'fail' : 'err'
-      return follow(write, arrow, { ...step, set: { ...ended, tries, failure } })
+      return followIn(write, arrow, { ...step, set: { ...ended, tries, failure } })
     }
   }
 }

@@ -36,21 +36,26 @@ export function sweepEngine(room: Room) {
       .execute()
   }
 
-  async function end(execution_id: string, reason: string, message: string): Promise<void> {
-    const run = await settle(room, execution_id, { outcome: lost(reason, message) })
-    if (run) bell.ring('control', { execution_id })
+  type Due = { run_id: string; execution_id: string }
+
+  /** A heartbeat that came meanwhile keeps what was judged by `overdue`. */
+  async function end(due: Due, reason: string, message: string, overdue?: Date): Promise<void> {
+    const run = await settle(room, due.run_id, due.execution_id, { outcome: lost(reason, message), overdue })
+    if (run) bell.ring('control', { execution_id: due.execution_id })
   }
 
   async function cancelOverdue(): Promise<number> {
     const due = new Date(clock.now().getTime() - CANCEL_OVERDUE_MS)
     const runs = await db
       .selectFrom('runs')
-      .select('execution_id')
+      .select(['run_id', 'execution_id'])
       .where('state', 'in', ['INPROGRESS', 'BLOCKED'])
       .where('cancel_requested_at', '<', due)
       .limit(BATCH)
       .execute()
-    for (const { execution_id } of runs) if (execution_id) await end(execution_id, 'cancelled', 'Cancelled.')
+    for (const { run_id, execution_id } of runs) {
+      if (execution_id) await end({ run_id, execution_id }, 'cancelled', 'Cancelled.')
+    }
     return runs.length
   }
 
@@ -73,17 +78,19 @@ export function sweepEngine(room: Room) {
         await workers.release(run_id, execution_id)
         swept += 1
       }
-      for (const { execution_id, worker_host } of await expired('claimed')) {
+      for (const due of await expired('claimed')) {
+        const { worker_host } = due
         const where = worker_host === null ? 'The runner' : `Worker ${worker_host} took this run, but its runner`
-        await end(execution_id, 'not_begun', `${where} did not begin within ${limits.begin_ms / 1000} s.`)
+        await end(due, 'not_begun', `${where} did not begin within ${limits.begin_ms / 1000} s.`, clock.now())
         swept += 1
       }
       if (clock.now().getTime() - started.getTime() >= limits.lease_ms) {
-        for (const { execution_id } of await expired('running')) {
+        for (const due of await expired('running')) {
           await end(
-            execution_id,
+            due,
             'lease_lapsed',
             `The runner was not heard of for ${limits.lease_ms / 1000} s; its machine or worker may have gone.`,
+            clock.now(),
           )
           swept += 1
         }

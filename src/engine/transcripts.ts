@@ -7,6 +7,7 @@ import type { Caller } from './caller.ts'
 import { renderConversation } from './conversation.ts'
 import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
+import { visibleRuns } from './visible.ts'
 
 type Window = { after?: string | undefined; before?: string | undefined; limit: number }
 
@@ -21,7 +22,7 @@ export function transcriptsEngine(room: Room) {
       .selectFrom('runs')
       .select(['run_id', 'conversation_id'])
       .where('run_id', '=', run_id)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleRuns(caller))
       .executeTakeFirst()
     if (!run) throw runNotFound(run_id)
     return run

@@ -8,10 +8,21 @@
  * execution is no longer the current one. Nothing is read first to decide. The run's row, its execution's row and the
  * event move together, locked in that order by every writer; the counter of the log comes last.
  */
-import { type Insertable, type Kysely, type Selectable, sql, type UpdateObject } from 'kysely'
-import { type EventType, type EXECUTION_STATES, Fault, type RunState } from '../contract/index.ts'
+import { type Kysely, type RawBuilder, type Selectable, sql } from 'kysely'
+import {
+  type AgentConfig,
+  type EventType,
+  type EXECUTION_STATES,
+  type Failure,
+  Fault,
+  type Outcome,
+  type RunSource,
+  type RunState,
+  type Usage,
+} from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
+import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 
 type Arrow = { from: readonly RunState[]; to: RunState; event: EventType | null }
@@ -37,100 +48,193 @@ export const ARROWS = {
 export type ArrowName = keyof typeof ARROWS
 type ExecutionState = (typeof EXECUTION_STATES)[number]
 
+/** Columns of `runs` that a step may set. */
+type RunPatch = Partial<{
+  ended_at: Date | null
+  not_before: Date | null
+  queued_at: Date
+  tries: number
+  /** Added to what is there. */
+  tries_more: number
+  status_message: string | null
+  failure: Failure | null
+  cancel_requested_at: Date | null
+  cancel_requested_by: string | null
+  /** Kept when it is set already. */
+  started_at: Date
+}>
+
+/** Columns of `executions` that a step may set. */
+type ExecutionPatch = {
+  state: ExecutionState
+  outcome?: Outcome['outcome'] | 'LAPSED'
+  ended_at?: Date
+  expires_at: Date | null
+  session_id?: string
+  failure?: Failure | null
+  usage?: Usage
+  /** Both kept when they are set already. */
+  claimed_at?: Date
+  started_at?: Date
+}
+
 export type Step = {
   run_id: string
   now: Date
   /** The execution that the arrow is for: it must be the run's current one. Absent for what concerns the run itself. */
   execution_id?: string
+  /** Only if the current execution was offered on this connection. */
+  connection_id?: string
+  /** Only if no cancel was asked for and the current execution has not ended and holds so many entries. */
+  entries?: number
   /** Narrows the arrow: only from these of its states. */
   from?: readonly RunState[]
-  set?: UpdateObject<Tables, 'runs'>
+  set?: RunPatch
   /** What becomes of the run's current execution, where it is in one of these states. */
-  execution?: { from: readonly ExecutionState[]; set: UpdateObject<Tables, 'executions'> }
+  execution?: { from: readonly ExecutionState[]; set: ExecutionPatch }
 }
 
-const NOBODY = '00000000-0000-0000-0000-000000000000'
+type NamedStep = Step & { name: ArrowName }
 
 /** Follows an arrow and logs its event; undefined when it does not lead from where the run is. */
-export async function follow(db: Kysely<Tables>, name: ArrowName, step: Step): Promise<Selectable<Runs> | undefined> {
-  const arrow: Arrow = ARROWS[name]
-  const { run_id, execution_id, now } = step
-  const said_of = execution_id ?? null
-  return db
-    .with('moved', (q) =>
-      q
-        .updateTable('runs')
-        .set({ ...step.set, state: arrow.to, updated_at: now })
-        .where('run_id', '=', run_id)
-        .where('state', 'in', [...(step.from ?? arrow.from)])
-        .$if(execution_id !== undefined, (u) => u.where('execution_id', '=', execution_id ?? NOBODY))
-        .returningAll(),
-    )
-    .with('carried', (q) =>
-      q
-        .updateTable('executions')
-        .from('moved')
-        .set(step.execution?.set ?? { state: 'ended' })
-        .whereRef('executions.execution_id', '=', 'moved.execution_id')
-        .where('executions.state', 'in', [...(step.execution?.from ?? [''])])
-        .returning('executions.execution_id'),
-    )
-    .with('bump', (q) =>
-      q
-        .updateTable('event_counter')
-        .set({ value: sql<number>`value + 1` })
-        .where((w) => w.exists(w.selectFrom('moved').select('moved.run_id')))
-        .where(sql.lit(arrow.event !== null))
-        .returning('value'),
-    )
-    .with('said', (q) =>
-      q
-        .insertInto('events')
-        .columns(['sequence', 'team_id', 'event_type', 'run_id', 'execution_id', 'occurred_at'])
-        .expression((e) =>
-          e
-            .selectFrom(['bump', 'moved'])
-            .select((s) => [
-              'bump.value',
-              'moved.team_id',
-              s.val(arrow.event ?? '').as('event_type'),
-              'moved.run_id',
-              sql<string | null>`${said_of}::uuid`.as('execution_id'),
-              sql<Date>`${now}::timestamptz`.as('occurred_at'),
-            ]),
-        )
-        .returning('sequence'),
-    )
-    .selectFrom('moved')
-    .selectAll('moved')
-    .executeTakeFirst()
+export type Follow = (name: ArrowName, step: Step) => Promise<Selectable<Runs> | undefined>
+
+/** Steps of one statement. */
+const STEPS_MAX = 50
+
+/** Follows arrows by group commit. Inside a transaction, use `followIn`. */
+export function follower(db: Kysely<Tables>): Follow {
+  const follow = batched<NamedStep, Selectable<Runs> | undefined>({
+    most: STEPS_MAX,
+    keyOf: (step) => step.run_id,
+    run: (steps) => followAll(db, steps),
+  })
+  return (name, step) => follow({ ...step, name })
 }
 
-/** A run begins its life; `event` is what is said of it. */
-export async function enqueue(
-  db: Kysely<Tables>,
-  row: Insertable<Runs>,
-  execution_id: string | null = null,
-): Promise<void> {
-  await db
-    .with('made', (q) => q.insertInto('runs').values(row).returning(['run_id', 'team_id', 'created_at']))
-    .with('bump', (q) => q.updateTable('event_counter').set({ value: sql<number>`value + 1` }).returning('value'))
-    .insertInto('events')
-    .columns(['sequence', 'team_id', 'event_type', 'run_id', 'execution_id', 'occurred_at'])
-    .expression((e) =>
-      e
-        .selectFrom(['bump', 'made'])
-        .select((s) => [
-          'bump.value',
-          'made.team_id',
-          s.val('run_queued').as('event_type'),
-          'made.run_id',
-          sql<string | null>`${execution_id}::uuid`.as('execution_id'),
-          'made.created_at',
-        ]),
-    )
-    .execute()
+export async function followIn(write: Kysely<Tables>, name: ArrowName, step: Step) {
+  return (await followAll(write, [{ ...step, name }]))[0]
 }
+
+/** One statement for any number of steps, each of another run. */
+async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selectable<Runs> | undefined)[]> {
+  const arrows = steps.map((step): Arrow => ARROWS[step.name])
+  const { rows } = await sql<Selectable<Runs> & { place: number }>`
+    with steps as (
+      select * from unnest(
+        ${steps.map((s) => s.run_id)}::uuid[], ${steps.map((s) => s.execution_id ?? null)}::uuid[],
+        ${steps.map((s) => s.connection_id ?? null)}::uuid[], ${steps.map((s) => s.entries ?? null)}::int[],
+        ${steps.map((s, at) => (s.from ?? arrows[at]?.from ?? []).join())}::text[], ${arrows.map((a) => a.to)}::text[],
+        ${arrows.map((a) => a.event)}::text[], ${steps.map((s) => s.now)}::timestamptz[],
+        ${steps.map((s) => JSON.stringify(s.set ?? {}))}::jsonb[],
+        ${steps.map((s) => (s.execution?.from ?? []).join())}::text[],
+        ${steps.map((s) => JSON.stringify(s.execution?.set ?? {}))}::jsonb[]
+      ) with ordinality as s(run_id, execution_id, connection_id, entries, from_states, to_state, event_type, now,
+        run_patch, execution_from, execution_patch, place)
+    ), moved as (
+      update runs set state = s.to_state, updated_at = s.now,
+        (started_at, ended_at, not_before, queued_at, tries, status_message, failure, cancel_requested_at,
+          cancel_requested_by)
+        = (select coalesce(runs.started_at, p.started_at), p.ended_at, p.not_before, p.queued_at,
+            p.tries + coalesce((s.run_patch->>'tries_more')::int, 0), p.status_message,
+            nullif(p.failure, 'null'), p.cancel_requested_at, p.cancel_requested_by
+          from jsonb_populate_record(runs, s.run_patch) as p)
+      from steps s
+      where runs.run_id = s.run_id and runs.state = any(string_to_array(s.from_states, ','))
+        and (s.execution_id is null or runs.execution_id = s.execution_id)
+        and (s.connection_id is null or exists (select from executions e
+          where e.execution_id = runs.execution_id and e.connection_id = s.connection_id))
+        and (s.entries is null or (runs.cancel_requested_at is null and exists (select from executions e
+          where e.execution_id = runs.execution_id and e.state <> 'ended' and e.entries >= s.entries)))
+      returning runs.*, s.place, s.event_type, s.now, s.execution_from, s.execution_patch,
+        s.execution_id as said_of
+    ), carried as (
+      update executions as x set
+        (state, outcome, claimed_at, started_at, ended_at, expires_at, session_id, failure, usage)
+        = (select p.state, p.outcome, coalesce(x.claimed_at, p.claimed_at), coalesce(x.started_at, p.started_at),
+            p.ended_at, p.expires_at, p.session_id, nullif(p.failure, 'null'), p.usage
+          from jsonb_populate_record(x, m.execution_patch) as p)
+      from moved m
+      where x.execution_id = m.execution_id and x.state = any(string_to_array(m.execution_from, ','))
+    ), bump as (
+      update event_counter set value = value + logged.count
+      from (select count(*)::int as count from moved where event_type is not null) as logged
+      where logged.count > 0 returning event_counter.value - logged.count as before
+    ), said as (
+      insert into events (sequence, team_id, event_type, run_id, execution_id, occurred_at)
+      select bump.before + row_number() over (order by m.place), m.team_id, m.event_type, m.run_id, m.said_of, m.now
+      from bump, moved m where m.event_type is not null
+    )
+    select * from moved`.execute(db)
+  const moved = new Map(rows.map((row) => [row.place, row]))
+  return steps.map((_, at) => moved.get(at + 1))
+}
+
+/**
+ * A run begins its life, and the log says so. Answers whether its team has as many runs under way as it may: then the
+ * run waits for one of them.
+ */
+export type Enqueue = (row: NewRun) => Promise<{ at_capacity?: boolean }>
+
+export type NewRun = {
+  run_id: string
+  team_id: string
+  conversation_id: string
+  state: 'QUEUED' | 'CLAIMED'
+  title: string
+  prompt: string
+  config: AgentConfig
+  metadata: Record<string, string>
+  source: RunSource
+  execution_location: 'LOCAL' | 'REMOTE'
+  worker_host: string | null
+  creator_id: string
+  max_tries: number
+  /** With `CLAIMED`: the execution that it begins with. */
+  execution_id: string | null
+  now: Date
+}
+
+/** Enqueues by group commit. Inside a transaction, use `enqueueIn`. */
+export function enqueuer(db: Kysely<Tables>): Enqueue {
+  return batched({ most: STEPS_MAX, keyOf: (row: NewRun) => row.run_id, run: (rows) => enqueueAll(db, rows) })
+}
+
+export async function enqueueIn(write: Kysely<Tables>, row: NewRun): Promise<{ at_capacity?: boolean }> {
+  return (await enqueueAll(write, [row]))[0] ?? {}
+}
+
+async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capacity?: boolean }[]> {
+  const { rows } = await sql<{ run_id: string; full: boolean }>`
+    with made as (
+      insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
+        execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
+        queued_at)
+      select n.run_id, n.team_id, n.conversation_id, n.state, n.title, n.prompt, n.config, n.metadata, n.source,
+        n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
+        case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now
+      from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
+        state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
+        worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz)
+      returning run_id, team_id, execution_id, created_at
+    ), bump as (
+      update event_counter set value = value + ${runs.length} returning value - ${runs.length} as before
+    ), said as (
+      insert into events (sequence, team_id, event_type, run_id, execution_id, occurred_at)
+      select bump.before + row_number() over (), made.team_id, 'run_queued', made.run_id, made.execution_id,
+        made.created_at
+      from bump, made
+    )
+    select made.run_id, (${busyRuns(sql`made.team_id`)}) >= teams.max_concurrent_runs as full
+    from made join teams using (team_id)`.execute(db)
+  const full = new Map(rows.map((row) => [row.run_id, row.full]))
+  return runs.map(({ run_id }) => (full.get(run_id) ? { at_capacity: true } : {}))
+}
+
+/** Runs that count towards a team's limit, as a scalar subquery. */
+export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
+  sql<number>`select count(*)::int from runs busy where busy.team_id = ${team_id}
+    and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'`
 
 /** Tells whoever reads the log and whoever dispatches that a run has moved. */
 export function announce(room: Pick<Room, 'bell'>): void {

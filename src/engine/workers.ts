@@ -10,7 +10,6 @@ import { Fault, type FaultCode, type FromWorker, type Outcome, type Worker } fro
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { lost, settle } from './settle.ts'
-import { follow } from './transitions.ts'
 
 type Said<T extends FromWorker['type']> = Extract<FromWorker, { type: T }>['data']
 type Named = { task_id: string; execution_id?: string | undefined }
@@ -96,20 +95,22 @@ export function workersEngine(room: Room) {
 
   /** False: the offer is no longer that worker's; it must not begin. */
   async function claimed(connection_id: string, said: Said<'task_claimed'>): Promise<boolean> {
-    const execution = await offered(connection_id, said)
-    if (!execution || execution.connection_id !== connection_id) return false
-    if (execution.state === 'claimed' || execution.state === 'running') return true
+    if (!UUID.test(said.task_id)) return false
     const now = clock.now()
-    const run = await follow(db, 'claim', {
-      run_id: execution.run_id,
-      execution_id: execution.execution_id,
+    const run = await room.follow('claim', {
+      run_id: said.task_id,
+      ...(said.execution_id === undefined ? {} : { execution_id: said.execution_id }),
+      connection_id,
       now,
       execution: {
         from: ['offered'],
         set: { state: 'claimed', claimed_at: now, expires_at: new Date(now.getTime() + room.limits.begin_ms) },
       },
     })
-    return run !== undefined
+    if (run) return true
+    // Said again, or the runner was faster than the worker's word.
+    const execution = await offered(connection_id, said)
+    return execution?.connection_id === connection_id && BEGUN.has(execution.state)
   }
 
   async function rejected(connection_id: string, said: Said<'task_rejected'>): Promise<void> {
@@ -120,7 +121,7 @@ export function workersEngine(room: Room) {
   /** PENDING or CLAIMED back to QUEUED: nothing had begun. */
   async function release(run_id: string, execution_id: string): Promise<void> {
     const now = clock.now()
-    await follow(db, 'release', {
+    await room.follow('release', {
       run_id,
       execution_id,
       now,
@@ -144,7 +145,7 @@ export function workersEngine(room: Room) {
     const execution = await offered(connection_id, frame.data)
     if (!execution || execution.state === 'ended') return
     const outcome = frame.type === 'task_completed' ? withoutResult(frame.data) : failedOutcome(frame.data)
-    const run = await settle(room, execution.execution_id, { outcome })
+    const run = await settle(room, execution.run_id, execution.execution_id, { outcome })
     if (run) bell.ring('control', { execution_id: execution.execution_id })
     bell.ring('queue', {})
   }
@@ -215,6 +216,8 @@ export function workersEngine(room: Room) {
     },
   }
 }
+
+const BEGUN = new Set(['claimed', 'running'])
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 

@@ -1,0 +1,46 @@
+/**
+ * Kysely's view of the pool, with the statements that come again and again prepared: PostgreSQL then parses and plans them
+ * once a connection, which is most of what a short statement costs it.
+ *
+ * A prepared statement lives as long as its connection, so only the first `STATEMENTS_MAX` texts that were seen
+ * `SEEN_BEFORE` times get a name; lists of changing length make ever new texts.
+ */
+import type { PostgresPool, PostgresPoolClient } from 'kysely'
+import type pg from 'pg'
+
+const STATEMENTS_MAX = 200
+const SEEN_BEFORE = 3
+/** Texts whose first uses are counted; beyond, counting starts anew. */
+const COUNTED_MAX = 2_000
+
+export function preparing(pool: pg.Pool): PostgresPool {
+  const names = new Map<string, string>()
+  let seen = new Map<string, number>()
+
+  function nameOf(text: string): string | undefined {
+    const name = names.get(text)
+    if (name !== undefined || names.size >= STATEMENTS_MAX) return name
+    const times = (seen.get(text) ?? 0) + 1
+    if (seen.size >= COUNTED_MAX) seen = new Map()
+    seen.set(text, times)
+    if (times <= SEEN_BEFORE) return undefined
+    seen.delete(text)
+    const fresh = `baton_${names.size}`
+    names.set(text, fresh)
+    return fresh
+  }
+
+  return {
+    options: pool.options,
+    async connect() {
+      const client = await pool.connect()
+      const query = (text: string, values: readonly unknown[]) => {
+        const name = values.length > 0 ? nameOf(text) : undefined
+        return client.query({ text, values: [...values], ...(name === undefined ? {} : { name }) })
+      }
+      // Of Kysely's two ways to query only this one is used: cursors are `pg`'s own affair here.
+      return { query: query as unknown as PostgresPoolClient['query'], release: (destroy) => client.release(destroy) }
+    },
+    end: () => pool.end(),
+  }
+}
