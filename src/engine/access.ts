@@ -1,5 +1,6 @@
 /** Access: keys, browser sessions and the codes that open them. Absent, expired and revoked all look the same. */
 import { randomUUID } from 'node:crypto'
+import { sql } from 'kysely'
 import { API_KEY_PATTERN, EXECUTION_TOKEN_PATTERN, Fault, type WhoAmI } from '../contract/index.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
@@ -8,6 +9,11 @@ import { hashOf, newApiKey, newSessionSecret } from './tokens.ts'
 const LOGIN_CODE_MS = 5 * 60_000
 const SESSION_MS = 30 * 24 * 3_600_000
 const SESSION_IDLE_MS = 7 * 24 * 3_600_000
+/** What a caller shows: an API key or an execution token, or a browser's session. */
+export type Shown = { token: string } | { session: string }
+/** `ended`: an execution token that opens nothing but the repetition of what it said last. */
+export type Standing = 'known' | 'ended' | 'unknown'
+
 /** `last_used_at` is written at most this often. */
 const USED_MS = 60_000
 
@@ -59,6 +65,47 @@ export function accessEngine(room: Room) {
     return { kind: 'user', team_id: session.team_id, user_id: session.user_id, by: 'session' }
   }
 
+  /** How what is open still stands, whatever its number: one query for each kind of credential that is there. */
+  async function standings(shown: Shown[]): Promise<Standing[]> {
+    const now = clock.now()
+    const hashes = shown.map((one) => hashOf('session' in one ? one.session : one.token))
+    const of = (kind: (one: Shown) => boolean) => hashes.filter((_, at) => shown[at] && kind(shown[at]))
+    const keys = of((one) => 'token' in one && API_KEY_PATTERN.test(one.token))
+    const tokens = of((one) => 'token' in one && EXECUTION_TOKEN_PATTERN.test(one.token))
+    const sessions = of((one) => 'session' in one)
+    const found = new Map<string, Standing>()
+    const add = (hash: Buffer, standing: Standing) => found.set(hash.toString('hex'), standing)
+    if (keys.length > 0) {
+      const rows = await db
+        .selectFrom('api_keys')
+        .select('hash')
+        .where(sql<boolean>`hash = any(${keys}::bytea[])`)
+        .where('revoked_at', 'is', null)
+        .where((where) => where.or([where('expires_at', 'is', null), where('expires_at', '>', now)]))
+        .execute()
+      for (const { hash } of rows) add(hash, 'known')
+    }
+    if (tokens.length > 0) {
+      const rows = await db
+        .selectFrom('executions')
+        .select(['token_hash', 'state'])
+        .where(sql<boolean>`token_hash = any(${tokens}::bytea[])`)
+        .execute()
+      for (const { token_hash, state } of rows) add(token_hash, state === 'ended' ? 'ended' : 'known')
+    }
+    if (sessions.length > 0) {
+      // What is idle is looked at when it next asks for something: an open page is in use.
+      const rows = await db
+        .selectFrom('sessions')
+        .select('hash')
+        .where(sql<boolean>`hash = any(${sessions}::bytea[])`)
+        .where('expires_at', '>', now)
+        .execute()
+      for (const { hash } of rows) add(hash, 'known')
+    }
+    return hashes.map((hash) => found.get(hash.toString('hex')) ?? 'unknown')
+  }
+
   async function openSession(caller: UserCaller) {
     const secret = newSessionSecret()
     const now = clock.now()
@@ -90,7 +137,9 @@ export function accessEngine(room: Room) {
   }
 
   return {
-    async identify(shown: { token: string } | { session: string }): Promise<Caller | null> {
+    standings,
+
+    async identify(shown: Shown): Promise<Caller | null> {
       if ('session' in shown) return identifySession(shown.session)
       if (API_KEY_PATTERN.test(shown.token)) return identifyKey(shown.token)
       if (EXECUTION_TOKEN_PATTERN.test(shown.token)) return identifyExecution(shown.token)

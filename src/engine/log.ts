@@ -17,11 +17,13 @@ export type NewEvent = {
 
 type Write = Transaction<Tables>
 
+type Logging = Pick<Room, 'database' | 'clock' | 'bell'>
+
 /**
  * Runs `work` in a transaction and logs what it pushed to `events`. Other servers and streams are told after the
  * commit.
  */
-export async function logged<T>(room: Room, work: (write: Write, events: NewEvent[]) => Promise<T>): Promise<T> {
+export async function logged<T>(room: Logging, work: (write: Write, events: NewEvent[]) => Promise<T>): Promise<T> {
   const events: NewEvent[] = []
   const result = await room.database.kysely.transaction().execute(async (write) => {
     const result = await work(write, events)

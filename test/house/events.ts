@@ -1,7 +1,4 @@
 /** Events without the runs that cause them, for tests of the log itself. */
-import { tmpdir } from 'node:os'
-import { pino } from 'pino'
-import { folderBlobs } from '../../src/engine/blobs.ts'
 import { logged } from '../../src/engine/log.ts'
 import type { House } from './house.ts'
 
@@ -13,17 +10,8 @@ export async function enqueueEvents(house: House, run_id: string, count: number)
     .select('team_id')
     .where('run_id', '=', run_id)
     .executeTakeFirstOrThrow()
-  const { bell, limits } = server.engine
-  const room = {
-    clock,
-    database,
-    bell,
-    limits,
-    server_id: server.server_id,
-    log: pino({ level: 'silent' }),
-    blobs: folderBlobs(tmpdir()),
-  }
-  await logged(room, async (_write, events) => {
+  const { bell } = server.engine
+  await logged({ clock, database, bell }, async (_write, events) => {
     for (let n = 0; n < count; n++) events.push({ team_id: run.team_id, event_type: 'run_in_progress', run_id })
   })
 }
