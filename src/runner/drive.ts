@@ -1,7 +1,7 @@
 /** What an execution does between start and end: prepares the workspace, opens the harness, gives it the prompt. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { harnessOf, type Outcome } from '../contract/index.ts'
+import { type Failure, harnessOf, type Outcome } from '../contract/index.ts'
 import { cloneAll } from './clone.ts'
 import { harnessEnvironment } from './environment.ts'
 import { diskFull, SetupFailure } from './failures.ts'
@@ -38,8 +38,7 @@ export async function drive(its: Drive): Promise<Outcome | null> {
     }
   } catch (error) {
     if (stop.reason !== null) return null
-    if (error instanceof SetupFailure || error instanceof HarnessFailure)
-      return { outcome: 'FAILED', failure: error.failure }
+    if (error instanceof SetupFailure || error instanceof HarnessFailure) return ofFailure(error.failure)
     if (isDiskFull(error)) return diskFull(`${error.message}.`)
     throw error
   }
@@ -114,6 +113,9 @@ async function promptIt(open: OpenHarness, { assignment, stop }: Drive): Promise
   })
   return Promise.race([turn, stopped])
 }
+
+/** What trying again cannot mend is for the owner of the run to mend. */
+const ofFailure = (failure: Failure): Outcome => ({ outcome: failure.retryable ? 'ERROR' : 'FAILED', failure })
 
 const isDiskFull = (error: unknown): error is Error =>
   error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')

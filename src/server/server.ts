@@ -4,8 +4,9 @@
  * another server on the same database would miss.
  */
 import { randomUUID } from 'node:crypto'
-import { createServer, type Server as HttpServer } from 'node:http'
+import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { getRequestListener } from '@hono/node-server'
 import type { Logger } from 'pino'
 import packageFile from '../../package.json' with { type: 'json' }
@@ -15,6 +16,7 @@ import type { BlobStore } from '../engine/blobs.ts'
 import { type Engine, type EngineLimits, openEngine } from '../engine/engine.ts'
 import { makeApp } from './app.ts'
 import { wrongKeys } from './callers.ts'
+import { openGuard } from './guard.ts'
 import { openHub } from './hub.ts'
 import { knownCallers } from './known.ts'
 import { SERVER_LIMITS, type ServerLimits } from './limits.ts'
@@ -56,6 +58,7 @@ const KEEP_ALIVE_MS = 65_000
 const HEADERS_MS = 15_000
 /** How often connections are looked at that have taken too long. */
 const CHECK_MS = 5_000
+const CLOSE_IDLE_MS = 50
 
 /** Rejects when the port is taken (EADDRINUSE) or the database does not answer. */
 export async function openServer(options: ServerOptions): Promise<Server> {
@@ -84,8 +87,9 @@ export async function openServer(options: ServerOptions): Promise<Server> {
       hub,
       version: packageFile.version,
       watches: openWatches({ engine, limits, log }),
-      streams: openStreams(limits, log),
+      streams: openStreams(limits),
       known: knownCallers(engine, limits.identify_kept_ms),
+      guard: openGuard({ engine, limits, log }),
       wrong_keys: wrongKeys(limits.wrong_keys_a_minute, () => clock.now()),
       validate_answers: options.validate_answers ?? false,
     }
@@ -114,6 +118,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
         new Response(`${error instanceof Error ? error.message : 'Bad request'}\n`, { status: 400 }),
     }),
   )
+  const silent = silentConnections(http)
   http.on('upgrade', (incoming, socket, head) => void sockets.upgrade(incoming, socket, head))
   try {
     await listen(http, host, options.port)
@@ -144,14 +149,28 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     const stopped = new Promise<void>((resolve) => http.close(() => resolve()))
     room.streams.close()
     await Promise.all([sweep.close(), sockets.close(), hub.close(), room.watches.close()])
-    http.closeIdleConnections()
+    for (const socket of silent) socket.destroy()
+    // A stream that was just ended leaves its connection idle a moment later.
+    const idle = setInterval(() => http.closeIdleConnections(), CLOSE_IDLE_MS)
     const late = setTimeout(() => http.closeAllConnections(), limits.close_ms)
     await stopped
+    clearInterval(idle)
     clearTimeout(late)
     room.known.close()
     await engine.close()
     log.info({ server_id }, 'server.closed')
   }
+}
+
+/** Those on which nothing was asked yet: clients open some ahead, and `closeIdleConnections` leaves them open. */
+function silentConnections(http: HttpServer): Set<Duplex> {
+  const silent = new Set<Duplex>()
+  http.on('connection', (socket) => {
+    silent.add(socket)
+    socket.once('close', () => silent.delete(socket))
+  })
+  for (const event of ['request', 'upgrade']) http.on(event, ({ socket }: IncomingMessage) => silent.delete(socket))
+  return silent
 }
 
 function listen(http: HttpServer, host: string, port: number): Promise<void> {

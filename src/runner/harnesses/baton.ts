@@ -27,7 +27,7 @@ export const baton: Profile = {
     files: () => [],
     keychain: false,
     needless_for: ['scripted'],
-    how: 'Set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or BATON_MODEL_BASE_URL (with BATON_MODEL_ID) for the worker.',
+    how: 'Set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or BATON_MODEL_BASE_URL (with BATON_MODEL_ID) for the worker; `--model scripted` works without.',
   },
   session_folders: ['agent'],
   tool_hold_ms: 120_000,

@@ -46,6 +46,12 @@ export function findHarness(name: string, env: Environment): Harness {
   throw unknownHarness(name, [...profiles.map((p) => p.name), 'command', ...Object.keys(configured)])
 }
 
+/** Those that Baton knows, and the owner's own of `BATON_HARNESSES`. */
+export function knownProfiles(env: Environment): Profile[] {
+  const own = Object.entries(readConfigured(env)).filter(([name]) => profiles.every((profile) => profile.name !== name))
+  return [...profiles, ...own.map(([name, configured]) => customProfile(name, configured))]
+}
+
 export function harnessCache(env: Environment): string | null {
   if (env.BATON_HARNESS_CACHE) return env.BATON_HARNESS_CACHE
   const base = env.XDG_CACHE_HOME || (env.HOME ? join(env.HOME, '.cache') : null)
