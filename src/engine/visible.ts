@@ -2,8 +2,8 @@
  * What a caller may read: the one rule, as a condition of SQL and as a check of an event. Every read of runs, and of
  * what belongs to a run, goes through it.
  *
- * A person sees what is of the team. An execution sees its own run and the runs that were started by it, so that a token
- * taken from a sandbox tells nothing of other work. A worker's key opens connections and sees no run.
+ * A person sees what is of the team. An execution sees its own run and the runs that were started by it, so that a
+ * token taken from a sandbox tells nothing of other work. A worker's key opens connections and sees no run.
  */
 import { type RawBuilder, type SqlBool, sql } from 'kysely'
 import type { Caller } from './caller.ts'

@@ -6,8 +6,9 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { z } from 'zod'
 import { Fault, type Route } from '../contract/index.ts'
+import type { Shown } from '../engine/access.ts'
 import type { Caller } from '../engine/caller.ts'
-import { type Asker, checkCookieUse, identify } from './callers.ts'
+import { type Asker, checkCookieUse, identify, shownBy } from './callers.ts'
 import { checkOrigin } from './hosts.ts'
 import { readRequest } from './requests.ts'
 import type { ServerRoom } from './room.ts'
@@ -98,9 +99,10 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
       status = other
     },
   } as LooseAsk // Parsed by the schemas of the very route that the answer function was mounted on.
-  if (mounted.stream !== null && caller !== null) {
+  const shown = shownBy(incoming.headers)
+  if (mounted.stream !== null && caller !== null && shown !== null) {
     await mounted.admit?.(ask)
-    return openStream(room, mounted.stream, { ask, caller, asker, exchange })
+    return openStream(room, mounted.stream, { ask, caller, shown, route, exchange })
   }
   const answer = (await mounted.answer?.(ask)) ?? {}
   if (outgoing.destroyed) return RESPONSE_ALREADY_SENT
@@ -126,38 +128,28 @@ const refusals = {
   worker: "A worker's key opens worker connections and nothing else; this takes a person's key.",
 }
 
-type Opening = { ask: LooseAsk; caller: Caller; asker: Asker; exchange: Exchange }
+type Opening = { ask: LooseAsk; caller: Caller; shown: Shown; route: Route; exchange: Exchange }
 
 function openStream(
   room: ServerRoom,
   follow: (ask: LooseAsk, stream: EventStream) => Promise<void>,
   opening: Opening,
 ): Response {
-  const { ask, caller, asker, exchange } = opening
+  const { ask, caller, shown, route, exchange } = opening
   const { outgoing, incoming, trace_id } = exchange
   if (incoming.method === 'HEAD')
     return render(200, { 'content-type': 'text/event-stream', 'x-trace-id': trace_id }, null)
-  const stream = room.streams.open(
-    outgoing,
-    {
-      team_id: caller.team_id,
-      credential: asker.headers.authorization ?? asker.headers.cookie ?? '',
-      isKnown: async () => {
-        const again = await identify(room.known, room.wrong_keys, asker).catch((thrown: unknown) => {
-          if (thrown instanceof Fault) return null
-          throw thrown
-        })
-        return again !== null && !(again.kind === 'execution' && again.ended)
-      },
-    },
-    trace_id,
-  )
+  const stream = room.streams.open(outgoing, caller.team_id, trace_id)
+  const unguard = room.guard.watch({ shown, outlives_execution: route.tag === 'Runner', end: stream.end })
   follow(ask, stream)
     .catch((error: unknown) => {
       // Ended, the reader connects anew and resumes after the last frame that it has.
       if (!stream.closed.aborted) room.log.warn({ err: error, trace_id }, 'stream.failed')
     })
-    .finally(() => stream.end())
+    .finally(() => {
+      unguard()
+      stream.end()
+    })
   return RESPONSE_ALREADY_SENT
 }
 

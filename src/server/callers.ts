@@ -1,6 +1,7 @@
 /** Who is asking: bearer key or session cookie to caller, and what a browser may do with the cookie. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { Fault, SESSION_COOKIE } from '../contract/index.ts'
+import type { Shown } from '../engine/access.ts'
 import type { Caller, UserCaller } from '../engine/caller.ts'
 import { isOwnOrigin } from './hosts.ts'
 import type { KnownCallers } from './known.ts'
@@ -8,8 +9,6 @@ import type { KnownCallers } from './known.ts'
 /** Addresses remembered for wrong keys; the oldest are forgotten first. */
 const ADDRESSES_MAX = 10_000
 const MINUTE_MS = 60_000
-
-export type Shown = { token: string } | { session: string }
 
 /** A bearer key wins over the cookie; neither: null. */
 export function shownBy(headers: IncomingHttpHeaders): Shown | null {

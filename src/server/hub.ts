@@ -7,23 +7,20 @@
  */
 import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
+import type { EventSelection, LoggedEvent } from '../engine/events.ts'
 import type { ServerLimits } from './limits.ts'
 import { pollLoop } from './poll.ts'
 import type { EventStream } from './streams.ts'
 
-export type LoggedEvent = Awaited<ReturnType<Engine['events']['read']>>[number]
-
 /** `bare`: the public form, one event a frame; `framed`: wrapped as a frame of our own stream. */
 export type Form = 'bare' | 'framed'
 
-export type Reader = {
+/** Readers with the same key of their selection want the same events. */
+export type Reader = EventSelection & {
   stream: EventStream
   /** The last event dealt with; null: begin with what comes next. */
   since: number | null
   form: Form
-  /** Readers with the same key want the same events. */
-  key: string
-  wants(event: LoggedEvent): boolean
   /** Called once, before anything is sent, with the position that the reader begins after. */
   begins?: (sequence: number) => void
   /** Called in place of a replay that would be longer than `replay_events_max`. */
@@ -32,6 +29,8 @@ export type Reader = {
 
 /** An event with its frame in each form, rendered when first needed and then shared. */
 type Kept = { event: LoggedEvent; frames: Partial<Record<Form, Buffer>> }
+/** `sequence`: where a reader stands that was sent the page. */
+type Page = { page: Kept[]; sequence: number }
 type Seat = { reader: Reader; leave(sequence: number): void }
 
 const PAGE = 500
@@ -90,10 +89,17 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
     return Math.min(since, head)
   }
 
-  /** What the tail has already passed; the rest is the tail's to give. */
-  async function readBehind(sequence: number): Promise<Kept[]> {
-    const events = await engine.events.read(sequence, PAGE)
-    return events.filter((event) => event.sequence <= head).map((event) => ({ event, frames: {} }))
+  /** What the reader wants of what the tail has already passed, and where it then stands. */
+  async function readBehind(reader: Reader, sequence: number): Promise<Page> {
+    const until = head
+    const events = await engine.events.read(sequence, PAGE, { where: reader.where, until })
+    const last = events.length < PAGE ? undefined : events.at(-1)
+    return { page: events.map((event) => ({ event, frames: {} })), sequence: last?.sequence ?? until }
+  }
+
+  function pageOf(rest: Kept[]): Page {
+    const page = rest.slice(0, PAGE)
+    return { page, sequence: page.at(-1)?.event.sequence ?? head }
   }
 
   /** Writes what there is until the reader stands at `head`, with room for more, or has gone. */
@@ -107,9 +113,9 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
       }
       const rest = remembered(sequence)
       if (rest?.length === 0) return sequence
-      const page = rest?.slice(0, PAGE) ?? (await readBehind(sequence))
-      send(reader, page)
-      sequence = page.at(-1)?.event.sequence ?? head
+      const next = rest === null ? await readBehind(reader, sequence) : pageOf(rest)
+      send(reader, next.page)
+      sequence = next.sequence
     }
     return sequence
   }

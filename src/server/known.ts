@@ -6,9 +6,9 @@
  * Only who is asking is kept, never what they may see: the engine judges each write by the database.
  */
 import { createHash } from 'node:crypto'
+import type { Shown } from '../engine/access.ts'
 import type { Caller } from '../engine/caller.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { Shown } from './callers.ts'
 
 const KNOWN_MAX = 10_000
 

@@ -13,7 +13,7 @@ export type ServerLimits = {
   stream_keep_alive_ms: number
   /** A stream ends after this, plus up to a fifth, so that its reader connects anew and proxies can rebalance. */
   stream_life_ms: number
-  /** How soon a stream whose key was revoked ends. */
+  /** How soon a stream or a worker's socket ends whose key was revoked. */
   identify_again_ms: number
   /** A caller is not looked up again for this long. */
   identify_kept_ms: number
@@ -44,7 +44,7 @@ export const SERVER_LIMITS: ServerLimits = {
   stream_stalled_ms: 30_000,
   stream_keep_alive_ms: 15_000,
   stream_life_ms: 10 * 60_000,
-  identify_again_ms: 15_000,
+  identify_again_ms: 500,
   identify_kept_ms: 750,
   events_kept: 4_096,
   replay_events_max: 5_000,

@@ -88,7 +88,7 @@ function nameOf(path: PropertyKey[]): string {
 }
 
 function lowerFirst(text: string): string {
-  return /^[A-Z][a-z]/.test(text) ? text[0]?.toLowerCase() + text.slice(1) : text
+  return /^(A |[A-Z][a-z])/.test(text) ? text[0]?.toLowerCase() + text.slice(1) : text
 }
 
 const messageOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown))

@@ -4,6 +4,7 @@ import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { WrongKeys } from './callers.ts'
+import type { Guard } from './guard.ts'
 import type { Hub } from './hub.ts'
 import type { KnownCallers } from './known.ts'
 import type { ServerLimits } from './limits.ts'
@@ -27,6 +28,7 @@ export type ServerRoom = {
   streams: Streams
   wrong_keys: WrongKeys
   known: KnownCallers
+  guard: Guard
   /** Check each answer against its route's schema. */
   validate_answers: boolean
 }

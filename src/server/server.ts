@@ -4,9 +4,8 @@
  * another server on the same database would miss.
  */
 import { randomUUID } from 'node:crypto'
-import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http'
+import { createServer, type Server as HttpServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Duplex } from 'node:stream'
 import { getRequestListener } from '@hono/node-server'
 import type { Logger } from 'pino'
 import packageFile from '../../package.json' with { type: 'json' }
@@ -16,6 +15,7 @@ import type { BlobStore } from '../engine/blobs.ts'
 import { type Engine, type EngineLimits, openEngine } from '../engine/engine.ts'
 import { makeApp } from './app.ts'
 import { wrongKeys } from './callers.ts'
+import { trackConnections } from './connections.ts'
 import { openGuard } from './guard.ts'
 import { openHub } from './hub.ts'
 import { knownCallers } from './known.ts'
@@ -58,7 +58,6 @@ const KEEP_ALIVE_MS = 65_000
 const HEADERS_MS = 15_000
 /** How often connections are looked at that have taken too long. */
 const CHECK_MS = 5_000
-const CLOSE_IDLE_MS = 50
 
 /** Rejects when the port is taken (EADDRINUSE) or the database does not answer. */
 export async function openServer(options: ServerOptions): Promise<Server> {
@@ -118,12 +117,12 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
         new Response(`${error instanceof Error ? error.message : 'Bad request'}\n`, { status: 400 }),
     }),
   )
-  const silent = silentConnections(http)
+  const connections = trackConnections(http)
   http.on('upgrade', (incoming, socket, head) => void sockets.upgrade(incoming, socket, head))
   try {
     await listen(http, host, options.port)
   } catch (error) {
-    await Promise.all([sockets.close(), hub.close(), room.watches.close()])
+    await Promise.all([sockets.close(), hub.close(), room.watches.close(), room.guard.close()])
     room.streams.close()
     throw error
   }
@@ -147,30 +146,16 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
 
   async function close(): Promise<void> {
     const stopped = new Promise<void>((resolve) => http.close(() => resolve()))
+    const late = setTimeout(connections.cut, limits.close_ms)
     room.streams.close()
-    await Promise.all([sweep.close(), sockets.close(), hub.close(), room.watches.close()])
-    for (const socket of silent) socket.destroy()
-    // A stream that was just ended leaves its connection idle a moment later.
-    const idle = setInterval(() => http.closeIdleConnections(), CLOSE_IDLE_MS)
-    const late = setTimeout(() => http.closeAllConnections(), limits.close_ms)
+    connections.leave()
+    await Promise.all([sweep.close(), sockets.close(), hub.close(), room.watches.close(), room.guard.close()])
     await stopped
-    clearInterval(idle)
     clearTimeout(late)
     room.known.close()
     await engine.close()
     log.info({ server_id }, 'server.closed')
   }
-}
-
-/** Those on which nothing was asked yet: clients open some ahead, and `closeIdleConnections` leaves them open. */
-function silentConnections(http: HttpServer): Set<Duplex> {
-  const silent = new Set<Duplex>()
-  http.on('connection', (socket) => {
-    silent.add(socket)
-    socket.once('close', () => silent.delete(socket))
-  })
-  for (const event of ['request', 'upgrade']) http.on(event, ({ socket }: IncomingMessage) => silent.delete(socket))
-  return silent
 }
 
 function listen(http: HttpServer, host: string, port: number): Promise<void> {

@@ -9,9 +9,10 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
 import { Fault, FromWorker, type ToWorker, WORKER_SOCKET_PATH } from '../contract/index.ts'
+import type { Shown } from '../engine/access.ts'
 import type { Caller } from '../engine/caller.ts'
 import type { Offer } from '../engine/dispatch.ts'
-import { identify } from './callers.ts'
+import { identify, shownBy } from './callers.ts'
 import { openDispatcher } from './dispatcher.ts'
 import { checkHost, checkOrigin } from './hosts.ts'
 import { faultOf, renderFault, traceOf } from './problems.ts'
@@ -23,16 +24,16 @@ type Connection = {
   team_id: string
   worker_host: string
   socket: WebSocket
-  request: IncomingMessage
   slots: Slots
   heard_at: number
-  identified_at: number
   /** The last frame of each run that is still being dealt with. */
   chains: Map<string, Promise<void>>
   wrong_frames: number
 }
 
 const TICK_MS = 1_000
+/** How long a closing server waits for a worker to say goodbye, too. */
+const GOODBYE_MS = 500
 const SEEN_MS = 10_000
 /** Bytes that wait for a worker that does not read; assignments carry prompts of up to a megabyte. */
 const BUFFERED_BYTES_MAX = 16 * 1024 * 1024
@@ -48,6 +49,8 @@ export function openWorkerSockets(room: ServerRoom) {
     maxPayload: limits.worker_frame_bytes_max,
     perMessageDeflate: false,
   })
+  // A worker of another version says so in its log.
+  acceptor.on('headers', (lines) => lines.push(`x-baton-version: ${room.version}`))
   const dispatcher = openDispatcher(room, {
     connections: () =>
       [...connections.values()].map(({ connection_id, team_id, worker_host, slots }) => ({
@@ -79,20 +82,18 @@ export function openWorkerSockets(room: ServerRoom) {
     const ignore = () => {}
     socket.on('error', ignore)
     try {
-      const { caller, worker_host } = await admit(incoming)
+      const { caller, shown, worker_host } = await admit(incoming)
       const connection_id = await engine.workers.open(caller, worker_host)
       if (socket.destroyed) return void (await engine.workers.close(connection_id))
       acceptor.handleUpgrade(incoming, socket, head, (accepted) => {
         socket.off('error', ignore)
-        serve({
+        serve(shown, {
           connection_id,
           team_id: caller.team_id,
           worker_host,
           socket: accepted,
-          request: incoming,
           slots: openSlots(limits, dispatcher.wake),
           heard_at: Date.now(),
-          identified_at: Date.now(),
           chains: new Map(),
           wrong_frames: 0,
         })
@@ -102,7 +103,7 @@ export function openWorkerSockets(room: ServerRoom) {
     }
   }
 
-  async function admit(incoming: IncomingMessage): Promise<{ caller: Caller; worker_host: string }> {
+  async function admit(incoming: IncomingMessage): Promise<{ caller: Caller; shown: Shown; worker_host: string }> {
     checkHost(incoming.headers, room.host, room.public_hosts)
     checkOrigin(incoming.headers, room.public_hosts)
     const url = new URL(incoming.url ?? '/', 'http://worker')
@@ -136,14 +137,19 @@ export function openWorkerSockets(room: ServerRoom) {
         'resource_unavailable',
         `Your team has ${of_team} workers connected to this server, which is the most that it holds.`,
       )
-    return { caller, worker_host }
+    return { caller, shown: shownBy(headers) ?? { token: '' }, worker_host }
   }
 
-  function serve(connection: Connection): void {
+  function serve(shown: Shown, connection: Connection): void {
     const { socket, connection_id, worker_host, team_id } = connection
     const heard = () => {
       connection.heard_at = Date.now()
     }
+    const unguard = room.guard.watch({
+      shown,
+      outlives_execution: false,
+      end: () => socket.close(1008, 'The key of this worker was revoked.'),
+    })
     connections.set(connection_id, connection)
     log.info({ connection_id, worker_host, team_id }, 'worker.connected')
     socket.on('ping', heard)
@@ -156,6 +162,7 @@ export function openWorkerSockets(room: ServerRoom) {
       receive(connection, frame, is_binary)
     })
     socket.on('close', (code) => {
+      unguard()
       connections.delete(connection_id)
       log.info({ connection_id, worker_host, code }, 'worker.disconnected')
       void leave(connection)
@@ -277,25 +284,12 @@ export function openWorkerSockets(room: ServerRoom) {
       const silent_ms = now - connection.heard_at
       if (silent_ms >= limits.worker_silent_ms) connection.socket.terminate()
       else if (silent_ms >= limits.worker_ping_ms) connection.socket.ping()
-      if (now - connection.identified_at >= limits.identify_again_ms) {
-        connection.identified_at = now
-        void endUnknown(connection)
-      }
     }
     if (now - seen_at < SEEN_MS) return
     seen_at = now
     await engine.workers
       .seen([...connections.keys()])
       .catch((error: unknown) => log.warn({ err: error }, 'worker.seen_failed'))
-  }
-
-  async function endUnknown({ request, socket }: Connection): Promise<void> {
-    const token = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
-    const known = await engine.access
-      .identify({ token })
-      .then((caller) => caller !== null)
-      .catch(() => true)
-    if (!known) socket.close(1008, 'The key of this worker was revoked.')
   }
 
   return {
@@ -310,7 +304,7 @@ export function openWorkerSockets(room: ServerRoom) {
           new Promise<void>((resolve) => {
             connection.socket.on('close', () => resolve())
             connection.socket.close(1001, 'The server is going away; connect again.')
-            setTimeout(() => connection.socket.terminate(), limits.close_ms / 2).unref()
+            setTimeout(() => connection.socket.terminate(), GOODBYE_MS).unref()
           }),
       )
       const leaving = [...connections.values()]

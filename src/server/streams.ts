@@ -1,12 +1,11 @@
 /**
- * Open event streams: written to with backpressure, kept alive, ended when their key is revoked or their time is up.
+ * Open event streams: written to with backpressure, kept alive, ended when their time is up.
  *
  * What waits for one reader is bounded: a writer asks `hasRoom` first, and where there is none it waits for
  * `drained` and
  * reads again from the database what it has skipped. So a slow reader costs `stream_bytes_max` and one frame, no more.
  */
 import type { ServerResponse } from 'node:http'
-import type { Logger } from 'pino'
 import { Fault } from '../contract/index.ts'
 import type { ServerLimits } from './limits.ts'
 
@@ -20,24 +19,17 @@ export type EventStream = {
   end(): void
 }
 
-export type StreamOwner = {
-  team_id: string
-  /** Streams with the same credential are asked about together. */
-  credential: string
-  /** Whether the credential still opens this stream. */
-  isKnown(): Promise<boolean>
-}
-
 type Open = EventStream & {
-  owner: StreamOwner
+  team_id: string
   written_at: number
   full_since: number | null
   ends_at: number
-  identify_at: number
   outgoing: ServerResponse
 }
 
 const TICK_MS = 1_000
+/** How long a closing server waits for a reader to take the last bytes. */
+const GOODBYE_MS = 500
 const HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
   'cache-control': 'no-store, no-transform',
@@ -49,15 +41,15 @@ const KEEP_ALIVE = Buffer.from(': keep-alive\n\n')
 
 export type Streams = ReturnType<typeof openStreams>
 
-export function openStreams(limits: ServerLimits, log: Logger) {
+export function openStreams(limits: ServerLimits) {
   const streams = new Set<Open>()
-  const ticker = setInterval(() => tick(streams, limits, log), Math.min(TICK_MS, limits.stream_keep_alive_ms))
+  const ticker = setInterval(() => tick(streams, limits), Math.min(TICK_MS, limits.stream_keep_alive_ms))
   ticker.unref()
 
   return {
-    open(outgoing: ServerResponse, owner: StreamOwner, trace_id: string): EventStream {
+    open(outgoing: ServerResponse, team_id: string, trace_id: string): EventStream {
       let of_team = 0
-      for (const stream of streams) if (stream.owner.team_id === owner.team_id) of_team++
+      for (const stream of streams) if (stream.team_id === team_id) of_team++
       if (of_team >= limits.streams_per_team) {
         throw new Fault(
           'resource_unavailable',
@@ -70,7 +62,7 @@ export function openStreams(limits: ServerLimits, log: Logger) {
       }
       outgoing.writeHead(200, { ...HEADERS, 'x-trace-id': trace_id })
       outgoing.socket?.setNoDelay(true)
-      const stream = makeStream(outgoing, owner, limits)
+      const stream = makeStream(outgoing, team_id, limits)
       streams.add(stream)
       stream.closed.addEventListener('abort', () => streams.delete(stream), { once: true })
       stream.write(RETRY)
@@ -82,21 +74,23 @@ export function openStreams(limits: ServerLimits, log: Logger) {
       for (const stream of streams) {
         stream.write(': the server is going away; connect again\nretry: 1000\n\n')
         stream.end()
+        // A reader that takes nothing would hold up the others' goodbye.
+        const late = setTimeout(() => stream.outgoing.destroy(), GOODBYE_MS)
+        stream.outgoing.once('close', () => clearTimeout(late))
       }
     },
   }
 }
 
-function makeStream(outgoing: ServerResponse, owner: StreamOwner, limits: ServerLimits): Open {
+function makeStream(outgoing: ServerResponse, team_id: string, limits: ServerLimits): Open {
   const closing = new AbortController()
   const now = Date.now()
   const stream: Open = {
-    owner,
+    team_id,
     outgoing,
     written_at: now,
     full_since: null,
     ends_at: now + limits.stream_life_ms * (1 + Math.random() / 5),
-    identify_at: now + limits.identify_again_ms,
     closed: closing.signal,
     hasRoom: () => outgoing.writableLength < limits.stream_bytes_max,
     write(frame) {
@@ -130,31 +124,16 @@ function makeStream(outgoing: ServerResponse, owner: StreamOwner, limits: Server
   return stream
 }
 
-function tick(streams: Set<Open>, limits: ServerLimits, log: Logger): void {
+function tick(streams: Set<Open>, limits: ServerLimits): void {
   const now = Date.now()
-  const doubted = new Map<string, Open[]>()
   for (const stream of streams) {
     if (stream.full_since !== null && now - stream.full_since >= limits.stream_stalled_ms) {
       // Its reader takes nothing; it resumes by its last id when it comes back.
       stream.outgoing.destroy()
     } else if (now >= stream.ends_at) {
       stream.end()
-    } else {
-      if (now - stream.written_at >= limits.stream_keep_alive_ms && stream.hasRoom()) stream.write(KEEP_ALIVE)
-      if (now >= stream.identify_at) {
-        stream.identify_at = now + limits.identify_again_ms
-        doubted.set(stream.owner.credential, [...(doubted.get(stream.owner.credential) ?? []), stream])
-      }
+    } else if (now - stream.written_at >= limits.stream_keep_alive_ms && stream.hasRoom()) {
+      stream.write(KEEP_ALIVE)
     }
   }
-  for (const alike of doubted.values()) void endUnknown(alike, log)
-}
-
-async function endUnknown(alike: Open[], log: Logger): Promise<void> {
-  // A database that is away says nothing about a key.
-  const known = await alike[0]?.owner.isKnown().catch((error: unknown) => {
-    log.warn({ err: error }, 'stream.identify_failed')
-    return true
-  })
-  if (known === false) for (const stream of alike) stream.end()
 }

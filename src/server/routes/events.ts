@@ -1,9 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { eventRoutes, Fault } from '../../contract/index.ts'
-import type { Caller } from '../../engine/caller.ts'
 import { renderPosition } from '../../engine/transcripts.ts'
 import { type Answer, mount, mountStream } from '../answers.ts'
-import { frame, type LoggedEvent } from '../hub.ts'
+import { frame } from '../hub.ts'
 import type { ServerRoom } from '../room.ts'
 
 /** Transcripts that one stream follows. */
@@ -15,7 +14,12 @@ export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
     mountStream(
       eventRoutes.stream,
       ({ caller, query, headers }, stream) =>
-        hub.follow({ stream, form: 'bare', since: sinceOf(headers, query.since), ...selection(caller, query) }),
+        hub.follow({
+          stream,
+          form: 'bare',
+          since: sinceOf(headers, query.since),
+          ...engine.events.select(caller, query),
+        }),
       async ({ caller, query }) => {
         if (query.run_ids && query.ancestor_run_id)
           throw new Fault('invalid_request', 'Give either run_ids or ancestor_run_id, not both.')
@@ -33,7 +37,7 @@ export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
           stream,
           form: 'framed',
           since: sinceOf(headers, query.since),
-          ...selection(caller, {}),
+          ...engine.events.select(caller, {}),
           begins: (sequence) => stream.write(frame({ type: 'hello', epoch, sequence }, sequence)),
           skipsTo: (sequence) => stream.write(frame({ type: 'reset' }, sequence)),
         })
@@ -69,37 +73,4 @@ function sinceOf(headers: IncomingHttpHeaders, since: number | undefined): numbe
   const last = headers['last-event-id']
   if (typeof last === 'string' && /^\d{1,15}$/.test(last)) return Number(last)
   return since ?? null
-}
-
-type Query = { run_ids?: string[] | undefined; ancestor_run_id?: string | undefined; include_self?: boolean }
-
-/** Which events a reader sees. Children are known by their parent, so that those made later join by themselves. */
-function selection(caller: Caller, query: Query): { key: string; wants(event: LoggedEvent): boolean } {
-  const { team_id } = caller
-  const { include_self = false } = query
-  // Ids are stored in lower case and accepted in any.
-  const ancestor_run_id = query.ancestor_run_id?.toLowerCase()
-  if (ancestor_run_id !== undefined) {
-    return {
-      key: `${team_id} below ${ancestor_run_id} ${include_self}`,
-      wants: (event) =>
-        event.team_id === team_id &&
-        (event.parent_run_id === ancestor_run_id || (include_self && event.run_id === ancestor_run_id)),
-    }
-  }
-  if (query.run_ids !== undefined) {
-    const run_ids = new Set(query.run_ids.map((run_id) => run_id.toLowerCase()))
-    return {
-      key: `${team_id} of ${[...run_ids].sort().join()}`,
-      wants: (event) => event.team_id === team_id && run_ids.has(event.run_id),
-    }
-  }
-  if (caller.kind === 'execution') {
-    const { run_id } = caller
-    return {
-      key: `${team_id} around ${run_id}`,
-      wants: (event) => event.team_id === team_id && (event.run_id === run_id || event.parent_run_id === run_id),
-    }
-  }
-  return { key: `${team_id} all`, wants: (event) => event.team_id === team_id }
 }

@@ -1,0 +1,205 @@
+/**
+ * What a run's own token opens: for every route of the contract, by itself for a new one. What is not in `ALLOWED` must
+ * refuse; what reads runs must show the token's own run and the runs that it started, and nothing else.
+ */
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { API_PREFIX, Event, type Route, routes } from '../src/contract/index.ts'
+import { type Client, connect } from '../src/sdk/client.ts'
+import { type House, startHouse } from './house/house.ts'
+import type { Piece } from './house/worker.ts'
+
+const all: Route[] = Object.values(routes).flatMap((group) => Object.values(group) as Route[])
+
+/** Each with how it is asked about a run: `own`, `child`, `grandchild`, `stranger`. */
+const READS: Record<string, (run_id: string) => string> = {
+  'runs.get': (run_id) => `/agent/runs/${run_id}`,
+  'runs.list': (run_id) => `/agent/runs?ancestor_run_id=${run_id}`,
+  'executions.list': (run_id) => `/agent/runs/${run_id}/executions`,
+  'transcripts.list': (run_id) => `/agent/runs/${run_id}/entries`,
+  'transcripts.get': (run_id) => `/agent/runs/${run_id}/entries/000001.000000001`,
+  'transcripts.conversation': (run_id) => `/agent/runs/${run_id}/conversation`,
+  'events.list': (run_id) => `/agent/events?run_ids=${run_id}`,
+  'events.stream': (run_id) => `/agent/events/stream?run_ids=${run_id}`,
+  'events.follow': (run_id) => `/stream?run_ids=${run_id}`,
+}
+/** Of its own execution alone. */
+const RUNNER = [
+  'executions.start',
+  'executions.heartbeat',
+  'executions.control',
+  'executions.append',
+  'executions.deltas',
+  'executions.finish',
+]
+const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, 'access.whoami'])
+
+let house: House
+let piece: Piece
+let stranger: Piece
+let token: string
+let client: Client
+const runs = { own: '', child: '', grandchild: '', stranger: '' }
+
+beforeAll(async () => {
+  house = await startHouse({ max_concurrent_runs: 10 })
+  const worker = await house.worker({ capacity: 10 })
+  const begin = async (): Promise<Piece> => {
+    await house.client.runs.create({ body: { prompt: 'visible' } })
+    const begun = await worker.next()
+    begun.claim()
+    await begun.start()
+    await begun.append({ kind: 'text', text: 'said' })
+    return begun
+  }
+  piece = await begin()
+  const child = await begin()
+  const grandchild = await begin()
+  stranger = await begin()
+  Object.assign(runs, {
+    own: piece.run_id,
+    child: child.run_id,
+    grandchild: grandchild.run_id,
+    stranger: stranger.run_id,
+  })
+  await adopt(runs.child, runs.own)
+  await adopt(runs.grandchild, runs.child)
+  token = piece.assignment.env_vars.WARP_API_KEY ?? ''
+  client = connect({ server: house.url, token, retries: 0 })
+})
+afterAll(() => house.close())
+
+async function adopt(run_id: string, parent_run_id: string): Promise<void> {
+  await house.database.kysely.updateTable('runs').set({ parent_run_id }).where('run_id', '=', run_id).execute()
+}
+
+async function ask(route: Route, path: string, body?: string): Promise<number> {
+  const response = await fetch(house.url + API_PREFIX + path, {
+    method: route.method,
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    ...(body === undefined ? {} : { body }),
+  })
+  await response.body?.cancel()
+  return response.status
+}
+
+const named = (name: string): Route => {
+  const route = all.find((one) => one.name === name)
+  if (!route) throw new Error(`There is no route ${name}.`)
+  return route
+}
+
+test.each(Object.keys(READS))('%s shows its own run and its children, and no other run', async (name) => {
+  const route = named(name)
+  const path = READS[name] ?? String
+  expect(await ask(route, path(runs.own)), 'own').toBe(200)
+  expect(await ask(route, path(runs.child)), 'child').toBe(200)
+  expect(await ask(route, path(runs.grandchild)), 'grandchild').toBe(404)
+  expect(await ask(route, path(runs.stranger)), 'stranger').toBe(404)
+  if (!path('').includes('?')) return
+  const both = path(`${runs.own}&run_ids=${runs.stranger}`)
+  if (both.includes('ancestor')) return
+  expect(await ask(route, both), 'both').toBe(404)
+})
+
+test.each(RUNNER)('%s is for its own execution alone', async (name) => {
+  const route = named(name)
+  const bodies: Record<string, string> = {
+    'executions.append': '{"entries":[]}',
+    'executions.deltas': '{"deltas":[]}',
+    'executions.finish': '{"outcome":{"outcome":"CANCELLED"},"entries":0}',
+  }
+  const body = route.method === 'GET' ? undefined : (bodies[name] ?? '{}')
+  expect(await ask(route, route.path.replace('{execution_id}', stranger.execution_id), body)).toBe(404)
+  const { state } = await house.client.runs.get({ params: { run_id: runs.stranger } })
+  expect(state).toBe('INPROGRESS')
+})
+
+test.each(all.filter((route) => route.callers.length > 0 && !ALLOWED.has(route.name)).map((route) => route.name))(
+  '%s is refused',
+  async (name) => {
+    const route = named(name)
+    const path = route.path.replace('{run_id}', runs.own).replace('{execution_id}', piece.execution_id)
+    expect(await ask(route, path, route.method === 'GET' || route.method === 'DELETE' ? undefined : '{}')).toBe(403)
+  },
+)
+
+test('lists show what is visible, whatever they are asked for', async () => {
+  const family = [runs.own, runs.child].sort()
+  const listed = async (query: object) => (await client.runs.list({ query })).runs.map(({ run_id }) => run_id).sort()
+  expect(await listed({})).toEqual(family)
+  expect(await listed({ q: 'visible', state: ['INPROGRESS'], creator: house.owner.user_id })).toEqual(family)
+  expect(await listed({ ancestor_run_id: runs.own })).toEqual([runs.child])
+  expect(await listed({ ancestor_run_id: runs.child })).toEqual([])
+  const events = await client.events.list({})
+  expect([...new Set(events.map(({ run_id }) => run_id))].sort()).toEqual(family)
+})
+
+test('streams carry what is visible: replayed from the log, from memory and live', async () => {
+  // What a server remembers it has read before this test made the runs a family.
+  await poke([runs.own, runs.child, runs.grandchild])
+  const forgetful = await house.sibling({ limits: { events_kept: 1 } })
+  for (const server of [house.server, forgetful.server]) {
+    for (const query of ['since=0', `since=0&ancestor_run_id=${runs.child}&include_self=true`]) {
+      const expected = query.includes('ancestor') ? [runs.child] : [runs.own, runs.child]
+      const cut = new AbortController()
+      const response = await fetch(`${server.url}${API_PREFIX}/agent/events/stream?${query}`, {
+        signal: cut.signal,
+        headers: { authorization: `Bearer ${token}` },
+      })
+      const seen: string[] = []
+      const reading = read(response, (event) => seen.push(event.run_id))
+      await expect.poll(() => expected.every((run_id) => seen.includes(run_id))).toBe(true)
+      const before = seen.length
+      await poke([runs.stranger, runs.grandchild, runs.child])
+      await expect.poll(() => seen.length).toBeGreaterThan(before)
+      expect([...new Set(seen)].sort()).toEqual([...expected].sort())
+      cut.abort()
+      await reading
+    }
+  }
+})
+
+/** Something happens in each of the runs, in this order. */
+async function poke(run_ids: string[]): Promise<void> {
+  const { sequence } = await house.database.kysely
+    .selectFrom('event_counter')
+    .select('value as sequence')
+    .executeTakeFirstOrThrow()
+  const events = run_ids.map((run_id, at) => ({
+    sequence: sequence + at + 1,
+    team_id: house.owner.team_id,
+    event_type: 'run_in_progress',
+    run_id,
+    occurred_at: new Date(),
+  }))
+  await house.database.kysely.transaction().execute(async (write) => {
+    await write.insertInto('events').values(events).execute()
+    await write
+      .updateTable('event_counter')
+      .set({ value: sequence + events.length })
+      .execute()
+  })
+  house.server.engine.bell.ring('log', {})
+}
+
+async function* frames(response: Response): AsyncGenerator<Event> {
+  let text = ''
+  for await (const bytes of response.body ?? []) {
+    text += Buffer.from(bytes).toString()
+    const whole = text.split('\n\n')
+    text = whole.pop() ?? ''
+    for (const frame of whole) {
+      const data = /^data: (.*)$/m.exec(frame)?.[1]
+      if (data !== undefined) yield Event.parse(JSON.parse(data))
+    }
+  }
+}
+
+/** Until the stream is cut. */
+async function read(response: Response, seen: (event: Event) => void): Promise<void> {
+  try {
+    for await (const event of frames(response)) seen(event)
+  } catch (thrown) {
+    if (!(thrown instanceof DOMException)) throw thrown
+  }
+}
