@@ -19,14 +19,20 @@ export function folderBlobs(folder: string): BlobStore {
     async write(bytes) {
       const blob_id = createHash('sha256').update(bytes).digest('hex')
       const path = place(blob_id)
+      const shelf = dirname(path)
+      // Whoever finds it, or its shelf, may be ahead of the one who made it: both sync.
+      const last = () => Promise.all([syncFolder(shelf), syncFolder(folder)])
       const there = await stat(path).catch(() => null)
-      if (there?.size === bytes.length) return blob_id
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+      if (there?.size === bytes.length) {
+        await last()
+        return blob_id
+      }
+      await mkdir(shelf, { recursive: true, mode: 0o700 })
       const draft = `${path}.${randomUUID()}`
       try {
         await writeDurably(draft, bytes)
         await rename(draft, path)
-        await syncFolder(dirname(path))
+        await last()
       } catch (error) {
         await rm(draft, { force: true })
         throw error

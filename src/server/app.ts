@@ -30,6 +30,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
     c.set('trace_id', traceOf(c.req.header('traceparent')))
     checkHost(c.env.incoming.headers, room.host, room.public_hosts)
     await next()
+    c.header('x-baton-version', room.version)
     logRequest(room, c, performance.now() - began)
   })
   for (const answer of answers) {
