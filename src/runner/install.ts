@@ -94,8 +94,7 @@ export async function probeHarness(
 /** Opens a session and closes it: what `baton harness test` does. Costs no model call. Throws what `open` throws. */
 export async function testHarness(
   harness: Harness,
-  env: Record<string, string>,
-  signal: AbortSignal,
+  { env, model_id, signal }: { env: Record<string, string>; model_id?: string | undefined; signal: AbortSignal },
 ): Promise<{ session_id: string | null; ms: number }> {
   const folder = await mkdtemp(join(tmpdir(), 'baton-harness-'))
   const started = performance.now()
@@ -104,9 +103,10 @@ export async function testHarness(
     const home = join(folder, 'home')
     await mkdir(workspace)
     await mkdir(home, { mode: 0o700 })
+    const config = { harness: { type: harness.name }, ...(model_id === undefined ? {} : { model_id }) }
     const start: HarnessStart = {
-      assignment: bareAssignment(harness.name),
-      config: { harness: { type: harness.name } },
+      assignment: { ...bareAssignment(harness.name), config },
+      config,
       workspace,
       home,
       env,

@@ -3,65 +3,13 @@ import { execSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { totalTokens } from '../../src/contract/index.ts'
 import type { OpenHarness } from '../../src/runner/harnesses/harness.ts'
 import { findHarness } from '../../src/runner/harnesses/registry.ts'
-import { CACHE, makePlace, type Place, type StartOptions } from './place.ts'
+import { CASES, type Case, KEY, SURROUNDINGS } from './cases.ts'
+import { makePlace, type Place, type StartOptions } from './place.ts'
 import { EDIT, HANG, HANGING, RECALL, type Script, startScript, WORD } from './script.ts'
-
-const KEY = 'no-real-key-0123456789'
-const openai = (url: string) => ({ OPENAI_BASE_URL: `${url}/v1`, OPENAI_API_KEY: KEY })
-const SURROUNDINGS = {
-  BATON_HARNESS_CACHE: CACHE,
-  BATON_CLI: join(import.meta.dirname, '../../src/agent/main.ts'),
-  HOME: '/nonexistent',
-}
-
-type Case = {
-  name: string
-  env(url: string): Record<string, string>
-  model_id?: string
-  resumes: boolean
-  login: RegExp
-  deny_shows: boolean
-}
-
-const CASES: Case[] = [
-  {
-    name: 'claude',
-    env: (url) => ({ ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: KEY, CLAUDE_CODE_MAX_RETRIES: '1' }),
-    resumes: true,
-    login: /claude login.*ANTHROPIC_API_KEY/,
-    deny_shows: true,
-  },
-  // A model that Codex does not know gets plain shell functions, which the scripted model can call.
-  {
-    name: 'codex',
-    env: openai,
-    model_id: 'mock',
-    resumes: true,
-    login: /codex login.*OPENAI_API_KEY/,
-    deny_shows: false,
-  },
-  {
-    name: 'gemini',
-    env: (url) => ({ GOOGLE_GEMINI_BASE_URL: url, GEMINI_API_KEY: KEY }),
-    resumes: false,
-    login: /gemini.*GEMINI_API_KEY/,
-    deny_shows: true,
-  },
-  {
-    name: 'opencode',
-    model_id: 'mock',
-    resumes: true,
-    login: /opencode auth login/,
-    deny_shows: true,
-    env: (url) => ({ BATON_MODEL_BASE_URL: `${url}/v1`, BATON_MODEL_API_KEY: KEY }),
-  },
-  { name: 'baton', env: openai, model_id: 'openai/mock', resumes: true, login: /OPENAI_API_KEY/, deny_shows: true },
-]
 
 let place: Place
 let script: Script

@@ -8,7 +8,10 @@ export function declare(command: Command): void {
 }
 
 export async function run(context: Context, given: Given): Promise<void> {
-  const { installHarness } = await import('../../runner/install.ts')
+  const [{ installHarness }, { HarnessFailure }] = await Promise.all([
+    import('../../runner/install.ts'),
+    import('../../runner/harnesses/harness.ts'),
+  ])
   const { cache, profiles } = await chosenProfiles(context, given.args)
   if (cache === null) throw new CommandFailure('failed', 'There is no cache folder.', 'Set XDG_CACHE_HOME or HOME.')
   for (const profile of profiles) {
@@ -18,9 +21,15 @@ export async function run(context: Context, given: Given): Promise<void> {
       env: context.env,
       again: given.options.again === true,
       onProgress: (line) => progress.say(line),
-    }).finally(() => progress.done())
+    })
+      .catch((error: unknown) => {
+        throw error instanceof HarnessFailure ? new CommandFailure('failed', error.message) : error
+      })
+      .finally(() => progress.done())
     await context.out.show({ harness: profile.name, folder }, () => [
-      `${profile.title} is in ${folder}. Try it with: baton harness test ${profile.name}`,
+      profile.packages.length === 0
+        ? `${profile.title} is part of Baton; there is nothing to fetch.`
+        : `${profile.title} is in ${folder}. Try it with: baton harness test ${profile.name}`,
     ])
   }
 }

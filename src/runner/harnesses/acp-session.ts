@@ -14,6 +14,7 @@ export type SessionPlan = {
   modes: Record<PermissionPolicy, string[]>
   auth_method?: string
   session_meta?: Record<string, unknown>
+  session_cwd?: string
 }
 
 const PROTOCOL_VERSION = 1
@@ -67,7 +68,7 @@ export async function openSession(
   if (plan.auth_method !== undefined) await authenticate(agent, plan, plan.auth_method)
   const able = initialized.agentCapabilities
   const params = {
-    cwd: start.workspace,
+    cwd: plan.session_cwd ?? start.workspace,
     mcpServers: mcpServers(start, able?.mcpCapabilities?.http === true),
     ...(plan.session_meta === undefined ? {} : { _meta: plan.session_meta }),
   }

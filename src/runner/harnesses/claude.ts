@@ -2,7 +2,9 @@
  * Claude Code through `@agentclientprotocol/claude-agent-acp`, which brings its own Claude Code.
  *
  * Enforced against the checkout: the programmatic settings tier, which is above project and local settings, states the
- * address, the proxies, no API key command and no hooks. CLAUDE.md and other text of the checkout are still read.
+ * address, the proxies, no API key command and no hooks; only MCP servers of the session are started (Claude Code 2
+ * starts those of `.mcp.json` in mode bypassPermissions, whatever `enableAllProjectMcpServers` says). CLAUDE.md and
+ * other text of the checkout are still read.
  */
 import { join } from 'node:path'
 import { homeOf, isSet, type Profile, proxies } from './profile.ts'
@@ -54,7 +56,7 @@ export const claude: Profile = {
     }
     return {
       env: { ...quiet, CLAUDE_CONFIG_DIR: join(home, 'claude') },
-      session_meta: { claudeCode: { options: { ...options, settings } } },
+      session_meta: { claudeCode: { options: { ...options, settings, strictMcpConfig: true } } },
     }
   },
 }

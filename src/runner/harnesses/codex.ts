@@ -2,7 +2,8 @@
  * Codex through `@agentclientprotocol/codex-acp`, which brings its own Codex.
  *
  * Enforced against the checkout: with a private CODEX_HOME the workspace is untrusted, so that Codex does not load
- * `.codex/config.toml` of the checkout at all. AGENTS.md is still read.
+ * `.codex/config.toml` of the checkout at all. The adapter (2.6) declares the session's folder trusted by its very
+ * spelling; a spelling that Codex resolves to another one leaves our word standing. AGENTS.md is still read.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -36,7 +37,10 @@ export const codex: Profile = {
     const folder = join(home, 'codex')
     await mkdir(folder, { recursive: true, mode: 0o700 })
     await writeFile(join(folder, 'config.toml'), configToml(place), { mode: 0o600 })
-    return { env: { ...quiet, CODEX_HOME: folder, OPENAI_API_KEY: env.OPENAI_API_KEY ?? env.CODEX_API_KEY ?? 'none' } }
+    return {
+      session_cwd: `${place.workspace}/.`,
+      env: { ...quiet, CODEX_HOME: folder, OPENAI_API_KEY: env.OPENAI_API_KEY ?? env.CODEX_API_KEY ?? 'none' },
+    }
   },
 }
 

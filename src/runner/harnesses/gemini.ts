@@ -1,9 +1,8 @@
 /**
  * Gemini CLI, which speaks ACP itself.
  *
- * Enforced against the checkout: our settings are its system settings, which are above the workspace's; a `.env`
- * of the checkout
- * does not replace a variable that is set, and the address is always set. The workspace has to be trusted, or
+ * Enforced against the checkout: its settings are hidden from Gemini (`GUARD`), since it takes settings above them, those
+ * of the system, from root's files alone; a `.env` of the checkout does not replace a variable that is set, and the address is always set. The workspace has to be trusted, or
  * Gemini refuses mode `yolo`.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -40,15 +39,16 @@ export const gemini: Profile = {
     }
     if (!isSet(env, 'GOOGLE_GEMINI_BASE_URL', ...LOGIN_VARIABLES)) return { env: quiet }
     const folder = join(home, 'gemini')
-    const path = join(folder, 'settings.json')
+    const guard = join(folder, 'guard.cjs')
     await mkdir(join(folder, '.gemini'), { recursive: true, mode: 0o700 })
-    await writeFile(path, JSON.stringify(SETTINGS), { mode: 0o600 })
+    await writeFile(join(folder, '.gemini', 'settings.json'), JSON.stringify(SETTINGS), { mode: 0o600 })
+    await writeFile(guard, GUARD, { mode: 0o600 })
     return {
       auth_method: 'gemini-api-key',
       env: {
         ...quiet,
         GEMINI_CLI_HOME: folder,
-        GEMINI_CLI_SYSTEM_SETTINGS_PATH: path,
+        NODE_OPTIONS: `--require=${JSON.stringify(guard)}`,
         GEMINI_API_KEY: env.GEMINI_API_KEY ?? env.GOOGLE_API_KEY ?? 'none',
         GOOGLE_GEMINI_BASE_URL: env.GOOGLE_GEMINI_BASE_URL ?? 'https://generativelanguage.googleapis.com',
       },
@@ -68,3 +68,19 @@ const SETTINGS = {
   hooksConfig: { enabled: false },
   security: { auth: { selectedType: 'gemini-api-key', enforcedType: 'gemini-api-key' } },
 }
+
+/**
+ * Runs in Gemini's process before Gemini: settings of a project are not there for it. An untrusted workspace would have
+ * none either, but then Gemini (0.61) starts no MCP server at all. What Gemini starts does not get this.
+ */
+const GUARD = `
+const fs = require('node:fs')
+const { sep } = require('node:path')
+const { syncBuiltinESMExports } = require('node:module')
+delete process.env.NODE_OPTIONS
+const own = process.env.GEMINI_CLI_HOME + sep
+const isThere = fs.existsSync
+fs.existsSync = (path) =>
+  isThere(path) && !(String(path).endsWith(sep + '.gemini' + sep + 'settings.json') && !String(path).startsWith(own))
+syncBuiltinESMExports()
+`

@@ -2,7 +2,8 @@
  * OpenCode, which speaks ACP itself.
  *
  * Enforced against the checkout: its configuration files are not read (OPENCODE_DISABLE_PROJECT_CONFIG), and the inline
- * configuration, which is above files, states provider and permissions. Its AGENTS.md is named as instructions instead.
+ * configuration, which is above files, states provider and permissions. Not enforceable in 1.18: a second loader imports
+ * `.opencode/plugin(s)/*.js` of the checkout whatever it is told. Its AGENTS.md is named as instructions instead.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -64,6 +65,7 @@ export const opencode: Profile = {
         ...folders,
         OPENCODE_DISABLE_MODELS_FETCH: '1',
         OPENCODE_DISABLE_PROJECT_CONFIG: '1',
+        OPENCODE_PURE: '1',
         OPENCODE_DISABLE_LSP_DOWNLOAD: '1',
         OPENCODE_CONFIG_CONTENT: JSON.stringify({
           ...settings(place),

@@ -26,6 +26,8 @@ export type Prepared = {
   env: Record<string, string>
   /** `_meta` of `session/new`, `session/load` and `session/resume`. */
   session_meta?: Record<string, unknown>
+  /** The working folder as the session is told it; `workspace` where absent. */
+  session_cwd?: string
   /** The ACP method to authenticate with; none where the harness finds its key itself. */
   auth_method?: string
 }
