@@ -4,18 +4,19 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { EntryBody } from '../src/contract/index.ts'
 import { buildPage, findBarriers, LOOKS, openBrowser, overflow, shoot, visit, visitSignedIn } from './house/browser.ts'
 import { type House, startHouse } from './house/house.ts'
+import { until } from './house/processes.ts'
 
 let browser: Browser
 let built: Awaited<ReturnType<typeof buildPage>>
 let empty: House
 let full: House
-let ids: Record<'done' | 'failed' | 'working' | 'queued', string>
+let ids: Record<'done' | 'failed' | 'cancelled' | 'working' | 'queued', string>
 
 beforeAll(async () => {
   built = await buildPage()
   browser = await openBrowser()
   empty = await startHouse({ web_dir: built.web_dir })
-  full = await startHouse({ web_dir: built.web_dir, max_concurrent_runs: 1, engine_limits: { lease_ms: 600_000 } })
+  full = await startHouse({ web_dir: built.web_dir, max_concurrent_runs: 3, engine_limits: { lease_ms: 600_000 } })
   ids = await fill(full)
 }, 60_000)
 
@@ -135,6 +136,12 @@ async function fill(house: House) {
     },
   })
   second.complete()
+  const cancelled = await make('Rewrite it all in another language')
+  const stopped = await begin()
+  await stopped.append({ kind: 'prompt', text: 'Rewrite it all in another language' })
+  await house.client.runs.cancel({ params: { run_id: cancelled } })
+  await stopped.finish({ outcome: 'CANCELLED' })
+  stopped.complete()
   const working = await make('Write the release notes')
   const third = await begin()
   await third.append(
@@ -149,8 +156,17 @@ async function fill(house: House) {
       input: { command: 'git log' },
     },
   )
+  const blocked = await make('Choose the colour of the button')
+  await begin()
+  await house.database.kysely.updateTable('runs').set({ state: 'BLOCKED' }).where('run_id', '=', blocked).execute()
+  await make('Translate the manual')
+  ;(await worker.next()).claim()
+  await until('a run is claimed', async () => {
+    const { runs } = await house.client.runs.list({ query: { state: ['CLAIMED'] } })
+    return runs.length === 1
+  })
   const queued = await make('Wait for a turn')
-  return { done, failed, working, queued }
+  return { done, failed, cancelled, working, queued }
 }
 
 for (const look of LOOKS) {
@@ -203,8 +219,13 @@ for (const look of LOOKS) {
     await page.getByText('return Math.round(x)').first().waitFor()
     await settle(page, 'run-done-open')
     await page.goto(`/runs/${ids.failed}`)
-    await page.getByText('pnpm: not found').waitFor()
+    await page.getByLabel('Why it failed').getByText('pnpm: not found').waitFor()
+    await page.locator('[data-execution="1"]').getByText('pnpm: not found').waitFor({ state: 'attached' })
     await settle(page, 'run-failed')
+    await page.goto(`/runs/${ids.cancelled}`)
+    await page.getByTestId('run-status').getByText('Cancelled').waitFor()
+    await page.locator('[data-execution="1"]').getByText('Cancelled').waitFor({ state: 'attached' })
+    await settle(page, 'run-cancelled')
     await page.goto(`/runs/${ids.queued}`)
     await page.getByText('Waiting for its turn').waitFor()
     await settle(page, 'run-queued')
@@ -220,6 +241,7 @@ for (const look of LOOKS) {
 
   async function settle(page: Awaited<ReturnType<typeof visit>>['page'], shot: string) {
     await page.evaluate('document.fonts.ready')
+    await page.evaluate('Promise.all([...document.images].map((image) => image.decode().catch(() => {})))')
     await shoot(page, shot, look)
     expect(await findBarriers(page), shot).toEqual([])
     expect(await overflow(page), shot).toBeLessThanOrEqual(0)

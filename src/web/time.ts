@@ -38,9 +38,7 @@ export function relativeWords(at: number, now: number): string {
 export const absoluteWords = (at: number): string =>
   new Date(at).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' })
 
-/** Milliseconds that a run has worked: until its end, or until now. Undefined while it waits. */
-export function workedMs(run: Pick<Run, 'state' | 'started_at' | 'ended_at'>, now: number): number | undefined {
-  if (run.started_at === null || (run.ended_at === null && run.state !== 'INPROGRESS' && run.state !== 'BLOCKED'))
-    return undefined
-  return Math.max(0, (run.ended_at === null ? now : Date.parse(run.ended_at)) - Date.parse(run.started_at))
+/** Whether a run has a length of its own: it has ended, or works now. While it waits it has none. */
+export function isTimed(run: Pick<Run, 'state' | 'started_at' | 'ended_at'>): boolean {
+  return run.started_at !== null && (run.ended_at !== null || run.state === 'INPROGRESS' || run.state === 'BLOCKED')
 }

@@ -4,6 +4,7 @@ import { checkDraft, EMPTY_DRAFT, requestOf } from './data/draft.ts'
 import { statesWanted } from './data/filter.ts'
 import { diffLines } from './diff.ts'
 import { lengthWords, relativeWords } from './time.ts'
+import { executionStatus, executionWord } from './words.ts'
 
 test('lengths and moments are told in the two units that matter', () => {
   expect([50, 1500, 65_000, 3_600_000, 90_061_000].map(lengthWords)).toEqual([
@@ -45,6 +46,14 @@ test('a change is shown with its surroundings, and what is far from it is folded
     { kind: 'added', text: 'a' },
     { kind: 'added', text: 'b' },
   ])
+})
+
+test('an execution that was never begun is not one that was cancelled', () => {
+  const word = (state: 'offered' | 'claimed' | 'running') => executionWord({ state })
+  expect([word('offered'), word('claimed'), word('running')]).toEqual(['Offered', 'Starting', 'Working'])
+  expect(executionWord({ state: 'ended', outcome: 'LAPSED' })).toBe('Never begun')
+  expect(executionWord({ state: 'ended', outcome: 'CANCELLED' })).toBe('Cancelled')
+  expect(executionStatus({ state: 'ended', outcome: 'ERROR' })).toBe('failed')
 })
 
 test('a tab and chosen statuses narrow each other', () => {

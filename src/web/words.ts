@@ -1,5 +1,5 @@
 /** The words that people read for what the wire calls otherwise: seven statuses, sources, harnesses, reasons. */
-import { ENDED_STATES, isEnded, type Run, type RunSource, type RunState } from '../contract/index.ts'
+import { ENDED_STATES, type Execution, isEnded, type Run, type RunSource, type RunState } from '../contract/index.ts'
 
 export const STATUSES = ['queued', 'starting', 'working', 'needs_you', 'succeeded', 'failed', 'cancelled'] as const
 export type Status = (typeof STATUSES)[number]
@@ -38,6 +38,35 @@ export const statusWord = (run: Run): string => (isCancelling(run) ? 'Cancelling
 
 export const canRetry = (run: Run): boolean =>
   ENDED_STATES.some((state) => state === run.state) && run.state !== 'SUCCEEDED'
+
+/** What began an execution. */
+export const CAUSE_WORDS: Record<Execution['cause'], string> = {
+  start: 'First try',
+  retry: 'Tried again by itself',
+  requested: 'Retried on request',
+  local: 'Started on a machine',
+}
+
+export function executionStatus({ state, outcome }: Pick<Execution, 'state' | 'outcome'>): Status {
+  if (state === 'offered' || state === 'claimed') return 'starting'
+  switch (outcome) {
+    case undefined:
+      return 'working'
+    case 'SUCCEEDED':
+      return 'succeeded'
+    case 'FAILED':
+    case 'ERROR':
+      return 'failed'
+    case 'CANCELLED':
+    case 'LAPSED':
+      return 'cancelled'
+  }
+}
+
+export function executionWord(execution: Pick<Execution, 'state' | 'outcome'>): string {
+  if (execution.state === 'offered') return 'Offered'
+  return execution.outcome === 'LAPSED' ? 'Never begun' : STATUS_WORDS[executionStatus(execution)]
+}
 
 const SOURCE_WORDS: Partial<Record<RunSource, string>> = {
   API: 'API',
@@ -99,7 +128,7 @@ export function adviceFor(error_code: string | undefined, retryable: boolean | u
     case 'resource_not_found':
       return 'Something that the run names does not exist. Start a new run with the right name.'
     case 'operation_not_supported':
-      return 'The harness or worker cannot do what was asked. Start a new run with another harness or configuration.'
+      return 'Mend what the message names, or give the run another harness or configuration, then retry or start a new run.'
     case 'resource_unavailable':
       return 'Something that the run needs was not available. Retry in a while.'
     case 'internal_error':
@@ -109,4 +138,11 @@ export function adviceFor(error_code: string | undefined, retryable: boolean | u
         ? 'It may work when tried again.'
         : 'The end of the transcript below says what happened. Mend it, then retry or start a new run.'
   }
+}
+
+export function sizeWords(bytes: number): string {
+  if (bytes < 1000) return `${bytes} bytes`
+  return bytes < 1_000_000
+    ? `${(bytes / 1000).toFixed(bytes < 10_000 ? 1 : 0)} kB`
+    : `${(bytes / 1_000_000).toFixed(1)} MB`
 }

@@ -49,11 +49,18 @@ export async function openBrowser(): Promise<Browser> {
 export type Visit = { page: Page; context: BrowserContext; complaints: string[] }
 
 /** A tab of a person who has not been here before. */
-export async function visit(browser: Browser, house: House, { theme, width }: Look = DESKTOP): Promise<Visit> {
+export async function visit(
+  browser: Browser,
+  server: { url: string },
+  { theme, width }: Look = DESKTOP,
+): Promise<Visit> {
   const context = await browser.newContext({
-    baseURL: house.url,
+    baseURL: server.url,
     colorScheme: theme,
     viewport: { width, height: width < 600 ? 740 : 800 },
+    // A narrow page is a telephone: fingers, not a pointer.
+    hasTouch: width < 600,
+    isMobile: width < 600,
     permissions: ['clipboard-read', 'clipboard-write'],
   })
   context.setDefaultTimeout(10_000)

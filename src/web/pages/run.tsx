@@ -6,6 +6,7 @@ import { useEffect, useRef } from 'react'
 import { Fault, isEnded, type Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { useAnnounce } from '../parts/announce.tsx'
+import { Executions } from '../parts/executions.tsx'
 import { Empty, Refused, Waiting } from '../parts/faces.tsx'
 import { RunActions } from '../parts/run-actions.tsx'
 import { RunFacts } from '../parts/run-facts.tsx'
@@ -63,10 +64,22 @@ function RunView({ run }: { run: Run }) {
         </div>
         <RunActions run={run} />
       </div>
-      <RunFacts run={run} />
-      <WaitingBanner run={run} />
-      <FailureBanner run={run} />
-      <Transcript run_id={run.run_id} ended={isEnded(run.state)} />
+      <div className="mt-3 flex min-h-0 flex-1 flex-col gap-3 lg:flex-row-reverse lg:gap-6">
+        <aside
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+          tabIndex={0}
+          aria-label="Facts"
+          className="min-w-0 lg:w-72 lg:shrink-0 lg:overflow-y-auto xl:w-80"
+        >
+          <RunFacts run={run} />
+          <Executions run_id={run.run_id} />
+        </aside>
+        <div className="flex min-w-0 flex-1 flex-col">
+          <WaitingBanner run={run} />
+          <FailureBanner run={run} />
+          <Transcript run_id={run.run_id} prompt={run.prompt} ended={isEnded(run.state)} />
+        </div>
+      </div>
     </div>
   )
 }

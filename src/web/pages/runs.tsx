@@ -28,6 +28,9 @@ const route = getRouteApi('/shell/runs')
 export function RunsPage() {
   useTitle('Runs')
   const filter = route.useSearch()
+  const { queries } = useAsking()
+  const list = useInfiniteQuery(queries.list(filter))
+  const bare = !isFiltered(filter) && list.data?.pages.every((page) => page.runs.length === 0)
   return (
     <>
       <div className="flex flex-wrap items-center gap-3 pt-6 pb-4">
@@ -37,7 +40,7 @@ export function RunsPage() {
           New run
         </Link>
       </div>
-      <Filters filter={filter} />
+      {!bare && <Filters filter={filter} />}
       <RunList key={JSON.stringify(filter)} filter={filter} />
     </>
   )
@@ -62,7 +65,7 @@ function Filters({ filter }: { filter: RunFilter }) {
               replace
               activeOptions={{ exact: true, includeSearch: true }}
               aria-current={(filter.tab ?? 'all') === tab ? 'page' : undefined}
-              className="inline-flex min-h-8 items-center rounded-md px-3 font-medium text-soft aria-[current]:bg-page aria-[current]:text-ink aria-[current]:shadow-sm"
+              className="inline-flex min-h-8 items-center rounded-md px-3 font-medium text-soft pointer-coarse:min-h-10 aria-[current]:bg-page aria-[current]:text-ink aria-[current]:shadow-sm"
             >
               {TAB_WORDS[tab]}
             </Link>
@@ -70,14 +73,17 @@ function Filters({ filter }: { filter: RunFilter }) {
         </nav>
         <TextFilter filter={filter} />
       </div>
-      <fieldset aria-label="Status" className="flex flex-wrap gap-1.5">
+      <fieldset
+        aria-label="Status"
+        className="-mx-4 flex min-w-0 gap-1.5 overflow-x-auto px-4 py-1 [scrollbar-width:none] sm:mx-0 sm:flex-wrap sm:px-0 sm:py-0"
+      >
         {STATUSES.map((status) => (
           <button
             key={status}
             type="button"
             aria-pressed={chosen.includes(status)}
             onClick={() => void navigate({ to: '/runs', search: toggled(status), replace: true })}
-            className="inline-flex min-h-7 items-center gap-1.5 rounded-full border border-line px-2.5 text-sm text-soft hover:bg-raised aria-pressed:border-working aria-pressed:bg-raised aria-pressed:font-medium aria-pressed:text-ink"
+            className="inline-flex min-h-7 shrink-0 items-center gap-1.5 rounded-full border pointer-coarse:min-h-9 border-line px-2.5 text-sm text-soft hover:bg-raised aria-pressed:border-working aria-pressed:bg-raised aria-pressed:font-medium aria-pressed:text-ink"
           >
             <StatusIcon status={status} className="size-3.5 animate-none!" />
             {STATUS_WORDS[status]}
@@ -196,7 +202,8 @@ function NoRuns({ filter }: { filter: RunFilter }) {
         </Link>
       }
     >
-      A run is one piece of work given to an agent. It shows up here, live, wherever it was started.
+      A run is one piece of work given to an agent. It shows up here, live, wherever it was started: on this page, or in
+      a terminal with <code className="font-mono text-sm text-ink">baton agent run-cloud "…"</code>
     </Empty>
   )
 }

@@ -1,7 +1,7 @@
 /** Moments and lengths of time that stay true while they are shown. One clock ticks for all of them. */
 import { createContext, type ReactNode, use, useEffect, useState } from 'react'
 import type { Run } from '../../contract/index.ts'
-import { absoluteWords, lengthWords, relativeWords, workedMs } from '../time.ts'
+import { absoluteWords, isTimed, lengthWords, relativeWords } from '../time.ts'
 
 const TICK_MS = 1000
 const Now = createContext(0)
@@ -28,12 +28,16 @@ export function When({ at }: { at: string }) {
 }
 
 export function Worked({ run }: { run: Run }) {
-  const ms = workedMs(run, use(Now))
-  if (ms === undefined) return null
-  const ticking = run.ended_at === null
+  return isTimed(run) && run.started_at ? <Length from={run.started_at} to={run.ended_at} /> : null
+}
+
+/** From one moment to another, or to now: then in whole seconds, as it ticks. */
+export function Length({ from, to }: { from: string; to: string | null }) {
+  const now = use(Now)
+  const ms = Math.max(0, (to === null ? now : Date.parse(to)) - Date.parse(from))
   return (
     <span className="whitespace-nowrap tabular-nums">
-      {lengthWords(ticking ? Math.floor(ms / TICK_MS) * TICK_MS || TICK_MS : ms)}
+      {lengthWords(to === null ? Math.floor(ms / TICK_MS) * TICK_MS || TICK_MS : ms)}
     </span>
   )
 }

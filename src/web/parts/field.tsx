@@ -1,3 +1,5 @@
+import { CircleAlert } from 'lucide-react'
+
 type FieldProps = {
   id: string
   label: string
@@ -34,11 +36,16 @@ export function Field({ id, label, value, onChange, hint, wrong, optional, rows,
       ) : (
         <textarea {...shared} rows={rows} onChange={(event) => onChange(event.target.value)} />
       )}
+      <p id={`${id}-wrong`} role="alert" className="text-sm text-failed empty:hidden">
+        {wrong && (
+          <span className="flex items-start gap-1.5">
+            <CircleAlert aria-hidden className="mt-0.5 size-4 shrink-0" />
+            {wrong}
+          </span>
+        )}
+      </p>
       <p id={`${id}-hint`} className="text-sm text-soft">
         {hint}
-      </p>
-      <p id={`${id}-wrong`} role="alert" className="text-sm text-failed empty:hidden">
-        {wrong}
       </p>
     </div>
   )

@@ -3,7 +3,8 @@ import { ShieldAlert } from 'lucide-react'
 import type { ReactNode } from 'react'
 import { harnessOf, type Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
-import { harnessWord, sourceWord } from '../words.ts'
+import { isTimed, lengthWords } from '../time.ts'
+import { harnessWord, sizeWords, sourceWord } from '../words.ts'
 import { When, Worked } from './clock.tsx'
 
 /** Backends that give a run no wall of its own. */
@@ -17,7 +18,7 @@ export function RunFacts({ run }: { run: Run }) {
   const usage = run.request_usage
   const repositories = config?.environment?.repositories ?? []
   return (
-    <dl className="mt-3 flex flex-wrap gap-x-6 gap-y-2 border-y border-line py-2.5 text-sm">
+    <dl className="flex flex-wrap gap-x-6 gap-y-2 border-y border-line py-2.5 text-sm lg:flex-col lg:rounded-xl lg:border lg:px-4">
       <Fact name="Harness">{config ? harnessWord(harnessOf(config)) : 'Unknown'}</Fact>
       {model && <Fact name="Model">{model}</Fact>}
       {run.worker_host && (
@@ -40,28 +41,33 @@ export function RunFacts({ run }: { run: Run }) {
           <When at={run.started_at} />
         </Fact>
       )}
-      {run.started_at && (run.ended_at !== null || run.state === 'INPROGRESS' || run.state === 'BLOCKED') && (
-        <Fact name="Time">
+      {isTimed(run) && (
+        <Fact name="Duration">
           <Worked run={run} />
         </Fact>
       )}
-      {run.executions > 1 && <Fact name="Executions">{run.executions}</Fact>}
-      {usage?.input_tokens !== undefined && <Fact name="Input tokens">{count(usage.input_tokens)}</Fact>}
-      {usage?.output_tokens !== undefined && <Fact name="Output tokens">{count(usage.output_tokens)}</Fact>}
-      {usage?.cache_read_tokens !== undefined && <Fact name="Cache read">{count(usage.cache_read_tokens)}</Fact>}
-      {usage?.cache_write_tokens !== undefined && <Fact name="Cache written">{count(usage.cache_write_tokens)}</Fact>}
+      {Boolean(usage?.total_tokens) && (
+        <>
+          <Fact name="Input tokens">{count(usage?.input_tokens)}</Fact>
+          <Fact name="Output tokens">{count(usage?.output_tokens)}</Fact>
+          {Boolean(usage?.cache_read_tokens) && <Fact name="Cache read">{count(usage?.cache_read_tokens)}</Fact>}
+          {Boolean(usage?.cache_write_tokens) && <Fact name="Cache written">{count(usage?.cache_write_tokens)}</Fact>}
+        </>
+      )}
       {usage?.inference_cost_usd !== undefined && (
         <Fact name="Cost">${usage.inference_cost_usd.toFixed(usage.inference_cost_usd < 1 ? 4 : 2)}</Fact>
       )}
+      {usage?.cpu_seconds !== undefined && <Fact name="Processor time">{lengthWords(usage.cpu_seconds * 1000)}</Fact>}
+      {usage?.peak_memory_bytes !== undefined && <Fact name="Peak memory">{sizeWords(usage.peak_memory_bytes)}</Fact>}
     </dl>
   )
 }
 
 function Fact({ name, children }: { name: string; children: ReactNode }) {
   return (
-    <div className="min-w-0 max-w-full">
-      <dt className="text-soft">{name}</dt>
-      <dd className="font-medium tabular-nums wrap-anywhere">{children}</dd>
+    <div className="min-w-0 max-w-full lg:flex lg:justify-between lg:gap-4">
+      <dt className="shrink-0 text-soft">{name}</dt>
+      <dd className="min-w-0 font-medium tabular-nums wrap-anywhere lg:text-right">{children}</dd>
     </div>
   )
 }
@@ -71,17 +77,17 @@ function WorkerName({ host }: { host: string }) {
   const workers = useQuery(queries.workers())
   const backend = workers.data?.find((worker) => worker.worker_host === host)?.backend
   return (
-    <>
+    <span className="inline-flex flex-wrap items-center gap-x-1.5 lg:justify-end">
       {host}
       {backend !== undefined && OPEN_BACKENDS.has(backend) && (
         <span
-          className="ml-1.5 inline-flex items-center gap-1 rounded-full bg-needs-wash px-2 text-needs"
+          className="inline-flex items-center gap-1 rounded-full bg-needs-wash px-2 text-xs leading-5 text-needs"
           title="Runs on this worker are plain processes of its machine; nothing walls them off."
         >
           <ShieldAlert aria-hidden className="size-3.5" />
           not isolated
         </span>
       )}
-    </>
+    </span>
   )
 }

@@ -9,7 +9,7 @@ export function FailureBanner({ run }: { run: Run }) {
   return (
     <section
       aria-label="Why it failed"
-      className="mt-3 flex items-start gap-2 rounded-lg border border-failed bg-failed-wash p-3"
+      className="flex shrink-0 items-start gap-2 rounded-xl border border-failed bg-failed-wash px-4 py-3"
     >
       <CircleAlert aria-hidden className="mt-1 size-4 shrink-0 text-failed" />
       <div className="min-w-0">
@@ -31,7 +31,7 @@ export function WaitingBanner({ run }: { run: Run }) {
   const words = waitingWords(run)
   if (words === undefined) return null
   return (
-    <p className="mt-3 flex items-start gap-2 rounded-lg border border-line bg-raised p-3">
+    <p className="flex shrink-0 items-start gap-2 rounded-xl border border-line bg-raised px-4 py-3">
       <Hourglass aria-hidden className="mt-1 size-4 shrink-0 text-queued" />
       <span>
         {words}

@@ -1,6 +1,8 @@
 import { Link } from '@tanstack/react-router'
+import { Timer } from 'lucide-react'
 import type { Run } from '../../contract/index.ts'
 import { harnessOf } from '../../contract/index.ts'
+import { isTimed } from '../time.ts'
 import { harnessWord, sourceWord } from '../words.ts'
 import { When, Worked } from './clock.tsx'
 import { RunStatus } from './status.tsx'
@@ -12,10 +14,10 @@ export function RunRow({ run }: { run: Run }) {
         to="/runs/$runId"
         params={{ runId: run.run_id }}
         data-run={run.run_id}
-        className="-mx-3 grid grid-cols-[1fr_auto] items-center gap-x-4 gap-y-0.5 rounded-lg px-3 py-2.5 hover:bg-raised sm:grid-cols-[7.5rem_1fr_auto]"
+        className="-mx-3 grid grid-cols-[1fr_auto] items-center gap-x-4 gap-y-0.5 rounded-lg px-3 py-2.5 hover:bg-raised sm:grid-cols-[7.5rem_minmax(0,1fr)_6.5rem_6.5rem]"
       >
         <RunStatus run={run} />
-        <span className="order-last col-span-2 min-w-0 sm:order-none sm:col-span-1">
+        <span className="order-last col-span-2 min-w-0 sm:order-none sm:[grid-column:2] sm:row-start-1">
           <span className="block truncate font-medium" title={run.title}>
             {run.title}
           </span>
@@ -39,9 +41,18 @@ export function RunRow({ run }: { run: Run }) {
             )}
           </span>
         </span>
-        <span className="flex flex-col items-end text-sm text-soft">
-          <When at={run.created_at} />
-          <Worked run={run} />
+        <span className="flex items-center gap-3 text-sm text-soft sm:contents">
+          {isTimed(run) && (
+            <span className="inline-flex items-center justify-end gap-1 sm:col-start-3 sm:row-start-1">
+              <Timer aria-hidden className="size-3.5 shrink-0" />
+              <span className="sr-only">took </span>
+              <Worked run={run} />
+            </span>
+          )}
+          <span className="text-right sm:col-start-4 sm:row-start-1">
+            <span className="sr-only">created </span>
+            <When at={run.created_at} />
+          </span>
         </span>
       </Link>
     </li>

@@ -24,11 +24,14 @@ export function StatusIcon({ status, className = 'size-4' }: { status: Status; c
 
 /** An icon and a word, never a colour alone. */
 export function RunStatus({ run }: { run: Run }) {
-  const status = isCancelling(run) ? 'cancelled' : statusOf(run.state)
+  return <StatusText status={isCancelling(run) ? 'cancelled' : statusOf(run.state)}>{statusWord(run)}</StatusText>
+}
+
+export function StatusText({ status, children }: { status: Status; children: string }) {
   return (
     <span className={`inline-flex items-center gap-1.5 font-medium whitespace-nowrap ${LOOK[status].colour}`}>
       <StatusIcon status={status} />
-      {statusWord(run)}
+      {children}
     </span>
   )
 }

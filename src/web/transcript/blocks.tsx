@@ -11,13 +11,6 @@ type Change = z.infer<typeof FileChange>
 /** Lines of one change shown at first. */
 const DIFF_LINES_MAX = 400
 
-export function sizeWords(bytes: number): string {
-  if (bytes < 1000) return `${bytes} bytes`
-  return bytes < 1_000_000
-    ? `${(bytes / 1000).toFixed(bytes < 10_000 ? 1 : 0)} kB`
-    : `${(bytes / 1_000_000).toFixed(1)} MB`
-}
-
 export const Ansi = memo(function Ansi({ text }: { text: string }) {
   return parseAnsi(text).map((piece, index) => (
     // biome-ignore lint/suspicious/noArrayIndexKey: they have no identity but their place

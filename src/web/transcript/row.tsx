@@ -1,12 +1,23 @@
 /** One row of a transcript, by the kind of its entry. */
 import { useQuery } from '@tanstack/react-query'
-import { Bot, CircleAlert, Info, ListChecks, MessageSquareText, TriangleAlert } from 'lucide-react'
+import {
+  Bot,
+  Circle,
+  CircleAlert,
+  CircleCheck,
+  CircleDot,
+  Info,
+  ListChecks,
+  MessageSquareText,
+  TriangleAlert,
+} from 'lucide-react'
 import { memo, type ReactNode } from 'react'
 import type { Entry, EntryBody } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import type { LiveText } from '../data/live.ts'
 import { sentenceOf } from '../parts/faces.tsx'
-import { Ansi, Code, Disclosure, sizeWords } from './blocks.tsx'
+import { sizeWords } from '../words.ts'
+import { Ansi, Code, Disclosure } from './blocks.tsx'
 import type { Item } from './items.ts'
 import { Prose } from './prose.tsx'
 import { ToolRow } from './tool.tsx'
@@ -41,7 +52,7 @@ export function useWhole(run_id: string, entry: Entry | undefined, open: boolean
   const cut = entry?.cut
   const whole = useQuery({ ...queries.entry(run_id, entry?.position ?? ''), enabled: open && cut !== undefined })
   return {
-    body: whole.data?.body ?? entry?.body,
+    body: (open ? whole.data?.body : undefined) ?? entry?.body,
     pending: whole.isLoading,
     error: whole.error,
     again: () => void whole.refetch(),
@@ -95,15 +106,7 @@ function BodyRow({
 }): ReactNode {
   switch (body.kind) {
     case 'prompt':
-      return (
-        <div className="my-2 rounded-xl border border-line bg-raised px-4 py-3">
-          <p className="mb-0.5 flex items-center gap-1.5 text-sm font-medium text-soft">
-            <MessageSquareText aria-hidden className="size-4" />
-            Prompt
-          </p>
-          <p className="whitespace-pre-wrap wrap-anywhere">{body.text}</p>
-        </div>
-      )
+      return <Prompt text={body.text} />
     case 'text':
       return (
         <div className="my-2">
@@ -140,6 +143,18 @@ function BodyRow({
         </Disclosure>
       )
   }
+}
+
+export function Prompt({ text }: { text: string }) {
+  return (
+    <div className="my-2 rounded-xl border border-line bg-raised px-4 py-3">
+      <p className="mb-0.5 flex items-center gap-1.5 text-sm font-medium text-soft">
+        <MessageSquareText aria-hidden className="size-4" />
+        Prompt
+      </p>
+      <p className="whitespace-pre-wrap wrap-anywhere">{text}</p>
+    </div>
+  )
 }
 
 function LiveRow({ live }: { live: LiveText }) {
@@ -188,8 +203,15 @@ function Output({ stream, text }: { stream: 'stdout' | 'stderr'; text: string })
   )
 }
 
-const PLAN_MARKS = { pending: '☐', in_progress: '▶', completed: '☑' }
+const PLAN_MARKS = { pending: Circle, in_progress: CircleDot, completed: CircleCheck }
 const PLAN_WORDS = { pending: 'to do', in_progress: 'in progress', completed: 'done' }
+
+function PlanMark({ status }: { status: keyof typeof PLAN_MARKS }) {
+  const Mark = PLAN_MARKS[status]
+  return (
+    <Mark aria-hidden className={`mt-1 size-4 shrink-0 ${status === 'in_progress' ? 'text-working' : 'text-soft'}`} />
+  )
+}
 
 function Plan({ items }: { items: Extract<EntryBody, { kind: 'plan' }>['items'] }) {
   return (
@@ -205,7 +227,7 @@ function Plan({ items }: { items: Extract<EntryBody, { kind: 'plan' }>['items'] 
             key={index}
             className={`flex gap-2 ${item.status === 'completed' ? 'text-soft' : item.status === 'in_progress' ? 'font-medium' : ''}`}
           >
-            <span aria-hidden>{PLAN_MARKS[item.status]}</span>
+            <PlanMark status={item.status} />
             <span className="sr-only">{PLAN_WORDS[item.status]}: </span>
             <span className="min-w-0 wrap-anywhere">{item.content}</span>
           </li>

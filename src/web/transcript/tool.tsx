@@ -14,6 +14,7 @@ import {
   Sparkles,
   SquareTerminal,
 } from 'lucide-react'
+import { z } from 'zod'
 import type { Entry, EntryBody, ToolCategory } from '../../contract/index.ts'
 import { sentenceOf, Waiting } from '../parts/faces.tsx'
 import { Code, Diff, Disclosure } from './blocks.tsx'
@@ -29,6 +30,9 @@ type ToolProps = {
 }
 type Call = Extract<EntryBody, { kind: 'tool_call' }>
 type Result = Extract<EntryBody, { kind: 'tool_result' }>
+
+/** The input of a shell tool that says nothing but what to run. */
+const Command = z.strictObject({ command: z.string() })
 
 const ICONS: Record<ToolCategory, LucideIcon> = {
   command: SquareTerminal,
@@ -78,6 +82,8 @@ export function ToolRow({ call, result, run_id, ended, open, onToggle }: ToolPro
 function Input({ call }: { call: Call }) {
   if (call.input === undefined)
     return call.paths?.length ? <Code label={`${call.name}, paths`} text={call.paths.join('\n')} /> : null
+  const command = Command.safeParse(call.input)
+  if (command.success) return <Code label={`${call.name}, command`} text={command.data.command} />
   return <Code label={`${call.name}, input`} text={pretty(call.input)} />
 }
 

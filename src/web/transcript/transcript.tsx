@@ -11,7 +11,7 @@ import { FIRST_ENTRIES } from '../data/transcript.ts'
 import { useTranscript } from '../data/use-transcript.ts'
 import { Refused, sentenceOf, Waiting } from '../parts/faces.tsx'
 import { guessHeight, type Item, itemsOf } from './items.ts'
-import { Row } from './row.tsx'
+import { Prompt, Row } from './row.tsx'
 
 /** Nearer to the end than this, in pixels, counts as at the end. */
 const AT_END_PX = 48
@@ -19,8 +19,10 @@ const AT_END_PX = 48
 const MORE_ROWS = 10
 
 type TranscriptProps = { run_id: string; ended: boolean }
+/** `prompt` is shown while the transcript is empty. */
+type Props = TranscriptProps & { prompt: string }
 
-export function Transcript({ run_id, ended }: TranscriptProps) {
+export function Transcript({ run_id, prompt, ended }: Props) {
   const transcript = useTranscript(run_id)
   const { window, live, move, moving, refusal } = transcript
   const items = useMemo(
@@ -34,12 +36,15 @@ export function Transcript({ run_id, ended }: TranscriptProps) {
     )
   if (items.length === 0)
     return (
-      <p className="py-12 text-center text-soft">
-        {ended ? 'The run left no transcript.' : 'Nothing has been said yet. It will show up here as it happens.'}
-      </p>
+      <section aria-label="Transcript" className="mt-1 lg:overflow-y-auto">
+        <Prompt text={prompt} />
+        <p className="py-8 text-center text-soft">
+          {ended ? 'The run left no transcript.' : 'Nothing has been said yet. It will show up here as it happens.'}
+        </p>
+      </section>
     )
   return (
-    <section aria-label="Transcript" className="relative mt-3 flex min-h-96 flex-1 basis-0 flex-col">
+    <section aria-label="Transcript" className="relative mt-1 flex min-h-[75dvh] flex-1 lg:min-h-0 basis-0 flex-col">
       {(moving === 'earlier' || refusal !== undefined) && (
         <p
           role="status"
@@ -123,7 +128,7 @@ function Rows({ items, run_id, ended, window, move, stuck }: RowsProps) {
         tabIndex={0}
         aria-label="Entries of the transcript"
         data-testid="transcript"
-        className="min-h-0 flex-1 overflow-y-auto overscroll-contain pr-2 [overflow-anchor:none]"
+        className="min-h-0 flex-1 -mr-3 overflow-y-auto overscroll-contain pr-3 [overflow-anchor:none]"
       >
         <div className="relative w-full" style={{ height: virtualizer.getTotalSize() }}>
           {rows.map((row) => {
