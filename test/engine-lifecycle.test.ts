@@ -360,6 +360,17 @@ test('a large entry has its head in the row and its whole in a blob', async () =
   expect(whole.body).toEqual({ kind: 'text', text: text.replaceAll('\u0000', '\ufffd') })
 })
 
+test('what a program prints is kept as it was, also what looks like an escape', async () => {
+  const { run_id, caller, execution_id } = await running()
+  const text = 'a \\u0000 b \\ud800 c'
+  await engine.executions.append(caller, execution_id, [entry(1, text), entry(2, 'x\ud800y')])
+  const { entries } = await engine.transcripts.list(owner, run_id, { limit: 50 })
+  expect(entries.map((one) => one.body)).toEqual([
+    { kind: 'text', text },
+    { kind: 'text', text: 'x\ufffdy' },
+  ])
+})
+
 test('another team sees nothing', async () => {
   const run_id = await create()
   const stranger: Caller = { kind: 'user', team_id: randomUUID(), user_id: owner.user_id, by: 'api_key' }

@@ -88,20 +88,21 @@ async function keepBlobs(room: Room, kept: Kept[]): Promise<void> {
 }
 
 async function keep(room: Room, entry: NewEntry): Promise<Kept> {
-  // PostgreSQL's text and jsonb have no NUL and no lone surrogates.
-  const body = clean(JSON.stringify(entry.body))
+  const body = renderJson(entry.body)
   const body_bytes = Buffer.byteLength(body)
   const row = { number: entry.number, at: entry.at, kind: entry.body.kind, body_bytes }
   if (body_bytes <= ENTRY_HEAD_BYTES) return { ...row, body, blob_id: null }
   const blob_id = await room.blobs.write(Buffer.from(body))
-  return { ...row, body: clean(JSON.stringify(headOf(entry.body))), blob_id }
+  return { ...row, body: renderJson(headOf(entry.body)), blob_id }
 }
 
-const clean = (json: string): string =>
-  json
-    .replace(/\\u0000/g, '\\ufffd')
-    .replace(/\\u(d[89ab][0-9a-f]{2})(?!\\ud[c-f])/gi, '\\ufffd')
-    .replace(/(?<!\\ud[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})/gi, '\\ufffd')
+/** PostgreSQL's text and jsonb have neither NUL nor lone surrogates: what is none there becomes U+FFFD. */
+function renderJson(body: EntryBody): string {
+  const json = JSON.stringify(body)
+  if (!/\\u(0000|d[89a-f])/i.test(json)) return json
+  const plain = (text: string): string => text.toWellFormed().replaceAll('\0', '\u{fffd}')
+  return JSON.stringify(body, (_, value) => (typeof value === 'string' ? plain(value) : value))
+}
 
 /** The same entry with its long texts cut to what a row keeps. */
 export function headOf(body: EntryBody): EntryBody {

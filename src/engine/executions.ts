@@ -19,10 +19,11 @@ import { appendEntries } from './append.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { heartbeats } from './heartbeats.ts'
-import { checkRunnable, personOf, runNotFound, titleOf } from './runs.ts'
+import { checkRunnable, personOf, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { announce, enqueueIn, superseded } from './transitions.ts'
+import { checkVisible } from './visible.ts'
 
 export function executionsEngine(room: Room) {
   const { clock, bell, limits } = room
@@ -198,13 +199,7 @@ export function executionsEngine(room: Room) {
   }
 
   async function list(caller: Caller, run_id: string): Promise<{ executions: Execution[] }> {
-    const run = await db
-      .selectFrom('runs')
-      .select('run_id')
-      .where('run_id', '=', run_id)
-      .where('team_id', '=', caller.team_id)
-      .executeTakeFirst()
-    if (!run) throw runNotFound(run_id)
+    await checkVisible(room, caller, [run_id])
     const rows = await db.selectFrom('executions').selectAll().where('run_id', '=', run_id).orderBy('number').execute()
     return {
       executions: rows.map((row) =>

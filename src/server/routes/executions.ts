@@ -12,10 +12,7 @@ const CONTROL_POLL_MS = 10_000
 export function executionAnswers(room: ServerRoom): Answer[] {
   const { engine, watches, known } = room
   return [
-    mount(executionRoutes.list, async ({ caller, params }) => {
-      await engine.events.visible(caller, [params.run_id])
-      return engine.executions.list(caller, params.run_id)
-    }),
+    mount(executionRoutes.list, ({ caller, params }) => engine.executions.list(caller, params.run_id)),
     mount(executionRoutes.create, ({ caller, body }) => engine.executions.createLocal(caller, body)),
     mount(executionRoutes.start, ({ caller, params }) => engine.executions.start(caller, params.execution_id)),
     mount(executionRoutes.heartbeat, ({ caller, params, body }) =>
