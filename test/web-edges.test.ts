@@ -55,6 +55,7 @@ test('what is refused says so with a way to try again, which works once the answ
     const restore = await refuse(page, path)
     await page.goto(at)
     await page.getByRole('heading', { name: refused }).waitFor({ timeout: 20_000 })
+    await page.getByText('The server answered 503. It may be starting').waitFor()
     await shoot(page, `refused-${refused.split(' ')[1]}`, DESKTOP)
     expect(await findBarriers(page)).toEqual([])
     await restore()

@@ -114,7 +114,7 @@ function TextFilter({ filter }: { filter: RunFilter }) {
   }, [text, filter, navigate])
   return (
     <div className="relative min-w-48 flex-1 sm:max-w-xs">
-      <Search aria-hidden className="pointer-events-none absolute top-2.5 left-2.5 size-4 text-soft" />
+      <Search aria-hidden className="pointer-events-none absolute inset-y-0 left-2.5 my-auto size-4 text-soft" />
       <input
         type="search"
         aria-label="Find runs by title or prompt"
@@ -203,7 +203,7 @@ function NoRuns({ filter }: { filter: RunFilter }) {
       }
     >
       A run is one piece of work given to an agent. It shows up here, live, wherever it was started: on this page, or in
-      a terminal with <code className="font-mono text-sm text-ink">baton agent run-cloud "…"</code>
+      a terminal with <code className="font-mono text-sm whitespace-nowrap text-ink">baton agent run-cloud "…"</code>
     </Empty>
   )
 }

@@ -64,6 +64,10 @@ export function sentenceOf(error: unknown): string {
   if (error instanceof Unreachable)
     return 'The server does not answer. Check that it runs and that you are online; this page goes on by itself when it is back.'
   if (error instanceof Fault) {
+    // Baton's own answers carry a trace id; a proxy's do not.
+    const passing = error.status >= 500 && error.details.trace_id === undefined
+    if (passing)
+      return `${error.message} It may be starting, or a proxy before it may be in trouble. Try again in a while.`
     const details = error.details.errors
       ?.filter(({ detail }) => !error.message.includes(detail))
       .map(({ pointer, detail }) => `${pointer}: ${detail}`)

@@ -114,7 +114,7 @@ function SignOut() {
       onClick={() => void leave()}
       aria-label={label}
       title={label}
-      className="grid size-9 place-items-center rounded-lg hover:bg-raised"
+      className="grid size-9 pointer-coarse:size-11 place-items-center rounded-lg hover:bg-raised"
     >
       <LogOut aria-hidden className={`size-4 ${failed ? 'text-failed' : ''}`} />
     </button>

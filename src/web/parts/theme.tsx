@@ -30,7 +30,7 @@ export function ThemeButton() {
       onClick={choose}
       aria-label={label}
       title={label}
-      className="grid size-9 place-items-center rounded-lg hover:bg-raised"
+      className="grid size-9 pointer-coarse:size-11 place-items-center rounded-lg hover:bg-raised"
     >
       <Icon aria-hidden className="size-4" />
     </button>

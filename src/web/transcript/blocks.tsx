@@ -46,7 +46,7 @@ export function Disclosure({ open, onToggle, summary, children }: DisclosureProp
         type="button"
         aria-expanded={open}
         onClick={onToggle}
-        className="-mx-1.5 flex min-h-8 w-[calc(100%+0.75rem)] min-w-0 items-center gap-1.5 rounded-md px-1.5 text-left hover:bg-raised"
+        className="-mx-1.5 flex min-h-8 pointer-coarse:min-h-10 w-[calc(100%+0.75rem)] min-w-0 items-center gap-1.5 rounded-md px-1.5 text-left hover:bg-raised"
       >
         <ChevronRight
           aria-hidden
