@@ -44,7 +44,7 @@ export function declareAsking(command: Command): Command {
     .option('--title <title>', 'title of the run')
     .option('--model <id>', 'model, such as anthropic/claude-opus-4-5; auto where absent')
     .option('--harness <name>', 'oz (baton), claude, codex, gemini, opencode, command, or one that the worker knows')
-    .option('-f, --file <file>', 'JSON file with the configuration; other options go before it')
+    .option('-f, --file <file>', 'JSON or YAML file with the configuration; other options go before it')
     .option('--mcp <server>', 'MCP server: JSON, or a file with JSON; may be repeated', collect)
     .option('-e, --environment <id>', 'environment to work in')
     .option('--no-environment', 'none')
@@ -151,12 +151,23 @@ async function readText(context: Context, path: string, what: string): Promise<s
 }
 
 async function configFile(context: Context, path: string): Promise<AgentConfig> {
-  const parsed = AgentConfig.safeParse(
-    parseJson(await readText(context, path, 'The configuration file'), `${path} is not JSON.`),
-  )
+  const parsed = AgentConfig.safeParse(await parseConfig(await readText(context, path, 'The configuration file'), path))
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
-  throw new CommandFailure('usage', `${path}: ${issue?.path.join('.')}: ${issue?.message}`)
+  const where = issue === undefined || issue.path.length === 0 ? '' : ` ${issue.path.join('.')}:`
+  throw new CommandFailure('usage', `${path}:${where} ${issue?.message}`)
+}
+
+/** JSON is YAML, but its own parser is quicker to load. */
+async function parseConfig(text: string, path: string): Promise<unknown> {
+  if (/^\s*\{/.test(text) && path.endsWith('.json')) return parseJson(text, `${path} is not JSON.`)
+  const { parse } = await import('yaml')
+  try {
+    return parse(text, { maxAliasCount: 100 })
+  } catch (error) {
+    const why = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
+    throw new CommandFailure('usage', `${path} is neither JSON nor YAML: ${why}`)
+  }
 }
 
 async function mcpServers(context: Context, specs: string[]): Promise<Record<string, McpServer>> {

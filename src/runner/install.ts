@@ -169,6 +169,7 @@ function runNpm(
   return new Promise((resolve, reject) => {
     const child = spawn(npm, args, { cwd: folder, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
     const last: string[] = []
+    let offline = false
     const stop = () => {
       endGroup(child.pid, 'SIGTERM')
       setTimeout(() => endGroup(child.pid, 'SIGKILL'), STOP_GRACE_MS).unref()
@@ -178,6 +179,8 @@ function runNpm(
       stream.setEncoding('utf8').on('data', (text: string) => {
         for (const line of text.split('\n').filter((l) => l.trim() !== '')) {
           last.push(line)
+          // npm says it early, above more lines than are kept.
+          offline ||= OFFLINE.test(line)
           if (last.length > LAST_LINES) last.shift()
           onProgress(line)
         }
@@ -188,13 +191,14 @@ function runNpm(
       signal.removeEventListener('abort', stop)
       if (signal.aborted) reject(failure(`Fetching ${profile.title} was stopped.`))
       else if (code === 0) resolve()
-      else reject(failure(npmFailure(profile, code, last.join('\n'))))
+      else reject(failure(npmFailure(profile, code, last.join('\n'), offline)))
     })
   })
 }
 
-function npmFailure(profile: Profile, code: number | null, last: string): string {
-  const offline = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|ENOTCACHED/.test(last)
+const OFFLINE = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|ENOTCACHED/
+
+function npmFailure(profile: Profile, code: number | null, last: string, offline: boolean): string {
   const why = offline
     ? 'The npm registry cannot be reached from here. Connect to the network, or point npm at a mirror with `npm config set registry URL`.'
     : `npm exited with ${code}. Its last lines were:\n${last}`
