@@ -78,9 +78,10 @@ const SETTINGS = {
 const GUARD = `
 const fs = require('node:fs')
 const { sep } = require('node:path')
+const { env } = require('node:process')
 const { syncBuiltinESMExports } = require('node:module')
-delete process.env.NODE_OPTIONS
-const own = process.env.GEMINI_CLI_HOME + sep
+delete env.NODE_OPTIONS
+const own = env.GEMINI_CLI_HOME + sep
 const isThere = fs.existsSync
 fs.existsSync = (path) =>
   isThere(path) && !(String(path).endsWith(sep + '.gemini' + sep + 'settings.json') && !String(path).startsWith(own))
