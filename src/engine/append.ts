@@ -40,8 +40,8 @@ async function insert(room: Room, execution_id: string, kept: Kept[]): Promise<H
     ), fresh as (
       select e.*, held.run_id, held.team_id, held.number as execution_number
       from held, unnest(
-        ${kept.map((e) => e.number)}::int[], ${kept.map((e) => e.at)}::timestamptz[], ${kept.map((e) => e.kind)}::text[],
-        ${kept.map((e) => e.body)}::jsonb[], ${kept.map((e) => e.blob_id)}::text[],
+        ${kept.map((e) => e.number)}::int[], ${kept.map((e) => e.at)}::timestamptz[],
+        ${kept.map((e) => e.kind)}::text[], ${kept.map((e) => e.body)}::jsonb[], ${kept.map((e) => e.blob_id)}::text[],
         ${kept.map((e) => e.body_bytes)}::int[]
       ) as e(number, at, kind, body, blob_id, body_bytes)
       where e.number > held.entries and ${first}::int <= held.entries + 1

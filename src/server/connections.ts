@@ -5,8 +5,6 @@
 import type { Server as HttpServer } from 'node:http'
 import type { Socket } from 'node:net'
 
-export type Connections = ReturnType<typeof trackConnections>
-
 export function trackConnections(http: HttpServer) {
   /** How many answers each still owes; an upgraded one is somebody else's to end. */
   const open = new Map<Socket, number>()
