@@ -42,8 +42,23 @@ export function clientOf(context: Context): Client {
     server: server.value ?? '',
     token: api_key.value,
     headers: { 'x-oz-api-source': 'CLI', 'user-agent': `baton/${context.version}` },
+    onVersion: sayOtherVersion(context),
   })
 }
+
+/** Says once when server and command line do not fit: what one knows the other may not. */
+function sayOtherVersion({ version, out }: Context): (theirs: string | null) => void {
+  let said = false
+  return (theirs) => {
+    if (said || theirs === null || minorOf(theirs) === minorOf(version)) return
+    said = true
+    out.note(
+      `The server is Baton ${theirs}, this command line ${version}. Use the same version of both if something fails.`,
+    )
+  }
+}
+
+const minorOf = (version: string): string => version.split('.').slice(0, 2).join('.')
 
 /** The body exactly as the server sent it. */
 export async function bodyOf(response: Response): Promise<unknown> {

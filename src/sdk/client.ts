@@ -20,6 +20,8 @@ export type ClientOptions = {
   fetch?: typeof fetch
   /** How often a repeatable request is tried again. */
   retries?: number
+  /** Told the version of each server that answers; null: it names none, so it is no Baton or an old one. */
+  onVersion?: (version: string | null) => void
 }
 
 type Empty = Record<string, never>
@@ -134,6 +136,7 @@ async function send(
       if (signal?.aborted || attempt >= retries) throw cause
       return null
     })
+    if (response) options.onVersion?.(response.headers.get('x-baton-version'))
     if (response?.ok || (response && response.status < 400)) return response
     const again = response === null || response.status === 429 || response.status === 503
     if (!again || attempt >= retries) throw await faultOf(response as Response)
