@@ -136,11 +136,14 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   }
 
   /** A process that has closed its output but lives on cannot be talked to any more. */
+  let muted = false
   const lost = async (): Promise<TurnEnd> => {
     const mute = new Promise<null>((resolve) => setTimeout(resolve, MUTE_MS, null).unref())
     const how = await Promise.race([process.ended, mute])
+    // What ends it now is ours; that it had closed its output is what there is to tell.
+    if (how === null) muted = true
     if (how === null) await process.end(0)
-    return died(launch.title, how ?? 'closed its output', process.lastLines())
+    return died(launch.title, muted ? 'closed its output' : (how ?? 'ended'), process.lastLines())
   }
 
   async function cancel(): Promise<void> {
