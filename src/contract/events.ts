@@ -49,6 +49,16 @@ export const StreamFrame = z.discriminatedUnion('type', [
 ])
 export type StreamFrame = z.infer<typeof StreamFrame>
 
+/** Lifecycle changes of a child that its parent is told. */
+export const CHILD_EVENTS = [
+  'run_in_progress',
+  'run_succeeded',
+  'run_failed',
+  'run_errored',
+  'run_blocked',
+  'run_cancelled',
+] as const
+
 export const eventRoutes = {
   list: route({
     name: 'events.list',
@@ -79,6 +89,17 @@ export const eventRoutes = {
     }),
     answer: Event,
     produces: 'event-stream',
+  }),
+  cursor: route({
+    name: 'events.cursor',
+    method: 'PATCH',
+    path: '/agent/runs/{run_id}/event-sequence',
+    tag: 'Events',
+    callers: ['user', 'execution'],
+    summary: "Moves a run's delivery cursor forward; it never goes back.",
+    params: z.object({ run_id: RunId }),
+    body: z.object({ sequence: z.int().nonnegative() }),
+    answer: z.object({}),
   }),
   follow: route({
     name: 'events.follow',
