@@ -4,6 +4,7 @@ export * from './config.ts'
 export * from './events.ts'
 export * from './executions.ts'
 export * from './faults.ts'
+export * from './harness-support.ts'
 export * from './messages.ts'
 export * from './route.ts'
 export * from './runs.ts'
@@ -15,6 +16,7 @@ export * from './workers.ts'
 import { accessRoutes } from './access.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
+import { harnessSupportRoutes } from './harness-support.ts'
 import { messageRoutes } from './messages.ts'
 import { runRoutes } from './runs.ts'
 import { transcriptRoutes } from './transcripts.ts'
@@ -31,4 +33,5 @@ export const routes = {
   workers: workerRoutes,
   messages: messageRoutes,
   trees: treeRoutes,
+  harnessSupport: harnessSupportRoutes,
 }

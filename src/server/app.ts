@@ -13,6 +13,7 @@ import type { ServerRoom } from './room.ts'
 import { accessAnswers } from './routes/access.ts'
 import { eventAnswers } from './routes/events.ts'
 import { executionAnswers } from './routes/executions.ts'
+import { harnessSupportAnswers } from './routes/harness-support.ts'
 import { runAnswers } from './routes/runs.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
 import { workerAnswers } from './routes/workers.ts'
@@ -20,9 +21,15 @@ import { workerAnswers } from './routes/workers.ts'
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
 export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
-  const answers = [accessAnswers, runAnswers, executionAnswers, transcriptAnswers, eventAnswers, workerAnswers].flatMap(
-    (make) => make(room),
-  )
+  const answers = [
+    accessAnswers,
+    runAnswers,
+    executionAnswers,
+    transcriptAnswers,
+    eventAnswers,
+    workerAnswers,
+    harnessSupportAnswers,
+  ].flatMap((make) => make(room))
   checkComplete(answers)
   const app = new Hono<Env>()
   app.use(async (c, next) => {
