@@ -221,6 +221,8 @@ export const executionRoutes = {
       entries: z.int(),
       usage: Usage.optional(),
       session_id: z.string().max(256).optional(),
+      /** The harness cannot be prompted again: what lies in the inbox does not hold up the end. */
+      leave_inbox: z.boolean().optional(),
     }),
     /** `inbox`: a message came first; the execution has not ended, take it and go on. */
     answer: z.object({ state: z.string(), inbox: z.boolean().optional() }),
@@ -244,7 +246,8 @@ export const executionRoutes = {
     summary: 'The agent was given what the inbox held up to here; it is never given it again.',
     params: ExecutionPath,
     body: z.object({ message_ids: z.array(z.uuid()).max(500), sequence: z.int().nonnegative() }),
-    answer: z.object({}),
+    /** `already`: the answer of a tool surfaced all of it first; the agent must not be given it again. */
+    answer: z.object({ already: z.boolean().optional() }),
   }),
   children: route({
     name: 'executions.children',
