@@ -25,8 +25,8 @@ export type FinishOptions = {
 }
 
 export type Finished =
-  | { told: true; state: string }
-  | { told: false; why: 'superseded' | 'unreachable'; message: string }
+  /** `inbox`: a message came first, and nothing has ended. */
+  { told: true; state: string; inbox: boolean } | { told: false; why: 'superseded' | 'unreachable'; message: string }
 
 export async function reportEnd(options: FinishOptions): Promise<Finished> {
   const { execution_id, journal, upload, outcome, session_id } = options
@@ -43,12 +43,12 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
         ...(session_id === null ? {} : { session_id }),
       }
       options.onSending()
-      const { state } = await options.client.executions.finish({
+      const { state, inbox = false } = await options.client.executions.finish({
         params: { execution_id },
         body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
       })
-      return { told: true, state }
+      return { told: true, state, inbox }
     } catch (error) {
       if (options.superseded.aborted)
         return { told: false, why: 'superseded', message: 'This execution is no longer the current one of its run.' }
