@@ -7,7 +7,8 @@ import { QueryBoolean, repeated, route } from './route.ts'
 import { RunId, Timestamp } from './runs.ts'
 import { Delta, Entry } from './transcripts.ts'
 
-/** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again. */
+/** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
+ * `run_resumed` when an agent waits for events with its turn ended, and goes on. */
 export const EVENT_TYPES = [
   'run_queued',
   'run_in_progress',
@@ -20,6 +21,8 @@ export const EVENT_TYPES = [
   'new_message',
   'child_agent_started',
   'run_session_linked',
+  'run_waiting',
+  'run_resumed',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 

@@ -27,6 +27,8 @@ alter table runs
   add column undelivered integer not null default 0,
   -- How many messages, each caused by the one before, led to what the agent does now.
   add column hop integer not null default 0,
+  -- The last message that the agent was given.
+  add column cause_id uuid,
   -- On a root: what the tree has used, why it was stopped, and how often people released it.
   add column tree_messages integer not null default 0,
   add column tree_wakes integer not null default 0,
@@ -39,6 +41,9 @@ create unique index runs_spawn on runs (parent_run_id, spawn_key) where spawn_ke
 drop index runs_busy;
 create index runs_busy on runs (team_id)
   where state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and execution_location = 'REMOTE' and waiting_until is null;
+
+-- What the agent said of its own work by finish_task; the end of its turn makes it true.
+alter table executions add column note jsonb;
 
 alter table executions drop constraint executions_cause_check;
 alter table executions add constraint executions_cause_check
