@@ -110,6 +110,16 @@ export function mailEngine(room: Room) {
     }
   }
 
+  async function undeliveredOf(message_ids: string[]): Promise<string[]> {
+    const rows = await db
+      .selectFrom('messages')
+      .select('message_id')
+      .where('message_id', 'in', message_ids)
+      .where('delivered_at', 'is', null)
+      .execute()
+    return rows.map((row) => row.message_id)
+  }
+
   async function mark(run_id: string, execution_id: string, given: { message_ids: string[]; sequence: number }) {
     await markDelivered(db, run_id, given.message_ids, clock.now())
     await logged(room, async (write, events) => {
@@ -160,11 +170,13 @@ export function mailEngine(room: Room) {
       caller: Caller,
       execution_id: string,
       given: { message_ids: string[]; sequence: number },
-    ): Promise<Record<string, never>> {
+    ): Promise<{ already?: boolean }> {
       own(caller, execution_id)
-      await readRow(execution_id)
+      const { last_event_sequence } = await readRow(execution_id)
+      const fresh = given.message_ids.length === 0 ? [] : await undeliveredOf(given.message_ids)
       await mark(caller.run_id, execution_id, given)
-      return {}
+      const told = given.sequence <= (last_event_sequence ?? 0)
+      return fresh.length === 0 && told && given.sequence > 0 ? { already: true } : {}
     },
 
     /**

@@ -128,7 +128,7 @@ export async function markDelivered(
       where recipient_run_id = held.run_id and message_id = any(${message_ids}::uuid[]) and delivered_at is null
       returning message_id, hop, number
     )
-    update runs set undelivered = undelivered - more.count, hop = greatest(hop, more.hop),
+    update runs set undelivered = runs.undelivered - more.count, hop = greatest(runs.hop, more.hop),
       cause_id = (select message_id from marked order by number desc limit 1)
     from (select count(*)::int as count, max(hop) as hop from marked) as more
     where runs.run_id = ${run_id} and more.count > 0`.execute(db)
