@@ -15,6 +15,8 @@ export type FinishOptions = {
   journal: Journal
   upload: Upload
   outcome: Outcome
+  /** Messages that wait do not hold up a success. */
+  leave_inbox: boolean
   usage: () => Usage
   session_id: string | null
   /** Aborted when this process is told to end. */
@@ -29,7 +31,7 @@ export type Finished =
   { told: true; state: string; inbox: boolean } | { told: false; why: 'superseded' | 'unreachable'; message: string }
 
 export async function reportEnd(options: FinishOptions): Promise<Finished> {
-  const { execution_id, journal, upload, outcome, session_id } = options
+  const { execution_id, journal, upload, outcome, leave_inbox, session_id } = options
   const out_of_time = patience(options.told_to_end)
   const signal = AbortSignal.any([options.superseded, out_of_time])
   let trouble = 'The server did not take the whole transcript in time.'
@@ -39,6 +41,7 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
       const body = {
         outcome,
         entries: journal.highest,
+        ...(leave_inbox ? { leave_inbox } : {}),
         usage: options.usage(),
         ...(session_id === null ? {} : { session_id }),
       }

@@ -31,11 +31,11 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
   const waiters = new Set<() => void>()
   let rang = false
 
-  async function asked<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async function asked<T>(ask: (signal: AbortSignal, tries: number) => Promise<T>): Promise<T> {
     for (let tries = 0; ; tries++) {
       signal.throwIfAborted()
       try {
-        return await ask(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]))
+        return await ask(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]), tries)
       } catch (error) {
         signal.throwIfAborted()
         if (isSuperseded(error)) onSuperseded(error.message)
@@ -70,8 +70,11 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
     },
     async claim({ message_ids, sequence }) {
       const body = { message_ids, sequence }
-      const answer = await asked((limit) => client.executions.delivered({ params, body, signal: limit }))
-      return answer.already !== true
+      return asked(async (limit, tries) => {
+        const { already = false } = await client.executions.delivered({ params, body, signal: limit })
+        // After a lost answer it may be our own claim that came first.
+        return !already || tries > 0
+      })
     },
   }
 }

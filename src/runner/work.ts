@@ -15,8 +15,6 @@ import type { Stop } from './stop.ts'
 
 /** What a runner that was told to end waits for the server to say whether that is a cancel, in milliseconds. */
 const TOLD_ASK_MS = 1500
-/** Between two looks when the server says that something waits, but there is nothing to see, in milliseconds. */
-const LOOK_AGAIN_MS = 250
 
 export async function work(options: RunnerOptions, answer: unknown): Promise<ExitReport> {
   const parsed = Assignment.safeParse(answer)
@@ -62,7 +60,7 @@ async function workWith(its: Work): Promise<ExitReport> {
     open.stop.because({ why: 'limit', outcome: sandboxGone() }),
   )
   try {
-    const tell = (outcome: Outcome) => tellEnd(its, open, outcome)
+    const tell = (outcome: Outcome) => tellEnd(its, open, outcome, false)
     const driven = await drive({ ...its, ...open, tell }).catch((error: unknown) => ({
       outcome: bug(error),
       finished: null,
@@ -71,7 +69,7 @@ async function workWith(its: Work): Promise<ExitReport> {
     const outcome = driven.outcome ?? outcomeOfStop(open.stop, its, await told.cancel_requested())
     if (driven.finished === null && 'failure' in outcome)
       open.transcript.system('error', 'ended', outcome.failure.message)
-    const finished = driven.finished ?? (await tellUnread(its, open, outcome))
+    const finished = driven.finished ?? (await tellEnd(its, open, outcome, true))
     return await reported(its, finished, outcome)
   } finally {
     parent.close()
@@ -81,20 +79,8 @@ async function workWith(its: Work): Promise<ExitReport> {
   }
 }
 
-/** The end of what cannot be prompted: what waits for it is kept in its transcript, for people. */
-async function tellUnread(its: Work, open: Open, outcome: Outcome): Promise<Finished> {
-  for (;;) {
-    const finished = await tellEnd(its, open, outcome)
-    if (!finished.told || !finished.inbox) return finished
-    open.progress.reporting = false
-    const seen = await open.mail.look().catch(() => null)
-    if (seen === null || seen.text === null) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
-    else if (await open.mail.claim(seen).catch(() => false))
-      open.transcript.system('warning', 'message_not_given', `It came when nobody could be told:\n\n${seen.text}`)
-  }
-}
-
-function tellEnd(its: Work, open: Open, outcome: Outcome): Promise<Finished> {
+/** `leave_inbox`: nobody can be given what waits there; otherwise it comes before a success. */
+function tellEnd(its: Work, open: Open, outcome: Outcome, leave_inbox: boolean): Promise<Finished> {
   const { client, journal, assignment, options } = its
   open.transcript.flush()
   return reportEnd({
@@ -103,6 +89,7 @@ function tellEnd(its: Work, open: Open, outcome: Outcome): Promise<Finished> {
     journal,
     upload: open.upload,
     outcome,
+    leave_inbox,
     usage: open.usage,
     session_id: open.progress.session_id,
     superseded: open.stop.superseded,
