@@ -86,6 +86,7 @@ const promptsOf = async (talk: Talk) =>
 async function waitForEvents({ token }: Talk, timeout_s = 600) {
   const { engine } = house.server
   const caller = await engine.access.identify({ token })
+  if (caller === null) throw new Error('The execution is not known.')
   return engine.mail.wait(caller, { hold_ms: 0, timeout_s, signal: new AbortController().signal })
 }
 
