@@ -40,37 +40,31 @@ export const INSIDE_COMMANDS: CommandEntry[] = [
   {
     path: 'harness-support ping',
     summary: 'Check that the server knows this run',
-    hidden: true,
     load: async () => (await support()).ping,
   },
   {
     path: 'harness-support report-artifact pull-request',
     summary: 'Report a pull request',
-    hidden: true,
     load: async () => (await support()).pullRequest,
   },
   {
     path: 'harness-support report-external-reference',
     summary: 'Report something that is kept elsewhere',
-    hidden: true,
     load: async () => (await support()).externalReference,
   },
   {
     path: 'harness-support notify-user',
     summary: 'Tell the person behind the run something',
-    hidden: true,
     load: async () => (await support()).notifyUser,
   },
   {
     path: 'harness-support finish-task',
     summary: 'Say how the work went',
-    hidden: true,
     load: async () => (await support()).finishTask,
   },
   {
     path: 'harness-support report-shutdown',
     summary: 'Say that the harness stops',
-    hidden: true,
     load: async () => (await support()).reportShutdown,
   },
 ]

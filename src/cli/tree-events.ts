@@ -40,6 +40,8 @@ export function eventLines(events: Event[], tree: Tree, top: string): string[] {
   })
 }
 
-/** How each child stands where watching begins in the middle. */
-export const standingLines = (tree: Tree, top: string): string[] =>
-  tree.nodes.filter((node) => node.run_id !== top).map((node) => `${stateWord(node)} ${nameOf(node)}`)
+/** How each run below stands where watching begins in the middle, but for those of which `events` tell. */
+export function standingLines(tree: Tree, top: string, events: Event[]): string[] {
+  const told = new Set([top, ...events.flatMap((event) => [event.run_id, event.ref_id ?? ''])])
+  return tree.nodes.filter((node) => !told.has(node.run_id)).map((node) => `${stateWord(node)} ${nameOf(node)}`)
+}

@@ -81,7 +81,9 @@ const ORDER = ['INPROGRESS', 'BLOCKED', 'CLAIMED', 'PENDING', 'QUEUED', 'SUCCEED
 
 /** How the whole stands. */
 export function sumLine(tree: Tree): string {
-  const counts = ORDER.filter((state) => tree.counts[state]).map((s) => `${tree.counts[s]} ${s.toLowerCase()}`)
+  const counts = ORDER.filter((state) => tree.counts[state]).map(
+    (state) => `${tree.counts[state]} ${state.toLowerCase().replace('inprogress', 'in progress')}`,
+  )
   const tokens = tree.usage.total_tokens ?? 0
   const parts = [
     `${plural(tree.nodes.length, 'run')}: ${counts.join(', ')}`,

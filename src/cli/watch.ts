@@ -75,7 +75,8 @@ function shownTree({ out }: Context, { client, run_id, prefix = '' }: Watch, sig
         if (!out.machine) {
           // A terminal shows the tree itself.
           if (out.height > 0 || prefix !== '') return
-          for (const line of first ? standingLines(tree, run_id) : eventLines(events, tree, run_id)) out.line(line)
+          const standing = first ? standingLines(tree, run_id, events) : []
+          for (const line of [...standing, ...eventLines(events, tree, run_id)]) out.line(line)
           return
         }
         for (const event of events)

@@ -34,7 +34,7 @@ export async function run(context: Context, given: Given): Promise<void> {
   const body = o.body === '-' ? await readAll(context.stdin, BODY_BYTES_MAX, 'The body on stdin') : o.body
   const sender_run_id = o.senderRunId ?? ownRun(context)
   const message = SendMessage.safeParse({
-    to: o.to.filter((one) => one !== ''),
+    to: [...new Set(o.to.filter((one) => one !== '').map((one) => one.toLowerCase()))],
     subject: o.subject,
     body,
     ...(sender_run_id === undefined ? {} : { sender_run_id }),
