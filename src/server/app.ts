@@ -14,8 +14,10 @@ import { accessAnswers } from './routes/access.ts'
 import { eventAnswers } from './routes/events.ts'
 import { executionAnswers } from './routes/executions.ts'
 import { harnessSupportAnswers } from './routes/harness-support.ts'
+import { messageAnswers } from './routes/messages.ts'
 import { runAnswers } from './routes/runs.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
+import { treeAnswers } from './routes/trees.ts'
 import { workerAnswers } from './routes/workers.ts'
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
@@ -28,6 +30,8 @@ export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
     transcriptAnswers,
     eventAnswers,
     workerAnswers,
+    messageAnswers,
+    treeAnswers,
     harnessSupportAnswers,
   ].flatMap((make) => make(room))
   checkComplete(answers)

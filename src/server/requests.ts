@@ -143,3 +143,9 @@ function nestsTooDeep(text: string): boolean {
   }
   return false
 }
+
+/** The value of a header that may be sent once. */
+export function singleHeader(header: string | string[] | undefined): string | undefined {
+  if (Array.isArray(header)) throw new Fault('invalid_request', 'A header was sent twice that may be sent once.')
+  return header
+}
