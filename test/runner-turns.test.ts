@@ -69,6 +69,13 @@ const local = (prompt: string) =>
   house.client.executions.create({ body: { prompt, config: { harness: { type: 'talk' } } } })
 const begin = async (prompt: string, joins = false) => talkOn(await local(prompt), joins)
 
+/** A run of a worker, which can be woken; it is not tried again. */
+async function beginRemote(prompt: string) {
+  const worker = await house.worker()
+  await house.client.runs.create({ body: { prompt, config: { harness: { type: 'talk' }, max_tries: 1 } } })
+  return { talk: talkOn(claimOf(await worker.next())), worker }
+}
+
 const textsOf = (talk: Talk) => talk.given().flatMap(({ text }) => (text === undefined ? [] : [text]))
 const heard = (talk: Talk, words: string) =>
   until(`the agent hears ${words}`, () => textsOf(talk).some((text) => text.includes(words)))
@@ -96,11 +103,14 @@ async function beginWaiting(): Promise<Talk> {
   await heard(talk, 'Begin')
   expect((await waitForEvents(talk)).text).toBeNull()
   talk.go()
-  await until('it waits', async () =>
-    (await entriesOf(talk)).some(({ body }) => body.kind === 'system' && body.name === 'waiting'),
-  )
+  await isWaiting(talk)
   return talk
 }
+
+const isWaiting = (talk: Talk) =>
+  until('it waits', async () =>
+    (await entriesOf(talk)).some(({ body }) => body.kind === 'system' && body.name === 'waiting'),
+  )
 
 describe('a message to a busy agent', () => {
   test('waits for the turn to end where the harness cannot join it, and is then the next prompt', async () => {
@@ -181,16 +191,18 @@ describe('an agent that waits for events', () => {
     expect(await talk.report).toMatchObject({ end: 'finished', state: 'CANCELLED' })
   })
 
-  test('whose harness dies is an error, and the message stays for the next execution', async () => {
-    const talk = await begin('Begin. HOLD DIE')
+  test('whose harness dies is an error, and a message wakes it as any other', async () => {
+    const { talk, worker } = await beginRemote('Begin. HOLD')
     await heard(talk, 'Begin')
     await waitForEvents(talk)
     talk.go()
+    await isWaiting(talk)
+    process.kill(talk.given().find(({ pid }) => pid !== undefined)?.pid ?? 0, 'SIGKILL')
     expect(await talk.report).toMatchObject({ end: 'finished', state: 'ERROR', outcome: { outcome: 'ERROR' } })
-    const worker = await house.worker()
     await send(talk, 'for the next one')
     const next = talkOn(claimOf(await worker.next()))
-    await next.report
+    next.go()
+    expect(await next.report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
     expect(timesIn(textsOf(next), 'for the next one')).toBe(1)
   })
 })
@@ -205,9 +217,8 @@ function claimOf(piece: Piece): Claimed {
 
 describe('a message to a run that is not at work', () => {
   test('wakes one that has ended: a new execution begins with what happened before and the message', async () => {
-    const talk = await begin('Begin.')
+    const { talk, worker } = await beginRemote('Begin.')
     await talk.report
-    const worker = await house.worker()
     await send(talk, 'wake up')
     const woken = talkOn(claimOf(await worker.next()))
     expect(await woken.report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
@@ -217,11 +228,10 @@ describe('a message to a run that is not at work', () => {
   })
 
   test('wakes one that was cancelled', async () => {
-    const talk = await begin('Begin. HOLD')
+    const { talk, worker } = await beginRemote('Begin. HOLD')
     await heard(talk, 'Begin')
     await house.client.runs.cancel({ params: { run_id: talk.run_id } })
-    await talk.report
-    const worker = await house.worker()
+    expect(await talk.report).toMatchObject({ end: 'finished', state: 'CANCELLED' })
     await send(talk, 'go on')
     const woken = talkOn(claimOf(await worker.next()))
     await heard(woken, 'go on')
@@ -243,20 +253,21 @@ test('a message that races the end of a run is never lost and never given twice'
   const worker = await house.worker()
   for (let at = 0; at < RACES; at++) {
     const given: string[] = []
-    const harness = recorder(given)
-    const created = await local('Begin.')
+    await house.client.runs.create({ body: { prompt: 'Begin.', config: { harness: { type: 'talk' } } } })
+    const created = claimOf(await worker.next())
     const { promise: turn_over, resolve: onTurnOver } = Promise.withResolvers<void>()
     const first = talkOn(created, false, { harness: recorder(given, onTurnOver) })
     await turn_over
     if (at % 4 > 0) await new Promise((resolve) => setTimeout(resolve, (at % 10) * 2))
     await send(created, `letter ${at}.`)
     await first.report
-    if (timesIn(given, `letter ${at}.`) === 0) await talkOn(claimOf(await worker.next()), false, { harness }).report
+    if (timesIn(given, `letter ${at}.`) === 0)
+      await talkOn(claimOf(await worker.next()), false, { harness: recorder(given) }).report
     expect(timesIn(given, `letter ${at}.`)).toBe(1)
     expect(worker.waiting()).toBe(0)
     expect((await runOf(created)).state).toBe('SUCCEEDED')
   }
-})
+}, 120_000)
 const RACES = 100
 
 /** A harness in this process: its turns end at once. */

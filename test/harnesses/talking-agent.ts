@@ -1,6 +1,6 @@
 /**
  * An ACP agent to talk with: it writes down what it is given, and does what the words say. HOLD: the turn goes on until
- * the file `go` is there. DIE: it ends itself at the turn's end. With TALK_JOINS a prompt during a turn joins it.
+ * the file `go` is there. With TALK_JOINS a prompt during a turn joins it.
  */
 import { appendFileSync, existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,14 +11,13 @@ const joins = process.env.TALK_JOINS === '1'
 const send = (message: object) => process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`)
 const note = (what: object) => appendFileSync(join(folder, 'given.ndjson'), `${JSON.stringify(what)}\n`)
 
-let running: { ids: unknown[]; text: string; timer: NodeJS.Timeout } | null = null
+let running: { ids: unknown[]; timer: NodeJS.Timeout } | null = null
 const end = (stopReason: string) => {
   if (running === null) return
-  const { ids, text, timer } = running
+  const { ids, timer } = running
   clearInterval(timer)
   running = null
   for (const id of ids) send({ id, result: { stopReason } })
-  if (text.includes('DIE')) setTimeout(() => process.exit(3), 50)
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -52,7 +51,7 @@ for await (const line of createInterface({ input: process.stdin })) {
         rmSync(go, { force: true })
         end('end_turn')
       }
-      running = { ids: [message.id], text, timer: setInterval(look, 10) }
+      running = { ids: [message.id], timer: setInterval(look, 10) }
     }
   }
 }
