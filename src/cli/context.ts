@@ -29,7 +29,7 @@ export type Context = {
 export type Given = { args: string[]; options: Record<string, unknown> }
 
 /** A client for the server in force. Refuses at once where no key is known. */
-export function clientOf(context: Context, headers: Record<string, string> = {}): Client {
+export function clientOf(context: Context): Client {
   const { server, api_key } = context.settings
   if (api_key.value === undefined) {
     throw new CommandFailure(
@@ -41,7 +41,7 @@ export function clientOf(context: Context, headers: Record<string, string> = {})
   return connect({
     server: server.value ?? '',
     token: api_key.value,
-    headers: { 'x-oz-api-source': 'CLI', 'user-agent': `baton/${context.version}`, ...headers },
+    headers: { 'x-oz-api-source': 'CLI', 'user-agent': `baton/${context.version}` },
   })
 }
 
