@@ -212,10 +212,13 @@ function bodyOf(child: SpawnChild, base_prompt: string | undefined): CreateRun {
   if (child.model_id !== undefined) config.model_id = child.model_id
   if (child.where !== undefined && child.where !== 'worker' && child.where !== 'sandbox')
     config.worker_host = child.where
-  return CreateRun.parse({
+  const body = CreateRun.safeParse({
     prompt: base_prompt === undefined || base_prompt.trim() === '' ? child.prompt : `${base_prompt}\n\n${child.prompt}`,
     title: child.title ?? child.name,
     config: config satisfies Partial<AgentConfig> | Record<string, unknown>,
     placement: child.where === 'sandbox' ? 'parent' : 'worker',
   })
+  if (body.success) return body.data
+  const [issue] = body.error.issues
+  throw new Fault('invalid_request', `\`${issue?.path.join('.')}\` is not valid: ${issue?.message}`)
 }

@@ -4,6 +4,7 @@ import { type Context, Hono } from 'hono'
 import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
 import { type Answer, respond } from './answers.ts'
 import { checkHost } from './hosts.ts'
+import { MCP_PATH, mountMcp } from './mcp/mount.ts'
 import { once } from './once.ts'
 import { allRoutes, renderOpenApi } from './openapi.ts'
 import { findPage, PAGE_HEADERS } from './pages.ts'
@@ -22,7 +23,7 @@ import { workerAnswers } from './routes/workers.ts'
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
-export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
+export function makeApp(room: ServerRoom, web_dir: string | null, closing: AbortSignal): Hono<Env> {
   const answers = [
     accessAnswers,
     runAnswers,
@@ -56,6 +57,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
       )
     }
   }
+  app.all(MCP_PATH, mountMcp(room, closing))
   mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)

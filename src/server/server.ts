@@ -99,7 +99,8 @@ export async function openServer(options: ServerOptions): Promise<Server> {
 async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
   const { engine, hub, limits, log, server_id, host } = room
   const sockets = openWorkerSockets(room)
-  const app = makeApp(room, options.web_dir)
+  const closing = new AbortController()
+  const app = makeApp(room, options.web_dir, closing.signal)
   const http = createServer(
     {
       requestTimeout: limits.request_ms,
@@ -141,6 +142,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
   }
 
   async function close(): Promise<void> {
+    closing.abort()
     const stopped = new Promise<void>((resolve) => http.close(() => resolve()))
     room.streams.close()
     await Promise.all([sweep.close(), sockets.close(), hub.close(), room.watches.close()])
