@@ -251,24 +251,76 @@ describe('a message to a run that is not at work', () => {
 
 test('a message that races the end of a run is never lost and never given twice', async () => {
   const worker = await house.worker()
-  for (let at = 0; at < RACES; at++) {
-    const given: string[] = []
-    await house.client.runs.create({ body: { prompt: 'Begin.', config: { harness: { type: 'talk' } } } })
-    const created = claimOf(await worker.next())
-    const { promise: turn_over, resolve: onTurnOver } = Promise.withResolvers<void>()
-    const first = talkOn(created, false, { harness: recorder(given, onTurnOver) })
-    await turn_over
-    if (at % 4 > 0) await new Promise((resolve) => setTimeout(resolve, (at % 10) * 2))
-    await send(created, `letter ${at}.`)
-    await first.report
-    if (timesIn(given, `letter ${at}.`) === 0)
-      await talkOn(claimOf(await worker.next()), false, { harness: recorder(given) }).report
-    expect(timesIn(given, `letter ${at}.`)).toBe(1)
+  const given: string[] = []
+  const takeUp = async () => claimOf(await worker.next())
+  for (let at = 0; at < RACES; at += LANES) {
+    const letters = Array.from({ length: LANES }, (_, lane) => `letter ${at + lane}.`)
+    for (const _ of letters)
+      await house.client.runs.create({ body: { prompt: 'Begin.', config: { harness: { type: 'talk' } } } })
+    const runs = await Promise.all(letters.map(takeUp))
+    const races = runs.map(async (run, lane) => {
+      const { promise: turn_over, resolve: onTurnOver } = Promise.withResolvers<void>()
+      const talk = talkOn(run, false, { harness: recorder(given, onTurnOver) })
+      await turn_over
+      if (lane > 0) await new Promise((resolve) => setTimeout(resolve, ((at + lane) % 10) * 2))
+      await send(run, letters[lane] ?? '')
+      await talk.report
+    })
+    await Promise.all(races)
+    const woken = letters.filter((letter) => timesIn(given, letter) === 0)
+    const again = await Promise.all(woken.map(takeUp))
+    await Promise.all(again.map((run) => talkOn(run, false, { harness: recorder(given) }).report))
+    for (const letter of letters) expect([letter, timesIn(given, letter)]).toEqual([letter, 1])
     expect(worker.waiting()).toBe(0)
-    expect((await runOf(created)).state).toBe('SUCCEEDED')
+    for (const run of runs) expect((await runOf(run)).state).toBe('SUCCEEDED')
   }
 }, 120_000)
 const RACES = 100
+const LANES = 4
+
+test('letters that a tool and the runner could both give are given once, in order, whichever is first', async () => {
+  const created = await local('Begin.')
+  const given: string[] = []
+  const { engine } = house.server
+  const caller = await engine.access.identify({ token: created.token })
+  if (caller === null) throw new Error('The execution is not known.')
+  const signal = new AbortController().signal
+  const seen = () => LETTERS.filter((letter) => given.some((text) => text.includes(letter))).length
+  const harness: Harness = {
+    name: 'talk',
+    tool_hold_ms: 1000,
+    async open() {
+      return {
+        session_id: null,
+        async prompt(text) {
+          given.push(text)
+          while (seen() < LETTERS.length) {
+            const { text: news } = await engine.mail.wait(caller, { hold_ms: 20, timeout_s: 600, signal })
+            if (news !== null) given.push(news)
+            // A model thinks between two calls.
+            await new Promise((resolve) => setTimeout(resolve, 5))
+          }
+          return { end: 'completed' }
+        },
+        async join(text) {
+          given.push(text)
+          return 'joined'
+        },
+        async cancel() {},
+        async close() {},
+      }
+    },
+  }
+  const talk = talkOn(created, true, { harness })
+  await until('its turn runs', () => given.length > 0)
+  for (const letter of LETTERS) {
+    await send(created, letter)
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 15))
+  }
+  expect(await talk.report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
+  expect(LETTERS.map((letter) => timesIn(given, letter))).toEqual(LETTERS.map(() => 1))
+}, 60_000)
+const LETTERS = Array.from({ length: 150 }, (_, at) => `letter ${at}.`)
 
 /** A harness in this process: its turns end at once. */
 const recorder = (given: string[], onTurnOver = () => {}): Harness => ({

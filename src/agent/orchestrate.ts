@@ -15,9 +15,21 @@ const DOCS =
 const TELL = 'Tell your parent what you find by a message, then finish.'
 
 const AGENTS = [
-  { name: 'count-files', title: 'Count the files by kind', harness: 'command', prompt: COUNT },
-  { name: 'read-history', title: 'Look at the history', harness: 'baton', prompt: `Look at the history. ${TELL}` },
-  { name: 'read-docs', title: 'Read what explains it', harness: 'baton', prompt: `Read what explains it. ${TELL}` },
+  { name: 'count-files', title: 'Count the files by kind', harness_type: 'command', prompt: COUNT },
+  {
+    name: 'read-history',
+    title: 'Look at the history',
+    harness_type: 'baton',
+    model_id: 'scripted',
+    prompt: `Look at the history. ${TELL}`,
+  },
+  {
+    name: 'read-docs',
+    title: 'Read what explains it',
+    harness_type: 'baton',
+    model_id: 'scripted',
+    prompt: `Read what explains it. ${TELL}`,
+  },
 ] as const
 const STEPS = ['Start three children', 'Hear from each of them', `Write ${REPORT}`] as const
 
@@ -43,14 +55,11 @@ function child(asked: string, prompt: LanguageModelV4Prompt): ScriptTurnInput {
   const found = results.find(({ name }) => name === 'bash')
   if (found === undefined) {
     const command = asked.includes('history') ? LOG : DOCS
-    return { text: 'I look.', tools: [bash('echo "parent: $OZ_PARENT_RUN_ID"'), bash(command)] }
+    return { text: 'I look.', tools: [{ name: 'bash', input: { command } }] }
   }
-  const parent_run_id = new RegExp(`parent: (${UUID})`).exec(found.text)?.[1]
-  const words = results.filter(({ name }) => name === 'bash').at(-1)?.text ?? ''
-  if (parent_run_id === undefined) return { text: `I have no parent to tell. I found:\n\n${words}` }
   if (!results.some(({ name }) => name === tool('send_message_to_agent'))) {
-    const body = words.slice(0, SHOWN_CHARACTERS)
-    return { tools: [call('send_message_to_agent', { to: [parent_run_id], subject: 'What I found', body })] }
+    const message = found.text.slice(0, SHOWN_CHARACTERS)
+    return { tools: [call('send_message_to_agent', { addresses: ['parent'], subject: 'What I found', message })] }
   }
   return { text: 'I have told my parent what I found.' }
 }
@@ -62,25 +71,25 @@ function parent(prompt: LanguageModelV4Prompt, later: string[]): ScriptTurnInput
     return {
       text: `${NO_KEY} Three children will look at this repository at the same time; I write the report.`,
       thought: 'One counts, one reads the history, one reads the documents. Then I wait for all of them.',
-      tools: [plan(0), call('run_agents', { summary: 'Look at the repository from three sides', agents: [...AGENTS] })],
+      tools: [plan(0), call('run_agents', { agent_run_configs: [...AGENTS] })],
     }
   }
   const children = AGENTS.map((agent) => ({ ...agent, run_id: idAfter(started.text, agent.name) }))
   const born = children.filter(({ run_id }) => run_id !== undefined)
   if (born.length === 0) return { text: `None of my children could be started: ${started.text.slice(0, 500)}` }
   const waits = results.filter(({ name }) => name === tool('wait_for_events'))
-  const news = [...waits.map(({ text }) => plain(text)), ...later].join('\n\n---\n\n')
-  const missing = born.filter(({ run_id = '', harness }) => !hasReported(news, run_id, harness))
+  const news = [...waits.map(({ text }) => text), ...later].join('\n\n---\n\n')
+  const missing = born.filter(({ run_id = '', harness_type }) => !hasReported(news, run_id, harness_type))
   const in_vain = news.split('Nothing came in the time').length - 1
   if (missing.length > 0 && in_vain < WAITS_MAX) return goOnWaiting(prompt, missing, waits.length)
-  const counter = born.find(({ harness }) => harness === 'command')?.run_id
+  const counter = born.find(({ harness_type }) => harness_type === 'command')?.run_id
   const fetched = results.find(({ name }) => name === tool('fetch_conversation'))
   if (counter !== undefined && fetched === undefined) {
-    return { text: 'All have reported.', tools: [plan(2), call('fetch_conversation', { run_id: counter })] }
+    return { text: 'All have reported.', tools: [plan(2), call('fetch_conversation', { agent_id: counter })] }
   }
   if (!results.some(({ name }) => name === 'write')) {
-    const sections = children.map(({ title, name, run_id = '', harness }) => {
-      const words = harness === 'command' ? outputIn(plain(fetched?.text ?? '')) : messageFrom(news, run_id)
+    const sections = children.map(({ title, name, run_id = '', harness_type }) => {
+      const words = harness_type === 'command' ? outputIn(fetched?.text ?? '') : messageFrom(news, run_id)
       return `## ${title}\n\nBy \`${name}\`${run_id === '' ? ', which could not be started' : ` (run ${run_id})`}:\n\n\`\`\`\n${words}\n\`\`\`\n`
     })
     const content = `# What three agents found in this repository\n\n> ${NO_KEY}\n\n${sections.join('\n')}`
@@ -98,15 +107,15 @@ function goOnWaiting(prompt: LanguageModelV4Prompt, missing: { name: string }[],
   const last = prompt.at(-1)
   const answer =
     last?.role === 'tool' ? resultsOf([last]).find(({ name }) => name === tool('wait_for_events')) : undefined
-  if (answer !== undefined && !new RegExp(UUID).test(answer.text)) return { text: `Nothing yet from ${names}. I wait.` }
+  if (answer?.text.includes('Nothing has come yet')) return { text: `Nothing yet from ${names}. I wait.` }
   const tools = [...(waits === 0 ? [plan(1)] : []), call('wait_for_events', {})]
   return { text: `I wait for ${names}.`, tools }
 }
 
 /** A child with a model reports by a message; a command's end is its report, and so is any end without success. */
-function hasReported(news: string, run_id: string, harness: string): boolean {
+function hasReported(news: string, run_id: string, harness_type: string): boolean {
   if (new RegExp(`run ${run_id}\\) (has failed|has ended|was cancelled)`).test(news)) return true
-  return harness === 'command'
+  return harness_type === 'command'
     ? new RegExp(`run ${run_id}\\) has succeeded`).test(news)
     : news.includes(`(run ${run_id})\nSubject:`)
 }
@@ -126,22 +135,8 @@ function outputIn(conversation: string): string {
 function idAfter(text: string, name: string): string | undefined {
   const from = text.indexOf(name)
   const rest = from === -1 ? '' : text.slice(from + name.length)
-  const next = AGENTS.map((agent) => rest.indexOf(`"${agent.name}"`)).filter((at) => at >= 0)
+  const next = AGENTS.map((agent) => rest.indexOf(`- ${agent.name}:`)).filter((at) => at >= 0)
   return new RegExp(UUID).exec(rest.slice(0, Math.min(rest.length, ...next)))?.[0]
-}
-
-/** The strings inside an answer that is JSON. */
-function plain(text: string): string {
-  try {
-    return stringsIn(JSON.parse(text)).join('\n')
-  } catch {
-    return text
-  }
-}
-
-function stringsIn(value: unknown): string[] {
-  if (typeof value === 'string') return [value]
-  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(stringsIn) : []
 }
 
 function textOf(content: { type: string }[]): string {
@@ -155,4 +150,3 @@ function plan(done: number) {
 
 const tool = (name: string): Result['name'] => `mcp__baton__${name}`
 const call = (name: string, input: object) => ({ name: tool(name), input })
-const bash = (command: string) => ({ name: 'bash', input: { command } })

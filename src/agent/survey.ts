@@ -54,7 +54,12 @@ export function resultsOf(work: LanguageModelV4Prompt): Result[] {
       ? []
       : message.content.flatMap((part) => {
           if (part.type !== 'tool-result') return []
-          return [{ name: part.toolName, text: part.output.type === 'text' ? part.output.value : '' }]
+          return [
+            {
+              name: part.toolName,
+              text: part.output.type === 'text' || part.output.type === 'error-text' ? part.output.value : '',
+            },
+          ]
         }),
   )
 }
