@@ -66,7 +66,7 @@ export const COMMANDS: CommandEntry[] = [
   },
   {
     path: 'demo',
-    summary: 'See it work: two real runs in a temporary folder',
+    summary: 'See it work: a run with three children, in a temporary folder',
     group: MACHINE,
     load: () => import('./commands/demo.ts'),
   },

@@ -34,11 +34,15 @@ export function eventLines(events: Event[], tree: Tree, top: string): string[] {
         : []
     }
     const state = STATES[event.event_type]
-    if (state === undefined || node.run_id === top) return []
+    if (state === undefined || node.run_id === top || isBirth(event, node)) return []
     const ended = node.ended_at !== null && node.state === state
     return [`${paintState(state)} ${nameOf(node)}${ended ? paint.dim(` in ${tookIn(node, 0)}${wordsOf(node)}`) : ''}`]
   })
 }
+
+/** Its parent's event says the same. */
+const isBirth = (event: Event, node: TreeNode): boolean =>
+  event.event_type === 'run_queued' && event.occurred_at === node.created_at
 
 /** How each run below stands where watching begins in the middle, but for those of which `events` tell. */
 export function standingLines(tree: Tree, top: string, events: Event[]): string[] {

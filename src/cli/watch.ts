@@ -18,12 +18,10 @@ export type Watch = {
   client: Client
   run_id: string
   entries: boolean
+  /** Lines shown of one tool's output. */
+  lines_max?: number
   timeout_ms?: number | undefined
   fail_on_input?: boolean
-  /** Written before each line, where several runs share a terminal. */
-  prefix?: string
-  /** What goes on after an interruption is only said where it is true. */
-  local?: boolean
 }
 
 /** The exit code for how the run ended. */
@@ -45,7 +43,7 @@ export async function watch(context: Context, asked: Watch): Promise<number> {
       const before: Run | null = run
       if (sight.kind === 'run') run = sight.run
       if (run && run.children.length > 0) tree.begin()
-      await out.record(recordOf(sight), () => sightLines(sight, before).map((line) => (asked.prefix ?? '') + line))
+      await out.record(recordOf(sight), () => sightLines(sight, before, asked.lines_max))
       const shown = run
       const down = sight.kind === 'line' && sight.state === 'down'
       if (shown) progress.say(() => [standing(shown, down), ...tree.lines()].join('\n'))
@@ -58,12 +56,12 @@ export async function watch(context: Context, asked: Watch): Promise<number> {
     await tree.close()
   }
   if (run === null) throw interruption(context, asked.run_id, late, signal.reason)
-  if (!out.machine) for (const line of [...endLines(run), ...tree.lines()]) out.line((asked.prefix ?? '') + line)
+  if (!out.machine) for (const line of [...endLines(run), ...tree.lines()]) out.line(line)
   return EXIT[exitOfRun(run)]
 }
 
 /** The tree of a run that is watched: told as it moves, and standing as lines. */
-function shownTree({ out }: Context, { client, run_id, prefix = '' }: Watch, signal: AbortSignal) {
+function shownTree({ out }: Context, { client, run_id }: Watch, signal: AbortSignal) {
   let told: Promise<void> = Promise.resolve()
   const follower = followTree({
     client,
@@ -74,8 +72,9 @@ function shownTree({ out }: Context, { client, run_id, prefix = '' }: Watch, sig
         if (first) await out.record({ type: 'tree', tree }, () => [])
         if (!out.machine) {
           // A terminal shows the tree itself.
-          if (out.height > 0 || prefix !== '') return
-          const standing = first ? standingLines(tree, run_id, events) : []
+          if (out.height > 0) return
+          const middle = first && !events.some((event) => event.event_type === 'child_agent_started')
+          const standing = middle ? standingLines(tree, run_id, events) : []
           for (const line of [...standing, ...eventLines(events, tree, run_id)]) out.line(line)
           return
         }
@@ -132,10 +131,10 @@ function recordOf(sight: Sight): unknown {
   }
 }
 
-function sightLines(sight: Sight, before: Run | null): string[] {
+function sightLines(sight: Sight, before: Run | null, lines_max?: number): string[] {
   switch (sight.kind) {
     case 'entry':
-      return entryLines(sight.entry)
+      return entryLines(sight.entry, lines_max)
     case 'run': {
       const { run } = sight
       const reason = reasonOf(run)
