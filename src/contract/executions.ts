@@ -246,7 +246,7 @@ export const executionRoutes = {
     summary: 'The agent was given what the inbox held up to here; it is never given it again.',
     params: ExecutionPath,
     body: z.object({ message_ids: z.array(z.uuid()).max(500), sequence: z.int().nonnegative() }),
-    /** `already`: the answer of a tool surfaced all of it first; the agent must not be given it again. */
+    /** `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. */
     answer: z.object({ already: z.boolean().optional() }),
   }),
   children: route({

@@ -4,8 +4,9 @@
  *
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
  */
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import { CHILD_EVENTS, Fault, type Inbox } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { logged } from './log.ts'
@@ -110,35 +111,37 @@ export function mailEngine(room: Room) {
     }
   }
 
-  async function undeliveredOf(message_ids: string[]): Promise<string[]> {
-    const rows = await db
-      .selectFrom('messages')
-      .select('message_id')
-      .where('message_id', 'in', message_ids)
-      .where('delivered_at', 'is', null)
-      .execute()
-    return rows.map((row) => row.message_id)
-  }
-
-  async function mark(run_id: string, execution_id: string, given: { message_ids: string[]; sequence: number }) {
-    await markDelivered(db, run_id, given.message_ids, clock.now())
-    await logged(room, async (write, events) => {
+  /**
+   * Marks what a text held, once: of the runner and a tool that would both give it, the first gets true. All or nothing:
+   * when a part of it was given meanwhile, nothing is marked, and who gets false looks again.
+   */
+  async function mark(
+    run_id: string,
+    execution_id: string,
+    given: { message_ids: string[]; sequence: number },
+  ): Promise<boolean> {
+    return logged(room, async (write, events) => {
       const before = await write
         .selectFrom('runs')
-        .select(['team_id', 'waiting_until', 'stopped'])
+        .select(['team_id', 'waiting_until', 'stopped', 'last_event_sequence'])
         .where('run_id', '=', run_id)
         .where('execution_id', '=', execution_id)
         .forNoKeyUpdate()
         .executeTakeFirst()
-      if (!before) return
+      if (!before) throw superseded()
+      const news = given.sequence > (before.last_event_sequence ?? 0) || before.waiting_until !== null
+      const fresh = given.message_ids.length > 0 ? await areUndelivered(write, given.message_ids) : news
+      if (!fresh) return false
+      await markDelivered(write, run_id, given.message_ids, clock.now())
       await write
         .updateTable('runs')
         .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${given.sequence})` })
         .$if(before.stopped === null, (u) => u.set({ waiting_until: null }))
         .where('run_id', '=', run_id)
         .execute()
-      if (before.waiting_until === null || before.stopped !== null) return
-      events.push({ team_id: before.team_id, event_type: 'run_resumed', run_id, execution_id })
+      if (before.waiting_until !== null && before.stopped === null)
+        events.push({ team_id: before.team_id, event_type: 'run_resumed', run_id, execution_id })
+      return true
     })
   }
 
@@ -172,11 +175,7 @@ export function mailEngine(room: Room) {
       given: { message_ids: string[]; sequence: number },
     ): Promise<{ already?: boolean }> {
       own(caller, execution_id)
-      const { last_event_sequence } = await readRow(execution_id)
-      const fresh = given.message_ids.length === 0 ? [] : await undeliveredOf(given.message_ids)
-      await mark(caller.run_id, execution_id, given)
-      const told = given.sequence <= (last_event_sequence ?? 0)
-      return fresh.length === 0 && told && given.sequence > 0 ? { already: true } : {}
+      return (await mark(caller.run_id, execution_id, given)) ? {} : { already: true }
     },
 
     /**
@@ -190,19 +189,23 @@ export function mailEngine(room: Room) {
       const waiting_until = new Date(clock.now().getTime() + Math.min(options.timeout_s * 1000, WAIT_MS_MAX))
       const ringing = rings(execution_id)
       try {
-        // Waiting is a row before the last look, so that whatever comes after the look finds it.
-        let inbox = await take(execution_id)
-        if (inbox.text === null) {
-          await park(execution_id, waiting_until)
-          inbox = await take(execution_id)
+        for (let parked = false; ; ) {
+          const { run_id, timed_out: _late, ...inbox } = await take(execution_id)
+          if (options.signal.aborted) return { text: null, inbox }
+          if (inbox.text !== null) {
+            if (await mark(run_id, execution_id, inbox)) return { text: inbox.text, inbox }
+            // The runner gave it first, and the run no longer waits.
+            parked = false
+          } else if (!parked) {
+            // Waiting is a row before the last look, so that whatever comes after the look finds it.
+            await park(execution_id, waiting_until)
+            parked = true
+          } else if (performance.now() >= until) {
+            return { text: null, inbox }
+          } else {
+            await ringing.next(Math.min(POLL_MS, until - performance.now()), options.signal)
+          }
         }
-        while (inbox.text === null && performance.now() < until && !options.signal.aborted) {
-          await ringing.next(Math.min(POLL_MS, until - performance.now()), options.signal)
-          inbox = await take(execution_id)
-        }
-        const { run_id, timed_out: _late, ...shown } = inbox
-        if (inbox.text !== null && !options.signal.aborted) await mark(run_id, execution_id, inbox)
-        return { text: options.signal.aborted ? null : inbox.text, inbox: shown }
       } finally {
         ringing.close()
       }
@@ -252,6 +255,16 @@ const TIMED_OUT =
   'Nothing came in the time that you waited for. Wait again with wait_for_events, or finish your work without it.'
 
 const render = (found: Piece[]): string => `${found.map((piece) => piece.text).join('\n\n---\n\n')}\n`
+
+async function areUndelivered(write: Kysely<Tables>, message_ids: string[]): Promise<boolean> {
+  const { count } = await write
+    .selectFrom('messages')
+    .select((m) => m.fn.countAll<number>().as('count'))
+    .where('message_id', 'in', message_ids)
+    .where('delivered_at', 'is', null)
+    .executeTakeFirstOrThrow()
+  return Number(count) === new Set(message_ids).size
+}
 
 function own(caller: Caller, execution_id: string): asserts caller is ExecutionCaller {
   if (caller.kind !== 'execution' || caller.execution_id !== execution_id) {

@@ -124,9 +124,13 @@ async function attend(talk: Talk, over: AbortSignal): Promise<void> {
   }
 }
 
-/** The text, now ours to give and in the transcript; null when the agent was given it by a tool. */
+/** The text, now ours to give and in the transcript; null when a tool gave the agent some of it: it is looked again. */
 async function claimed({ its }: Talk, seen: Inbox): Promise<string | null> {
-  if (seen.text === null || !(await its.mail.claim(seen))) return null
+  if (seen.text === null) return null
+  if (!(await its.mail.claim(seen))) {
+    its.mail.ring()
+    return null
+  }
   its.transcript.entry({ kind: 'prompt', text: seen.text })
   return seen.text
 }
