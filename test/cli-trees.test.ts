@@ -213,7 +213,7 @@ describe('watching a tree', () => {
 
   function openTerminal(args: string[]) {
     const command = [process.execPath, PROGRAM, ...args].map((word) => `'${word}'`).join(' ')
-    const child = spawn('script', ['-qec', `stty rows 30 cols 100; ${command}`, '/dev/null'], {
+    const child = spawn('/usr/bin/script', ['-qec', `stty rows 30 cols 100; ${command}`, '/dev/null'], {
       env: { ...home.env, ...env, TERM: 'xterm' },
       stdio: ['pipe', 'pipe', 'inherit'],
     })

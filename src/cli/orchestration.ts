@@ -13,8 +13,8 @@ const ASKED = `Orchestrate a look at this repository: start three children with 
 1. count-files: harness "command", whose prompt is a shell command that counts the files by kind.
 2. read-history: harness "baton", which looks at the commits of the last weeks and says what changed.
 3. read-docs: harness "baton", which reads what explains the repository and says what it is for.
-Ask the two that have a model to send you what they find as a message. Wait for all three with wait_for_events; read what
-the command printed with fetch_conversation. Then write one short report to ${REPORT} and finish.`
+Ask the two that have a model to send you what they find as a message. Wait for all three with wait_for_events; read
+what the command printed with fetch_conversation. Then write one short report to ${REPORT} and finish.`
 
 /** Lines shown of one tool's output. */
 const OUTPUT_LINES = 4
