@@ -1,8 +1,9 @@
 /** Trees, the mailbox and what programs inside a run say, through the built command line and a real server. */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { chmod } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type Ended, type Home, makeHome, PROGRAM } from './cli/baton.ts'
+import { type Ended, type Home, makeHome, PROGRAM, startUp } from './cli/baton.ts'
 import { type House, startHouse } from './house/house.ts'
 import { until } from './house/processes.ts'
 import type { Piece, ScriptedWorker } from './house/worker.ts'
@@ -395,3 +396,31 @@ describe('what a harness says from inside its sandbox', () => {
     expect(notice).toMatchObject({ code: 1, stderr: expect.stringContaining('finish-task') })
   })
 })
+
+test('a real run speaks to its parent and of its own work, with nothing but what it finds around it', async () => {
+  // PostgreSQL of root runs as another user, which has to pass through.
+  await chmod(home.folder, 0o711)
+  const server = await startUp(home)
+  try {
+    const create = async (script: string, ...more: string[]) => {
+      const made = await home.run(['agent', 'run-cloud', script, '--harness', 'command', '--jq', '.run_id', ...more])
+      expect(made.code, made.stderr).toBe(0)
+      return made.stdout.trim()
+    }
+    const parent = await create('sleep 60')
+    const script = [
+      'set -e',
+      '"$OZ_CLI" harness-support ping',
+      '"$OZ_CLI" run message send --to "$OZ_PARENT_RUN_ID" --subject result --body "from $OZ_HARNESS"',
+      '"$OZ_CLI" harness-support report-artifact pull-request --url https://example.com/pull/1 --branch fix',
+    ].join('\n')
+    const child = await create(script, '--parent-run-id', parent, '--wait')
+    const listed = await home.run(['run', 'message', 'list', parent, '--json'])
+    expect(JSON.parse(listed.stdout)).toMatchObject([{ sender_run_id: child, subject: 'result' }])
+    const tree = await home.run(['run', 'tree', parent])
+    expect(tree.stdout).toMatch(/1 message to be delivered[\s\S]*PULL_REQUEST {2}https:\/\/example\.com\/pull\/1/)
+    expect((await home.run(['run', 'cancel', parent, '--tree'])).stdout).toContain('Cancelling 1 run:')
+  } finally {
+    await server.stop()
+  }
+}, 60_000)
