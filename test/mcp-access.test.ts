@@ -128,6 +128,24 @@ test('a caller that goes away while it waits loses no message', async () => {
   expect(text).toMatch(/still here/)
 })
 
+test('a call that its client gave up takes no message', async () => {
+  const agent = await startAgent()
+  const authorization = `Bearer ${agent.token}`
+  const params = { name: 'wait_for_events', arguments: {} }
+  const waiting = post(
+    { authorization, 'x-baton-hold-ms': '20000' },
+    { ...ping, id: 'w1', method: 'tools/call', params },
+  )
+  await expect
+    .poll(async () => (await house.client.runs.get({ params: { run_id: agent.run_id } })).waiting_until)
+    .toBeDefined()
+  const cancelled = { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 'w1' } }
+  expect((await post({ authorization }, cancelled)).status).toBe(202)
+  expect(await (await waiting).text()).toMatch(/nothing_yet/)
+  await house.client.messages.send({ body: { to: [agent.run_id], subject: 's', body: 'not taken' } })
+  expect((await agent.call('wait_for_events')).text).toMatch(/not taken/)
+})
+
 test('a wait survives the restart of the server', async () => {
   const agent = await startAgent(60_000)
   const began = performance.now()

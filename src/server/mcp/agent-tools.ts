@@ -4,20 +4,22 @@ import type { Entry, EntryBody, TreeNode } from '../../contract/index.ts'
 import { answer, answerOrSay, resolveAgents, type ToolRoom } from './call.ts'
 import { isLoose, pick, present, unpack } from './liberal.ts'
 
-const LIST = `See all agents of your tree: who they are, who started whom, in which state each is, and the last words of each. \
-Use it before you conclude, to find an agent_id, or when you have lost track. To wait for a change, call wait_for_events; do \
-not call this in a loop.
+const LIST = `See all agents of your tree: who they are, who started whom, in which state each is, and the last \
+words of each. Use it before you conclude, to find an agent_id, or when you have lost track. To wait for a change, \
+call wait_for_events; do not call this in a loop.
 
-States: QUEUED, PENDING, CLAIMED (not begun), INPROGRESS (at work, or waiting for events), BLOCKED (needs a person), and \
-the ends SUCCEEDED, FAILED, ERROR, CANCELLED. An agent that has ended can be written to, and wakes.`
+States: QUEUED, PENDING, CLAIMED (not begun), INPROGRESS (at work, or waiting for events), BLOCKED (needs a \
+person), and the ends SUCCEEDED, FAILED, ERROR, CANCELLED. An agent that has ended can be written to, and wakes.`
 
-const FETCH = `Read what an agent that you started has said and done: the end of its transcript, as text. Use it when its \
-message is not enough, when it ended without one, or to check how it came to a result. To read what went before, call again \
-with the "before" of the answer. Large: prefer asking the agent when one question is all you have.`
+const FETCH = `Read what an agent that you started has said and done: the end of its transcript, as text. Use it \
+when its message is not enough, when it ended without one, or to check how it came to a result. To read what went \
+before, call again with the "before" of the answer. Large: prefer asking the agent when one question is all you \
+have.`
 
-const CANCEL = `Stop an agent that you started, directly or through others, because it is on the wrong way or no longer needed. \
-It ends as CANCELLED. Agents that it started go on, unless you set subtree. To correct an agent, send it a message instead. \
-You get "accepted": it may take some seconds to stop, and wait_for_events tells you of it.`
+const CANCEL = `Stop an agent that you started, directly or through others, because it is on the wrong way or no \
+longer needed. It ends as CANCELLED. Agents that it started go on, unless you set subtree. To correct an agent, \
+send it a message instead. You get "accepted": it may take some seconds to stop, and wait_for_events tells you of \
+it.`
 
 const AgentName = z.string().min(1).max(256).describe('Its agent_id, or its name.')
 
@@ -112,7 +114,8 @@ async function list({ room, caller }: ToolRoom) {
   const lines = tree.nodes.map((node, at) => {
     const state = node.waiting ? `${node.state}, waiting` : node.state
     const words = node.last_words === undefined ? '' : `: ${node.last_words}`
-    return `${'  '.repeat(node.depth)}- ${node.name} (${agents[at]?.relation}, ${state}, agent_id ${node.run_id})${words}`
+    const facts = `${agents[at]?.relation}, ${state}, agent_id ${node.run_id}`
+    return `${'  '.repeat(node.depth)}- ${node.name} (${facts})${words}`
   })
   const stopped = tree.stopped === null ? {} : { stopped: tree.stopped.message }
   if (tree.stopped !== null) lines.push(`The tree is stopped: ${tree.stopped.message}`)

@@ -5,6 +5,7 @@ import { Fault } from '../../contract/index.ts'
 import type { ExecutionCaller } from '../../engine/caller.ts'
 import { faultOf } from '../problems.ts'
 import type { ServerRoom } from '../room.ts'
+import type { HeldCalls } from './held-calls.ts'
 
 export type ToolRoom = {
   room: ServerRoom
@@ -14,6 +15,7 @@ export type ToolRoom = {
   trace_id: string
   /** Aborted when the server closes. */
   closing: AbortSignal
+  held: HeldCalls
 }
 
 /** Where harnesses say which call of the model this is; it stays the same when the call is sent again. */

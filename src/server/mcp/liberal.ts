@@ -1,6 +1,6 @@
 /**
- * Models call tools nearly right: an object as JSON text, one where a list is meant, another name of the same thing. What
- * is meant beyond doubt is taken; what a tool's schema says is still only the one right way.
+ * Models call tools nearly right: an object as JSON text, one where a list is meant, another name of the same
+ * thing. What is meant beyond doubt is taken; what a tool's schema says is still only the one right way.
  */
 import type { StandardSchemaWithJSON } from '@modelcontextprotocol/server'
 import type { z } from 'zod'

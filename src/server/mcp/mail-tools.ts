@@ -4,13 +4,14 @@ import { BODY_BYTES_MAX, RECIPIENTS_MAX, SUBJECT_CHARACTERS_MAX } from '../../co
 import { answer, answerOrSay, keyOf, resolveAgents, type ToolRoom } from './call.ts'
 import { isLoose, listOf, pick, present, unpack } from './liberal.ts'
 
-const SEND = `Send a message to one or more agents of your tree: agents that you started, your parent, or their other agents. \
-Use it to give a correction, a next step or a question to an agent, or to report your result to your parent.
+const SEND = `Send a message to one or more agents of your tree: agents that you started, your parent, or their \
+other agents. Use it to give a correction, a next step or a question to an agent, or to report your result to your \
+parent.
 
-Addresses are agent_ids from run_agents or list_agents, an agent's name, or "parent". A busy agent gets the message in its \
-turn or right after it; one that waits goes on at once; one that has ended wakes and goes on with what it knew, so write to \
-it instead of starting a new agent. The reader does not see your conversation: put all that it needs in the message. All \
-addresses get it, or none. Do not send thanks or receipts.
+Addresses are agent_ids from run_agents or list_agents, an agent's name, or "parent". A busy agent gets the \
+message in its turn or right after it; one that waits goes on at once; one that has ended wakes and goes on with \
+what it knew, so write to it instead of starting a new agent. The reader does not see your conversation: put all \
+that it needs in the message. All addresses get it, or none. Do not send thanks or receipts.
 
 You get one message_id per address: the message is stored and will be delivered. If you need the answer, call \
 wait_for_events next.`
@@ -32,14 +33,14 @@ const SendInput = z.object({
     .describe('May interrupt what the reader is doing. Only for "stop, this is wrong".'),
 })
 
-const WAIT = `Wait until something happens: a message to you, or an agent that you started has ended or needs a person. Call \
-it when you have nothing left to do until somebody answers, and never sleep or ask in a loop instead.
+const WAIT = `Wait until something happens: a message to you, or an agent that you started has ended or needs a \
+person. Call it when you have nothing left to do until somebody answers, and never sleep or ask in a loop instead.
 
-It returns as soon as something is there, at once if it already is, with all that has come, in order, and each thing only \
-once. Deal with all of it, then wait again if agents are still at work.
+It returns as soon as something is there, at once if it already is, with all that has come, in order, and each \
+thing only once. Deal with all of it, then wait again if agents are still at work.
 
-When the status is "nothing_yet", END YOUR TURN AT ONCE: no other tool, no second call, no closing report. Your session is \
-kept, and what comes is your next prompt.`
+When the status is "nothing_yet", END YOUR TURN AT ONCE: no other tool, no second call, no closing report. Your \
+session is kept, and what comes is your next prompt.`
 
 const WaitInput = z.object({
   idle_timeout_seconds: z
@@ -98,10 +99,11 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
   )
 }
 
-async function wait({ room, caller, hold_ms, closing }: ToolRoom, timeout_s: number, ctx: ServerContext) {
+async function wait({ room, caller, hold_ms, closing, held }: ToolRoom, timeout_s: number, ctx: ServerContext) {
   const progress = showProgress(ctx, hold_ms)
+  const call = held.open(caller.execution_id, ctx.mcpReq.id)
   try {
-    const signal = AbortSignal.any([ctx.mcpReq.signal, closing])
+    const signal = AbortSignal.any([ctx.mcpReq.signal, closing, call.given_up])
     const { text, inbox } = await room.engine.mail.wait(caller, { hold_ms, timeout_s, signal })
     if (text !== null) return answer({ status: 'events', events: text }, text)
     const until = inbox.waiting_until === null ? {} : { waiting_until: inbox.waiting_until }
@@ -111,6 +113,7 @@ async function wait({ room, caller, hold_ms, closing }: ToolRoom, timeout_s: num
         'You are woken with what comes as your next prompt.',
     )
   } finally {
+    call.close()
     clearInterval(progress)
   }
 }

@@ -1,4 +1,4 @@
-/** Who may ask `/mcp`, and for how long a call of a tool may be held. The endpoint itself is loaded when first asked for. */
+/** Who may ask `/mcp`, and for how long a call of a tool may be held. What answers is loaded when first asked for. */
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { Fault } from '../../contract/index.ts'

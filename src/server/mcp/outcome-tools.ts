@@ -4,9 +4,9 @@ import { FinishTask, ReportArtifact } from '../../contract/index.ts'
 import { answer, answerOrSay, type ToolRoom } from './call.ts'
 import { isLoose, pick, present, unpack } from './liberal.ts'
 
-const REPORT = `Record a lasting result of your work, so that people find it beside your run: a pull request that you opened, \
-or another page such as an issue, a document or a deployment. Call it once for each, right after you made it. It makes \
-nothing by itself: open the pull request first.`
+const REPORT = `Record a lasting result of your work, so that people find it beside your run: a pull request that \
+you opened, or another page such as an issue, a document or a deployment. Call it once for each, right after you \
+made it. It makes nothing by itself: open the pull request first.`
 
 const ReportInput = z.object({
   artifact_type: z.enum(['PULL_REQUEST', 'EXTERNAL_REFERENCE']).describe('What it is.'),
@@ -16,9 +16,10 @@ const ReportInput = z.object({
   title: z.string().max(1024).optional().describe('For another reference: one line for people.'),
 })
 
-const FINISH = `Say how your task went. Call it once, as the last thing, when the goal is reached or you are sure that it cannot \
-be reached, and then end your turn with a short closing text. If a parent started you, first send it your result with \
-send_message_to_agent. Your run ends as SUCCEEDED or FAILED with this summary. Agents that you started are not ended by it.`
+const FINISH = `Say how your task went. Call it once, as the last thing, when the goal is reached or you are sure \
+that it cannot be reached, and then end your turn with a short closing text. If a parent started you, first send \
+it your result with send_message_to_agent. Your run ends as SUCCEEDED or FAILED with this summary. Agents that you \
+started are not ended by it.`
 
 export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
   const { room, caller } = its

@@ -7,25 +7,25 @@ import { isLoose, type Loose, listOf, pick, present, shownAs, unpack } from './l
 /** Agents of one call; a team's own limits may be lower. */
 const AGENTS_MAX = 200
 
-const DESCRIPTION = `Start other agents that work at the same time as you, each on its own part of the task. Use it when the \
-work falls into parts that do not wait for one another; do small or strictly sequential work yourself. Start all agents of \
-one round in ONE call.
+const DESCRIPTION = `Start other agents that work at the same time as you, each on its own part of the task. Use \
+it when the work falls into parts that do not wait for one another; do small or strictly sequential work yourself. \
+Start all agents of one round in ONE call.
 
-Each agent is a new session that knows nothing of this conversation: it gets base_prompt, a blank line, then its own prompt. \
-Say in them what to do, what "done" means, what to leave alone, and to send you the result with send_message_to_agent \
-(address "parent") before it ends.
+Each agent is a new session that knows nothing of this conversation: it gets base_prompt, a blank line, then its \
+own prompt. Say in them what to do, what "done" means, what to leave alone, and to send you the result with \
+send_message_to_agent (address "parent") before it ends.
 
-You get one result for each agent, in the order of your list: launched (with its agent_id), already_running (an agent of \
-yours with this name is at work: nothing new was started; write to it with send_message_to_agent), or failed (with the \
-reason; the others were started all the same). This call returns at once and does not wait for their work. Next: go on with \
-your own part, or call wait_for_events.`
+You get one result for each agent, in the order of your list: launched (with its agent_id), already_running (an \
+agent of yours with this name is at work: nothing new was started; write to it with send_message_to_agent), or \
+failed (with the reason; the others were started all the same). This call returns at once and does not wait for \
+their work. Next: go on with your own part, or call wait_for_events.`
 
 const Where = z
   .string()
   .max(256)
   .describe(
-    '"worker": a fresh place of its own (default). "sandbox": beside you, working on your own files. Any other word: the ' +
-      'worker of that name.',
+    '"worker": a fresh place of its own (default). "sandbox": beside you, working on your own files. ' +
+      'Any other word: the worker of that name.',
   )
 const Harness = z
   .string()

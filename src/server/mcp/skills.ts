@@ -1,4 +1,4 @@
-/** Skill documents that are shipped for agents: folders of `skills/` with a `SKILL.md`, beside this room or the bundle. */
+/** Skill documents shipped for agents: folders of `skills/` with a `SKILL.md`, in this room or beside the bundle. */
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
 

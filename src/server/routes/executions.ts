@@ -44,8 +44,8 @@ export function executionAnswers(room: ServerRoom): Answer[] {
 }
 
 /**
- * Says `cancel` once, what waits whenever there is reason to look and something waits, and ends with `superseded`. A runner
- * that hears of the same mail twice finds it gone the second time.
+ * Says `cancel` once, what waits whenever there is reason to look and something waits, and ends with `superseded`. A
+ * runner that hears of the same mail twice finds it gone the second time.
  */
 async function followControl(
   { engine, log, limits }: ServerRoom,
