@@ -1,6 +1,6 @@
 /**
- * The demo's scripted orchestration: a parent that has three children look at the repository, hears from each, and writes
- * one report; and such a child. The words are written beforehand; every tool, run, message and file is real.
+ * The demo's scripted orchestration: a parent that has three children look at the repository, hears from each, and
+ * writes one report; and such a child. The words are written beforehand; every tool, run, message and file is real.
  *
  * What to say next follows from what was heard so far alone, so that it does not matter whether news came as the answer
  * of a tool, in a running turn or as the prompt of a new one.
@@ -90,7 +90,8 @@ function parent(prompt: LanguageModelV4Prompt, later: string[]): ScriptTurnInput
   if (!results.some(({ name }) => name === 'write')) {
     const sections = children.map(({ title, name, run_id = '', harness_type }) => {
       const words = harness_type === 'command' ? outputIn(fetched?.text ?? '') : messageFrom(news, run_id)
-      return `## ${title}\n\nBy \`${name}\`${run_id === '' ? ', which could not be started' : ` (run ${run_id})`}:\n\n\`\`\`\n${words}\n\`\`\`\n`
+      const who = `\`${name}\`${run_id === '' ? ', which could not be started' : ` (run ${run_id})`}`
+      return `## ${title}\n\nBy ${who}:\n\n\`\`\`\n${words}\n\`\`\`\n`
     })
     const content = `# What three agents found in this repository\n\n> ${NO_KEY}\n\n${sections.join('\n')}`
     return { tools: [{ name: 'write', input: { path: REPORT, content } }, plan(3)] }

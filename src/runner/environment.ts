@@ -2,8 +2,8 @@
  * The environment that setup commands and the harness get.
  *
  * Managed: what is named here, the run's own variables, and Baton's public names; an allow-list, so that a worker's
- * secrets do not leak by being forgotten. Local: the person's own environment. Never Baton's own tokens, but that of the
- * execution itself, for the harness of a managed run alone.
+ * secrets do not leak by being forgotten. Local: the person's own environment. Never Baton's own tokens, but that of
+ * the execution itself, for the harness of a managed run alone.
  */
 import { isAbsolute } from 'node:path'
 import { type Assignment, harnessOf } from '../contract/index.ts'

@@ -2,9 +2,9 @@
  * The conversation with a harness: prompt, turn, what the inbox holds, and again, until the run has ended.
  *
  * A turn that completed with nothing in the inbox ends the run, unless its agent waits for events: then the session
- * stays open, costs nothing, and what comes begins the next turn. The server decides which of a message and the end came
- * first; a message that came first is the next prompt. During a turn what comes joins it, where the harness can; an
- * urgent message interrupts it, where it cannot.
+ * stays open, costs nothing, and what comes begins the next turn. The server decides which of a message and the end
+ * came first; a message that came first is the next prompt. During a turn what comes joins it, where the harness can; an
+ * urgent message interrupts it, where it cannot. A command has no turns and is told nothing.
  */
 import type { Inbox, Outcome } from '../contract/index.ts'
 import { pause } from '../sdk/client.ts'
@@ -161,7 +161,7 @@ async function whatNext(talk: Talk, last: TurnEnd): Promise<string | Driven> {
   }
 }
 
-/** Until something comes or the time is up, which the inbox then says; answers the harness's death, if that is first. */
+/** Until something comes or the time is up, as the inbox then says. Answers the harness's death, if that is first. */
 async function waitForMail(talk: Talk, waiting_until: string): Promise<TurnEnd | null> {
   const { its, open } = talk
   if (!talk.waiting) its.transcript.system('info', 'waiting', 'The agent waits for events.', { until: waiting_until })

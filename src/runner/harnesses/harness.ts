@@ -66,7 +66,7 @@ export type OpenHarness = {
 
 export type Harness = {
   name: string
-  /** The longest that it lets a tool call take, in milliseconds. Absent: it has no tools and no turns, only one prompt. */
+  /** The longest that it lets a tool call take, in milliseconds. Absent: no tools and no turns, only one prompt. */
   tool_hold_ms?: number
   open(start: HarnessStart): Promise<OpenHarness>
 }
