@@ -2,8 +2,8 @@
  * The driver of every harness that speaks the Agent Client Protocol (wire v1) on stdin and stdout.
  *
  * A turn ends by the prompt's answer (when others joined it: by the last of their answers), by the death of the
- * process, or by force after a cancel that was not obeyed; after the last two the session is over. Replayed updates of a resumed
- * session are not entries: they were, earlier.
+ * process, or by force after a cancel that was not obeyed; after the last two the session is over. Replayed updates of
+ * a resumed session are not entries: they were, earlier.
  */
 
 import { z } from 'zod'
