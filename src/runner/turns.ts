@@ -2,9 +2,9 @@
  * The conversation with a harness: prompt, turn, what the inbox holds, and again, until the run has ended.
  *
  * A turn that completed with nothing in the inbox ends the run, unless its agent waits for events: then the session
- * stays open, costs nothing, and what comes begins the next turn. The server decides which came first, a message or the
- * end; a message that came first is the next prompt. During a turn what comes joins it, where the harness can; an urgent
- * message interrupts it, where it cannot. A command has no turns and is told nothing.
+ * stays open, costs nothing, and what comes begins the next turn. The server decides which came first, a message or
+ * the end; a message that came first is the next prompt. During a turn what comes joins it, where the harness can; an
+ * urgent message interrupts it, where it cannot. A command has no turns and is told nothing.
  */
 import type { Inbox, Outcome } from '../contract/index.ts'
 import { pause } from '../sdk/client.ts'
