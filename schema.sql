@@ -262,6 +262,7 @@ create table messages (
   message_id uuid not null,
   team_id uuid not null,
   sender_run_id uuid,
+  sender_user_id uuid,
   recipient_run_id uuid not null,
   number integer not null,
   subject text not null,
@@ -277,9 +278,10 @@ create table messages (
   constraint messages_recipient_run_id_number_key UNIQUE (recipient_run_id, number),
   constraint messages_cause_id_fkey FOREIGN KEY (cause_id) REFERENCES messages(message_id),
   constraint messages_recipient_run_id_fkey FOREIGN KEY (recipient_run_id) REFERENCES runs(run_id),
-  constraint messages_sender_run_id_fkey FOREIGN KEY (sender_run_id) REFERENCES runs(run_id)
+  constraint messages_sender_run_id_fkey FOREIGN KEY (sender_run_id) REFERENCES runs(run_id),
+  constraint messages_sender_user_id_fkey FOREIGN KEY (sender_user_id) REFERENCES users(user_id)
 );
-CREATE UNIQUE INDEX messages_send ON public.messages USING btree (sender_run_id, send_key) WHERE (send_key IS NOT NULL);
+CREATE UNIQUE INDEX messages_send ON public.messages USING btree (COALESCE(sender_run_id, sender_user_id), send_key) WHERE (send_key IS NOT NULL);
 CREATE INDEX messages_undelivered ON public.messages USING btree (recipient_run_id, number) WHERE (delivered_at IS NULL);
 
 create table artifacts (

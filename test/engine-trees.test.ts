@@ -215,6 +215,9 @@ test('a send repeated with its key is one message', async () => {
   const first = await send(lead.caller, [a.run_id, b.run_id], 's', 'b', 'key')
   expect(await send(lead.caller, [a.run_id, b.run_id], 's', 'b', 'key')).toEqual(first)
   expect(await engine.messages.list(owner, a.run_id, { limit: 50 })).toHaveLength(1)
+  const person = await send(owner, [b.run_id], 's', 'b', 'key')
+  expect(await send(owner, [b.run_id], 's', 'b', 'key')).toEqual(person)
+  expect(await engine.messages.list(owner, b.run_id, { limit: 50 })).toHaveLength(2)
 })
 
 test('one recipient that is not there and nobody gets the message', async () => {

@@ -118,6 +118,7 @@ export interface Messages {
   recipient_run_id: string
   send_key: string | null
   sender_run_id: string | null
+  sender_user_id: string | null
   sent_at: Timestamp
   subject: string
   team_id: string

@@ -33,14 +33,16 @@ export function messagesEngine(room: Room) {
     }
     const sent = await logged(room, async (write, events) => {
       const family = await lockRuns(write, caller, [...to, ...(sender_run_id === null ? [] : [sender_run_id])])
-      const repeated = options.key === undefined ? null : await findSent(write, sender_run_id, options.key, to.length)
+      const repeated =
+        options.key === undefined ? null : await findSent(write, nameOf(caller, sender_run_id), options.key, to.length)
       if (repeated) return { message_ids: repeated, woken: [], reached: [] }
       const sender = sender_run_id === null ? null : (family.get(sender_run_id) ?? null)
       for (const run_id of to) checkRecipient(family.get(run_id), run_id, sender, caller)
       const recipients = to.map((run_id) => family.get(run_id) as Selectable<Runs>)
       const storm = await checkStorm(write, recipients, sender)
       if (storm) return { storm }
-      return accept(room, write, events, { body, sender, recipients, key: options.key })
+      const user_id = caller.kind === 'user' ? caller.user_id : null
+      return accept(room, write, events, { body, sender, user_id, recipients, key: options.key })
     })
     if ('storm' in sent) throw await stopTree(room, sent.storm)
     for (const execution_id of sent.reached) bell.ring('control', { execution_id })
@@ -154,6 +156,10 @@ function senderOf(caller: Caller, body: SendMessage): string | null {
   return caller.run_id
 }
 
+/** In whose name keys are kept: the run that sends, else the person. */
+const nameOf = (caller: Caller, sender_run_id: string | null): string | null =>
+  sender_run_id ?? (caller.kind === 'user' ? caller.user_id : null)
+
 /** The runs concerned and the roots of their trees, locked in the order of their ids. */
 async function lockRuns(
   write: Kysely<Tables>,
@@ -180,16 +186,16 @@ async function lockRuns(
 
 async function findSent(
   write: Kysely<Tables>,
-  sender_run_id: string | null,
+  sender: string | null,
   key: string,
   count: number,
 ): Promise<string[] | null> {
-  if (sender_run_id === null) return null
+  if (sender === null) return null
   const keys = Array.from({ length: count }, (_, at) => `${key}#${at}`)
   const rows = await write
     .selectFrom('messages')
     .select(['message_id', 'send_key'])
-    .where('sender_run_id', '=', sender_run_id)
+    .where(sql<boolean>`coalesce(sender_run_id, sender_user_id) = ${sender}`)
     .where('send_key', 'in', keys)
     .execute()
   if (rows.length === 0) return null
@@ -219,6 +225,7 @@ function checkRecipient(
 type Accepting = {
   body: SendMessage
   sender: Selectable<Runs> | null
+  user_id: string | null
   recipients: Selectable<Runs>[]
   key: string | undefined
 }
@@ -227,7 +234,7 @@ async function accept(
   room: Room,
   write: Kysely<Tables>,
   events: NewEvent[],
-  { body, sender, recipients, key }: Accepting,
+  { body, sender, user_id, recipients, key }: Accepting,
 ) {
   const now = room.clock.now()
   const hop = sender === null ? 0 : sender.hop + 1
@@ -235,6 +242,7 @@ async function accept(
     message_id: randomUUID(),
     team_id: run.team_id,
     sender_run_id: sender?.run_id ?? null,
+    sender_user_id: sender === null ? user_id : null,
     recipient_run_id: run.run_id,
     number: run.messages + 1,
     subject: body.subject,

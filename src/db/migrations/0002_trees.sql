@@ -52,7 +52,9 @@ alter table executions add constraint executions_cause_check
 create table messages (
   message_id uuid primary key,
   team_id uuid not null,
+  -- The run that sent it, else the person.
   sender_run_id uuid references runs,
+  sender_user_id uuid references users,
   recipient_run_id uuid not null references runs,
   -- 1, 2, 3… for each recipient, in the order of acceptance.
   number integer not null,
@@ -70,7 +72,8 @@ create table messages (
   unique (recipient_run_id, number)
 );
 create index messages_undelivered on messages (recipient_run_id, number) where delivered_at is null;
-create unique index messages_send on messages (sender_run_id, send_key) where send_key is not null;
+create unique index messages_send on messages (coalesce(sender_run_id, sender_user_id), send_key)
+  where send_key is not null;
 
 create table artifacts (
   artifact_uid uuid primary key,
