@@ -30,6 +30,7 @@ export default defineConfig({
       },
       async writeBundle() {
         await cp(new URL('./src/db/migrations/', import.meta.url), new URL('./migrations/', dist), { recursive: true })
+        await cp(new URL('./src/server/skills/', import.meta.url), new URL('./skills/', dist), { recursive: true })
       },
     },
   ],

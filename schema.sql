@@ -13,8 +13,22 @@ create table teams (
   name text not null,
   max_concurrent_runs integer not null default 4,
   created_at timestamp with time zone not null,
+  max_depth integer not null default 1,
+  max_children integer not null default 200,
+  max_tree_runs integer not null default 1000,
+  max_tree_messages integer not null default 5000,
+  max_tree_wakes integer not null default 500,
+  max_hops integer not null default 32,
+  max_tree_tokens bigint,
   constraint teams_pkey PRIMARY KEY (team_id),
-  constraint teams_max_concurrent_runs_check CHECK ((max_concurrent_runs >= 0))
+  constraint teams_max_children_check CHECK ((max_children >= 0)),
+  constraint teams_max_concurrent_runs_check CHECK ((max_concurrent_runs >= 0)),
+  constraint teams_max_depth_check CHECK ((max_depth >= 0)),
+  constraint teams_max_hops_check CHECK ((max_hops >= 1)),
+  constraint teams_max_tree_messages_check CHECK ((max_tree_messages >= 0)),
+  constraint teams_max_tree_runs_check CHECK ((max_tree_runs >= 1)),
+  constraint teams_max_tree_tokens_check CHECK ((max_tree_tokens >= 0)),
+  constraint teams_max_tree_wakes_check CHECK ((max_tree_wakes >= 0))
 );
 
 create table users (
@@ -98,16 +112,33 @@ create table runs (
   status_message text,
   failure jsonb,
   last_event_sequence bigint,
+  root_run_id uuid not null,
+  depth integer not null default 0,
+  placement text not null default 'worker'::text,
+  spawn_key text,
+  waiting_until timestamp with time zone,
+  messages integer not null default 0,
+  undelivered integer not null default 0,
+  hop integer not null default 0,
+  cause_id uuid,
+  tree_messages integer not null default 0,
+  tree_wakes integer not null default 0,
+  stopped jsonb,
+  released integer not null default 0,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint runs_parent_run_id_fkey FOREIGN KEY (parent_run_id) REFERENCES runs(run_id),
+  constraint runs_root_run_id_fkey FOREIGN KEY (root_run_id) REFERENCES runs(run_id),
   constraint runs_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
   constraint runs_execution_location_check CHECK ((execution_location = ANY (ARRAY['LOCAL'::text, 'REMOTE'::text]))),
+  constraint runs_placement_check CHECK ((placement = ANY (ARRAY['worker'::text, 'parent'::text]))),
   constraint runs_state_check CHECK ((state = ANY (ARRAY['QUEUED'::text, 'PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text, 'SUCCEEDED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))
 );
-CREATE INDEX runs_busy ON public.runs USING btree (team_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (execution_location = 'REMOTE'::text));
+CREATE INDEX runs_busy ON public.runs USING btree (team_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (execution_location = 'REMOTE'::text) AND (waiting_until IS NULL));
 CREATE INDEX runs_parent ON public.runs USING btree (parent_run_id) WHERE (parent_run_id IS NOT NULL);
 CREATE INDEX runs_queued ON public.runs USING btree (team_id, queued_at, run_id) WHERE (state = 'QUEUED'::text);
+CREATE INDEX runs_root ON public.runs USING btree (root_run_id, created_at);
+CREATE UNIQUE INDEX runs_spawn ON public.runs USING btree (parent_run_id, spawn_key) WHERE (spawn_key IS NOT NULL);
 CREATE INDEX runs_team_created ON public.runs USING btree (team_id, created_at DESC, run_id DESC);
 CREATE INDEX runs_team_updated ON public.runs USING btree (team_id, updated_at DESC, run_id DESC);
 
@@ -133,11 +164,12 @@ create table executions (
   outcome text,
   failure jsonb,
   usage jsonb,
+  note jsonb,
   constraint executions_pkey PRIMARY KEY (execution_id),
   constraint executions_run_id_number_key UNIQUE (run_id, number),
   constraint executions_token_hash_key UNIQUE (token_hash),
   constraint executions_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
-  constraint executions_cause_check CHECK ((cause = ANY (ARRAY['start'::text, 'retry'::text, 'requested'::text, 'local'::text]))),
+  constraint executions_cause_check CHECK ((cause = ANY (ARRAY['start'::text, 'retry'::text, 'requested'::text, 'local'::text, 'message'::text]))),
   constraint executions_check CHECK (((state = 'ended'::text) = (outcome IS NOT NULL))),
   constraint executions_check1 CHECK (((state = 'ended'::text) = (expires_at IS NULL))),
   constraint executions_outcome_check CHECK ((outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text, 'LAPSED'::text]))),
@@ -225,3 +257,42 @@ create table store (
   constraint store_pkey PRIMARY KEY (one),
   constraint store_one_check CHECK (one)
 );
+
+create table messages (
+  message_id uuid not null,
+  team_id uuid not null,
+  sender_run_id uuid,
+  sender_user_id uuid,
+  recipient_run_id uuid not null,
+  number integer not null,
+  subject text not null,
+  body text not null,
+  urgent boolean not null default false,
+  hop integer not null,
+  cause_id uuid,
+  send_key text,
+  sent_at timestamp with time zone not null,
+  delivered_at timestamp with time zone,
+  read_at timestamp with time zone,
+  constraint messages_pkey PRIMARY KEY (message_id),
+  constraint messages_recipient_run_id_number_key UNIQUE (recipient_run_id, number),
+  constraint messages_cause_id_fkey FOREIGN KEY (cause_id) REFERENCES messages(message_id),
+  constraint messages_recipient_run_id_fkey FOREIGN KEY (recipient_run_id) REFERENCES runs(run_id),
+  constraint messages_sender_run_id_fkey FOREIGN KEY (sender_run_id) REFERENCES runs(run_id),
+  constraint messages_sender_user_id_fkey FOREIGN KEY (sender_user_id) REFERENCES users(user_id)
+);
+CREATE UNIQUE INDEX messages_send ON public.messages USING btree (COALESCE(sender_run_id, sender_user_id), send_key) WHERE (send_key IS NOT NULL);
+CREATE INDEX messages_undelivered ON public.messages USING btree (recipient_run_id, number) WHERE (delivered_at IS NULL);
+
+create table artifacts (
+  artifact_uid uuid not null,
+  team_id uuid not null,
+  run_id uuid not null,
+  artifact_type text not null,
+  data jsonb not null,
+  created_at timestamp with time zone not null,
+  constraint artifacts_pkey PRIMARY KEY (artifact_uid),
+  constraint artifacts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
+  constraint artifacts_artifact_type_check CHECK ((artifact_type = ANY (ARRAY['PLAN'::text, 'PULL_REQUEST'::text, 'SCREENSHOT'::text, 'FILE'::text, 'EXTERNAL_REFERENCE'::text])))
+);
+CREATE INDEX artifacts_run ON public.artifacts USING btree (run_id, created_at);

@@ -64,12 +64,18 @@ test('an old Node hands over to the one that came with the package, or says what
   await rm(folder, { recursive: true, force: true })
 })
 
-test('the demo shows two runs, exits 0 and leaves nothing behind', async () => {
+test('the demo is a parent with three children and one report, exits 0 and leaves nothing behind', async () => {
   const before = await demos()
   const { code, stdout, stderr } = await home.run(['demo'], { cwd: home.folder })
   expect(code, stderr).toBe(0)
   expect(stdout).toContain('a scripted model answers')
-  expect(stdout.match(/^SUCCEEDED {2}/gm)).toHaveLength(2)
+  expect(stdout.match(/^STARTED .*$/gm)).toHaveLength(3)
+  expect(stdout.match(/^MESSAGE for lead$/gm)).toHaveLength(2)
+  expect(stdout).toMatch(/^4 runs: 4 succeeded .* done$/m)
+  const report = stdout.slice(stdout.indexOf('\nBATON-REPORT.md\n'))
+  for (const found of ['Count the files by kind', 'Look at the history', 'Read what explains it', 'commits: 1'])
+    expect(report).toContain(found)
+  expect(report).toContain('npx baton up')
   expect(await demos()).toEqual(before)
 }, 60_000)
 

@@ -13,6 +13,7 @@ let house: House
 let run_id: string
 let execution_token: string
 let execution_id: string
+let message_id: string
 
 beforeAll(async () => {
   house = await startHouse({ limits: { wrong_keys_a_minute: 100_000 } })
@@ -24,6 +25,8 @@ beforeAll(async () => {
   piece.claim()
   await piece.start()
   await piece.append({ kind: 'text', text: 'hello' })
+  const sent = await house.client.messages.send({ body: { to: [run_id], subject: 'routes', body: 'hello' } })
+  message_id = sent.message_ids[0] ?? ''
   execution_token = piece.assignment.env_vars.WARP_API_KEY ?? ''
 })
 afterAll(() => house.close())
@@ -40,7 +43,7 @@ type Parts = {
 }
 
 async function ask(route: Route, parts: Parts = {}): Promise<Response> {
-  const values = { run_id, execution_id, position: '000001.000000001', ...parts.values }
+  const values = { run_id, execution_id, message_id, position: '000001.000000001', ...parts.values }
   const path =
     parts.path ??
     route.path.replace(/\{(\w+)\}/g, (_, name: string) => (values as Record<string, string>)[name] ?? name)
@@ -95,19 +98,24 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
   })
 
   test.runIf(route.path.includes('{'))("answers the same for another team's and for unknown ids", async () => {
-    const other = await house.addTeam(`other than ${route.name}`)
-    if (route.callers.includes('user')) {
-      const response = await ask(route, { key: other.api_key, ...(withBody.includes(route) ? { body: '{}' } : {}) })
-      expect(response.status).toBe(404)
-      expect((await problemOf(response)).type).toMatch(/resource_not_found$/)
-    }
-    const unknown = randomUUID()
-    const values = { run_id: unknown, execution_id: unknown }
     const bodies: Record<string, string> = {
       'executions.append': '{"entries":[]}',
       'executions.deltas': '{"deltas":[]}',
       'executions.finish': '{"outcome":{"outcome":"CANCELLED"},"entries":0}',
+      'executions.delivered': '{"message_ids":[],"sequence":0}',
+      'events.cursor': '{"sequence":1}',
     }
+    const other = await house.addTeam(`other than ${route.name}`)
+    if (route.callers.includes('user')) {
+      const response = await ask(route, {
+        key: other.api_key,
+        ...(withBody.includes(route) ? { body: bodies[route.name] ?? '{}' } : {}),
+      })
+      expect(response.status).toBe(404)
+      expect((await problemOf(response)).type).toMatch(/resource_not_found$/)
+    }
+    const unknown = randomUUID()
+    const values = { run_id: unknown, execution_id: unknown, message_id: unknown }
     const response = await ask(route, {
       values,
       ...(withBody.includes(route) ? { body: bodies[route.name] ?? '{}' } : {}),
@@ -118,7 +126,8 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
 
   test.runIf(route.path.includes('{'))('does not find what is no id', async () => {
     for (const wrong of ['nonsense', '%00', "1'--", 'null', '../runs']) {
-      const values = { run_id: encodeURIComponent(wrong), execution_id: encodeURIComponent(wrong) }
+      const part = encodeURIComponent(wrong)
+      const values = { run_id: part, execution_id: part, message_id: part }
       const response = await ask(route, { values })
       expect(response.status, wrong).toBe(404)
       await problemOf(response)

@@ -3,7 +3,7 @@
  * tool calls are run by the real tools on real files. Chosen only by the name `scripted`.
  *
  * `BATON_SCRIPT` names a JSON file with a list of turns, one for each model call of the session; without it, it surveys
- * the repository it finds itself in (`survey.ts`).
+ * the repository it finds itself in (`survey.ts`), or has children do so where it is asked to (`orchestrate.ts`).
  */
 import { readFile } from 'node:fs/promises'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -18,6 +18,7 @@ import {
 import { z } from 'zod'
 import { Usage } from '../contract/usage.ts'
 import { AgentFailure } from './failure.ts'
+import { orchestrate } from './orchestrate.ts'
 import { survey } from './survey.ts'
 
 export const ScriptTurn = z.strictObject({
@@ -46,7 +47,7 @@ export async function scriptedModel(script_path: string | undefined): Promise<La
     supportedUrls: {},
     doGenerate: () => Promise.reject(new Error('The scripted model only streams.')),
     async doStream({ prompt, abortSignal }: LanguageModelV4CallOptions) {
-      const turn = script ? turnAt(script, prompt) : ScriptTurn.parse(survey(prompt))
+      const turn = script ? turnAt(script, prompt) : ScriptTurn.parse(orchestrate(prompt) ?? survey(prompt))
       await wait(turn.delay_ms, undefined, abortSignal ? { signal: abortSignal } : {})
       if (turn.error) throw refusal(turn.error)
       return { stream: ReadableStream.from(speak(turn, prompt.length, abortSignal)) }

@@ -2,16 +2,16 @@
 import type { LanguageModelV4Prompt } from '@ai-sdk/provider'
 import type { ScriptTurnInput } from './scripted.ts'
 
-const REPORT = 'BATON-REPORT.md'
+export const REPORT = 'BATON-REPORT.md'
 const STEPS = ['Look at the files and the history', 'Read what explains the repository', `Write ${REPORT}`] as const
-const NO_KEY = 'No model key was found, so these words are scripted; the tools, files and processes are real.'
+export const NO_KEY = 'No model key was found, so these words are scripted; the tools, files and processes are real.'
 
-const COUNT =
+export const COUNT =
   'git ls-files 2>/dev/null | grep -q . && list="git ls-files -z" ' +
   '|| list="find . -type f -not -path ./.git/* -print0"; ' +
   '$list | tr "\\0" "\\n" | sed -n "s/.*\\.\\([A-Za-z0-9]*\\)$/\\1/p" | sort | uniq -c | sort -rn | head -8; ' +
   'echo "files: $($list | tr -dc "\\0" | wc -c)"; echo "lines: $($list | xargs -0 cat 2>/dev/null | wc -l)"'
-const LOG = 'git log --oneline -n 5 && echo "commits: $(git rev-list --count HEAD)"'
+export const LOG = 'git log --oneline -n 5 && echo "commits: $(git rev-list --count HEAD)"'
 
 export function survey(prompt: LanguageModelV4Prompt): ScriptTurnInput {
   const asked = prompt.findLastIndex(({ role }) => role === 'user')
@@ -46,15 +46,20 @@ export function survey(prompt: LanguageModelV4Prompt): ScriptTurnInput {
   return { text: `${text} The report is in ${REPORT}. (Scripted words, real numbers.)` }
 }
 
-type Result = { name: string; text: string }
+export type Result = { name: string; text: string }
 
-function resultsOf(work: LanguageModelV4Prompt): Result[] {
+export function resultsOf(work: LanguageModelV4Prompt): Result[] {
   return work.flatMap((message) =>
     message.role !== 'tool'
       ? []
       : message.content.flatMap((part) => {
           if (part.type !== 'tool-result') return []
-          return [{ name: part.toolName, text: part.output.type === 'text' ? part.output.value : '' }]
+          return [
+            {
+              name: part.toolName,
+              text: part.output.type === 'text' || part.output.type === 'error-text' ? part.output.value : '',
+            },
+          ]
         }),
   )
 }

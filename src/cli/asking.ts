@@ -33,7 +33,6 @@ const UNSERVED = [
   '--codex-auth-secret <name>',
   '--team',
   '--personal',
-  '--parent-run-id <run>',
 ]
 
 export function declareAsking(command: Command): Command {
@@ -53,6 +52,7 @@ export function declareAsking(command: Command): Command {
     .option('--time-limit <duration>', 'the longest that one execution may take')
     .option('--max-tries <n>', 'executions before a failure that may be retried is final')
     .option('--permissions <policy>', 'allow or deny what the harness asks leave for')
+    .option('--parent-run-id <run>', 'make it a child of that run, whose configuration it inherits')
   for (const flags of UNSERVED) command.addOption(command.createOption(flags).hideHelp())
   return command
 }
@@ -73,6 +73,8 @@ const Options = z.object({
   maxTries: z.coerce.number().optional(),
   permissions: z.string().optional(),
   host: z.string().optional(),
+  parentRunId: z.uuid('--parent-run-id is the id of a run').optional(),
+  placement: z.enum(['worker', 'parent'], '--placement is worker or parent').optional(),
 })
 type Options = z.infer<typeof Options>
 
@@ -81,7 +83,9 @@ export async function askedRun(
   options: Record<string, unknown>,
   argument: string | undefined,
 ): Promise<CreateRun> {
-  const o = Options.parse(options)
+  const given = Options.safeParse(options)
+  if (!given.success) throw new CommandFailure('usage', `${given.error.issues[0]?.message ?? 'Wrong option'}.`)
+  const o = given.data
   sayUnserved(context, options)
   const file = o.file === undefined ? {} : await configFile(context, o.file)
   const prompt = await readPrompt(context, o, argument)
@@ -111,7 +115,13 @@ export async function askedRun(
           },
         }),
   }
-  const body = CreateRun.safeParse({ prompt, ...(o.title === undefined ? {} : { title: o.title }), config })
+  const body = CreateRun.safeParse({
+    prompt,
+    ...(o.title === undefined ? {} : { title: o.title }),
+    ...(o.parentRunId === undefined ? {} : { parent_run_id: o.parentRunId }),
+    ...(o.placement === undefined ? {} : { placement: o.placement }),
+    config,
+  })
   if (body.success) return body.data
   const issue = body.error.issues[0]
   throw new CommandFailure('usage', `${issue?.path.join('.') ?? 'The run'}: ${issue?.message ?? 'not as it should be'}`)

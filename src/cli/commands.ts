@@ -1,5 +1,6 @@
 /** Every command there is. A command's code is loaded when it is the one that was asked for. */
 import type { Command } from 'commander'
+import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
 import type { Context, Given } from './context.ts'
 
 export type CommandModule = {
@@ -23,13 +24,23 @@ const RUNS = 'Runs:'
 const ACCESS = 'Access and settings:'
 const MACHINE = 'This machine:'
 
-/** Names that hold commands, with their other spellings. */
-export const GROUPS: Record<string, { summary: string; aliases?: string[]; group?: string }> = {
+/** A name that holds commands, with its other spellings. */
+export type CommandGroup = {
+  summary: string
+  aliases?: string[]
+  group?: string
+  hidden?: boolean
+  /** Flags and meaning of options that may stand before the command's name, too. */
+  options?: [string, string][]
+}
+
+export const GROUPS: Record<string, CommandGroup> = {
   agent: { summary: 'Give work to an agent, here or on a worker', group: RUNS },
   run: { summary: 'List, watch and end runs', aliases: ['task', 'runs'], group: RUNS },
   'run conversation': { summary: 'The conversation of a run' },
   config: { summary: 'Where settings come from', group: ACCESS },
   harness: { summary: 'The programs that drive models', aliases: ['harnesses'], group: MACHINE },
+  ...INSIDE_GROUPS,
 }
 
 export const COMMANDS: CommandEntry[] = [
@@ -55,7 +66,7 @@ export const COMMANDS: CommandEntry[] = [
   },
   {
     path: 'demo',
-    summary: 'See it work: two real runs in a temporary folder',
+    summary: 'See it work: a run with three children, in a temporary folder',
     group: MACHINE,
     load: () => import('./commands/demo.ts'),
   },
@@ -92,14 +103,25 @@ export const COMMANDS: CommandEntry[] = [
     load: () => import('./commands/run-logs.ts'),
   },
   { path: 'run wait', summary: 'Wait until runs have ended', load: () => import('./commands/run-wait.ts') },
+  {
+    path: 'run tree',
+    summary: 'Show a run and all that descends from it',
+    load: () => import('./commands/run-tree.ts'),
+  },
   { path: 'run cancel', aliases: ['stop'], summary: 'Cancel runs', load: () => import('./commands/run-cancel.ts') },
   { path: 'run retry', summary: 'Start a run that has ended again', load: () => import('./commands/run-retry.ts') },
+  {
+    path: 'run release',
+    summary: 'Let a tree that the storm guard stopped go on',
+    load: () => import('./commands/run-release.ts'),
+  },
   { path: 'run open', summary: 'Open a run in the browser', load: () => import('./commands/run-open.ts') },
   {
     path: 'run conversation get',
     summary: 'Print the conversation of a run',
     load: () => import('./commands/run-conversation-get.ts'),
   },
+  ...INSIDE_COMMANDS,
   { path: 'login', summary: 'Keep an API key for a server', group: ACCESS, load: () => import('./commands/login.ts') },
   {
     path: 'logout',

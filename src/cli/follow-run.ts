@@ -21,6 +21,8 @@ export type FollowRun = {
   after?: string | undefined
   /** False: states and events only. */
   entries?: boolean
+  /** Told of each event, of whichever run that the caller may see, and with null that some may have been missed. */
+  others?: (event: Event | null) => void
   signal: AbortSignal
 }
 
@@ -67,6 +69,8 @@ export async function* followRun(asked: FollowRun): AsyncGenerator<Sight> {
       if (turn.done) break
       const { frame } = turn.value
       next = stream.next()
+      if (frame.type === 'hello' || frame.type === 'reset') asked.others?.(null)
+      if (frame.type === 'event') asked.others?.(frame.event)
       if (frame.type === 'entries' && frame.run_id === run_id) yield* news()
       if (frame.type === 'event' && frame.event.run_id === run_id) yield { kind: 'event', event: frame.event }
       const telling =
@@ -103,7 +107,7 @@ async function* entriesAfter(
 }
 
 /** While a server restarts, the stream's next `hello` asks again. */
-function ignoreBreaks(error: unknown): null {
+export function ignoreBreaks(error: unknown): null {
   if (error instanceof Error && (error.name === 'Unreachable' || ('status' in error && Number(error.status) >= 500)))
     return null
   throw error

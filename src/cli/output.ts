@@ -11,9 +11,9 @@ import { Unreachable } from '../sdk/client.ts'
 import { CommandFailure, EXIT, type ExitName, exitOfFault } from './exits.ts'
 import type { Jq } from './jq.ts'
 import type { OutputFormat } from './settings.ts'
-import { neutralise, safeJson } from './text.ts'
+import { neutralise, safeJson, truncate } from './text.ts'
 
-export type Terminal = Writable & { isTTY?: boolean; columns?: number }
+export type Terminal = Writable & { isTTY?: boolean; columns?: number; rows?: number }
 
 const END = '\ufddf'
 const PAINTS = {
@@ -48,7 +48,10 @@ const PROGRESS_AFTER_MS = 1000
 const SPIN_MS = 250
 const SPINNER = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧']
 
-/** A function is asked again each time that the spinner turns, so that times in it go on. */
+/**
+ * A function is asked again each time that the spinner turns, so that times in it go on. Of several lines, a terminal
+ * shows as many as it has room for, and anything else the first.
+ */
 export type Standing = string | (() => string)
 export type Progress = { say(text: Standing): void; done(): void }
 /** `status`: shown at once and on a terminal only, where lines already tell the same. */
@@ -70,6 +73,8 @@ export type Output = {
   machine: boolean
   /** Columns of the terminal; undefined where stdout is none. */
   width: number | undefined
+  /** Lines that a `status` can have on a terminal; 0 where there is none. */
+  height: number
   /** Whether stdout is a terminal. */
   terminal: boolean
   /** An answer of the API: as it is for machines (`items` one per line as ndjson), as lines for people. */
@@ -106,6 +111,9 @@ export function openOutput(options: OutputOptions): Output {
     terminal: stdout.isTTY === true,
     get width() {
       return stdout.isTTY ? (stdout.columns ?? 80) : undefined
+    },
+    get height() {
+      return stderr.isTTY ? linesOf(stderr) : 0
     },
     async show(body, human, items) {
       if (jq) return filtered(body)
@@ -146,13 +154,28 @@ function dress(text: string, colour: boolean): string {
   )
 }
 
+/** Lines that may stand below what scrolls. */
+const linesOf = (stderr: Terminal): number => Math.max(1, (stderr.rows ?? 24) - 2)
+
 function makeSpinner(options: OutputOptions) {
   const { stderr, quiet } = options
   let timer: NodeJS.Timeout | undefined
-  let drawn = false
+  let drawn = 0
   const clear = () => {
-    if (drawn) stderr.write('\r\x1b[K')
-    drawn = false
+    if (drawn > 0) stderr.write(`\r${drawn > 1 ? `\x1b[${drawn - 1}A` : ''}\x1b[J`)
+    drawn = 0
+  }
+  const draw = (text: string, turn: number) => {
+    // A line that wrapped would be counted as one, so none may.
+    const columns = (stderr.columns ?? 80) - 1
+    const lines = `${paint.cyan(SPINNER[turn % SPINNER.length] ?? '')} ${text}`.split('\n')
+    const shown = lines
+      .slice(0, linesOf(stderr))
+      .map((line) => truncate(neutralise(line).replaceAll('\t', ' '), columns))
+    const block = shown.map((line) => `${dress(line, options.colour.stderr)}\x1b[K`).join('\n')
+    const up = drawn > 1 ? `\x1b[${drawn - 1}A` : ''
+    stderr.write(`\r${up}${block}${drawn > shown.length ? '\x1b[J' : ''}`)
+    drawn = shown.length
   }
   const stop = () => clearInterval(timer)
   const start = (first: Standing, kind: ProgressKind = 'wait'): Progress => {
@@ -165,15 +188,11 @@ function makeSpinner(options: OutputOptions) {
     const tick = () => {
       if (kind === 'wait' && performance.now() - began < PROGRESS_AFTER_MS) return
       const text = typeof standing === 'string' ? standing : standing()
-      if (stderr.isTTY) {
-        stderr.write(
-          `\r${dress(`${paint.cyan(SPINNER[turn++ % SPINNER.length] ?? '')} ${text}`, options.colour.stderr)}\x1b[K`,
-        )
-        drawn = true
-      } else if (text !== said) {
-        said = text
-        stderr.write(`${dress(text, false)}\n`)
-      }
+      if (stderr.isTTY) return draw(text, turn++)
+      const [line = ''] = text.split('\n')
+      if (line === said) return
+      said = line
+      stderr.write(`${dress(line, false)}\n`)
     }
     timer = setInterval(tick, SPIN_MS)
     timer.unref()

@@ -57,11 +57,12 @@ export function makeProgram(version: string, print: { out(text: string): void; e
     const about = GROUPS[words.join(' ')]
     const made = prepare(
       parent
-        .command(name)
+        .command(name, { hidden: about?.hidden === true })
         .description(about?.summary ?? '')
         .aliases(about?.aliases ?? []),
     )
     if (about?.group) made.helpGroup(about.group)
+    for (const [flags, meaning] of about?.options ?? []) made.option(flags, meaning)
     addGlobals(made, true)
     return made.hook('preSubcommand', (_, sub) => load(sub))
   }

@@ -26,6 +26,7 @@ const WAITS = {
   capacity: 'waits until fewer runs are going on',
   worker: 'waits for a worker',
   retry: 'will be tried again',
+  parent: 'waits for its parent to start it beside itself',
 }
 
 /** What a state alone does not say: why a run waits, or why it ended so. */

@@ -7,7 +7,8 @@ import { QueryBoolean, repeated, route } from './route.ts'
 import { RunId, Timestamp } from './runs.ts'
 import { Delta, Entry } from './transcripts.ts'
 
-/** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again. */
+/** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
+ * `run_resumed` when an agent waits for events with its turn ended, and goes on. */
 export const EVENT_TYPES = [
   'run_queued',
   'run_in_progress',
@@ -20,6 +21,8 @@ export const EVENT_TYPES = [
   'new_message',
   'child_agent_started',
   'run_session_linked',
+  'run_waiting',
+  'run_resumed',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 
@@ -48,6 +51,16 @@ export const StreamFrame = z.discriminatedUnion('type', [
   z.object({ type: z.literal('reset') }),
 ])
 export type StreamFrame = z.infer<typeof StreamFrame>
+
+/** Lifecycle changes of a child that its parent is told. */
+export const CHILD_EVENTS = [
+  'run_in_progress',
+  'run_succeeded',
+  'run_failed',
+  'run_errored',
+  'run_blocked',
+  'run_cancelled',
+] as const
 
 export const eventRoutes = {
   list: route({
@@ -79,6 +92,17 @@ export const eventRoutes = {
     }),
     answer: Event,
     produces: 'event-stream',
+  }),
+  cursor: route({
+    name: 'events.cursor',
+    method: 'PATCH',
+    path: '/agent/runs/{run_id}/event-sequence',
+    tag: 'Events',
+    callers: ['user', 'execution'],
+    summary: "Moves a run's delivery cursor forward; it never goes back.",
+    params: z.object({ run_id: RunId }),
+    body: z.object({ sequence: z.int().nonnegative() }),
+    answer: z.object({}),
   }),
   follow: route({
     name: 'events.follow',

@@ -11,6 +11,7 @@ import { route } from './route.ts'
 import { CreateRun, RunId, Timestamp } from './runs.ts'
 import { Delta, NewEntry } from './transcripts.ts'
 import { Usage } from './usage.ts'
+import { TaskAssignment } from './workers.ts'
 
 export const ExecutionId = z.uuid()
 
@@ -41,7 +42,7 @@ export const Execution = z.object({
   number: z.int(),
   state: z.enum(EXECUTION_STATES),
   /** What began it. */
-  cause: z.enum(['start', 'retry', 'requested', 'local']),
+  cause: z.enum(['start', 'retry', 'requested', 'local', 'message']),
   /** Set when ended; LAPSED: offered and never begun. */
   outcome: z.enum(['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED', 'LAPSED']).optional(),
   failure: Failure.optional(),
@@ -87,8 +88,26 @@ export const Assignment = z.object({
   entries_held: z.int(),
   /** The harness's own session of an earlier execution, where there is one to go on with. */
   resume: z.object({ harness: z.string(), session_id: z.string() }).nullable(),
+  /** What began it; `message`: there is no prompt, the inbox holds it. */
+  cause: Execution.shape.cause,
+  placement: z.enum(['worker', 'parent']),
+  /** What happened in earlier executions, for a harness that cannot resume its session. */
+  context: z.string().nullable(),
 })
 export type Assignment = z.infer<typeof Assignment>
+
+/** What a run is to be told, and whether it waits. */
+export const Inbox = z.object({
+  /** Null: nothing waits. */
+  text: z.string().nullable(),
+  message_ids: z.array(z.uuid()),
+  /** The log up to here is in the text. */
+  sequence: z.int(),
+  urgent: z.boolean(),
+  /** Its agent waits for events until then; null: it does not wait, and a turn that ends without more ends the run. */
+  waiting_until: Timestamp.nullable(),
+})
+export type Inbox = z.infer<typeof Inbox>
 
 const ExecutionPath = z.object({ execution_id: ExecutionId })
 
@@ -96,6 +115,10 @@ const ExecutionPath = z.object({ execution_id: ExecutionId })
 export const Control = z.discriminatedUnion('type', [
   z.object({ type: z.literal('hello') }),
   z.object({ type: z.literal('cancel') }),
+  /** Something waits in the inbox: take it when the harness can be given it. */
+  z.object({ type: z.literal('inbox'), urgent: z.boolean() }),
+  /** Children wait to be started beside this run: take them. */
+  z.object({ type: z.literal('children') }),
   /** The execution is no longer the run's current one: stop, write nothing more. */
   z.object({ type: z.literal('superseded') }),
 ])
@@ -142,7 +165,13 @@ export const executionRoutes = {
     summary: 'Renew the lease.',
     params: ExecutionPath,
     body: z.object({ session_id: z.string().max(256).optional(), usage: Usage.optional() }),
-    answer: z.object({ cancel_requested: z.boolean(), lease_ms: z.int() }),
+    answer: z.object({
+      cancel_requested: z.boolean(),
+      lease_ms: z.int(),
+      /** The same as `inbox` and `children` of the control stream, so that none is lost. */
+      inbox: z.boolean(),
+      children: z.boolean(),
+    }),
   }),
   control: route({
     name: 'executions.control',
@@ -192,7 +221,42 @@ export const executionRoutes = {
       entries: z.int(),
       usage: Usage.optional(),
       session_id: z.string().max(256).optional(),
+      /** The harness cannot be prompted again: what lies in the inbox does not hold up the end. */
+      leave_inbox: z.boolean().optional(),
     }),
-    answer: z.object({ state: z.string() }),
+    /** `inbox`: a message came first; the execution has not ended, take it and go on. */
+    answer: z.object({ state: z.string(), inbox: z.boolean().optional() }),
+  }),
+  inbox: route({
+    name: 'executions.inbox',
+    method: 'POST',
+    path: '/executions/{execution_id}/inbox',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary: 'What waits for the agent, as the text of its next prompt. It stays until it is said to be delivered.',
+    params: ExecutionPath,
+    answer: Inbox,
+  }),
+  delivered: route({
+    name: 'executions.delivered',
+    method: 'POST',
+    path: '/executions/{execution_id}/delivered',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary: 'The agent was given what the inbox held up to here; it is never given it again.',
+    params: ExecutionPath,
+    body: z.object({ message_ids: z.array(z.uuid()).max(500), sequence: z.int().nonnegative() }),
+    /** `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. */
+    answer: z.object({ already: z.boolean().optional() }),
+  }),
+  children: route({
+    name: 'executions.children',
+    method: 'POST',
+    path: '/executions/{execution_id}/children',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary: 'Takes the children that are to run beside this run: each is offered to its runner.',
+    params: ExecutionPath,
+    answer: z.object({ assignments: z.array(TaskAssignment) }),
   }),
 }

@@ -4,17 +4,23 @@ export * from './config.ts'
 export * from './events.ts'
 export * from './executions.ts'
 export * from './faults.ts'
+export * from './harness-support.ts'
+export * from './messages.ts'
 export * from './route.ts'
 export * from './runs.ts'
 export * from './transcripts.ts'
+export * from './trees.ts'
 export * from './usage.ts'
 export * from './workers.ts'
 
 import { accessRoutes } from './access.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
+import { harnessSupportRoutes } from './harness-support.ts'
+import { messageRoutes } from './messages.ts'
 import { runRoutes } from './runs.ts'
 import { transcriptRoutes } from './transcripts.ts'
+import { treeRoutes } from './trees.ts'
 import { workerRoutes } from './workers.ts'
 
 /** Every route there is. The server refuses to start with one of these unanswered. */
@@ -25,4 +31,7 @@ export const routes = {
   transcripts: transcriptRoutes,
   events: eventRoutes,
   workers: workerRoutes,
+  messages: messageRoutes,
+  trees: treeRoutes,
+  harnessSupport: harnessSupportRoutes,
 }

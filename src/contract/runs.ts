@@ -79,6 +79,10 @@ export const CreateRun = z.object({
   metadata: Metadata.optional(),
   team: z.boolean().optional(),
   interactive: z.boolean().optional(),
+  /** Makes the run a child of that one: inherits its configuration where its own says nothing. */
+  parent_run_id: RunId.optional(),
+  /** Ours: `parent` runs beside the parent, in its sandbox and files. */
+  placement: z.enum(['worker', 'parent']).optional(),
 })
 export type CreateRun = z.infer<typeof CreateRun>
 
@@ -141,7 +145,14 @@ export const Run = z.object({
   /** Ours: a cancel was asked for and is being carried out. */
   cancel_requested: z.boolean(),
   /** Ours: why a QUEUED run waits. */
-  waiting_for: z.enum(['capacity', 'worker', 'retry']).optional(),
+  waiting_for: z.enum(['capacity', 'worker', 'retry', 'parent']).optional(),
+  /** Ours: INPROGRESS, its turn ended, waiting for events until then. */
+  waiting_until: Timestamp.optional(),
+  /** Ours: the top of its tree. */
+  root_run_id: RunId,
+  depth: z.int(),
+  /** Ours: where a child runs; `parent` is in its parent's sandbox. */
+  placement: z.enum(['worker', 'parent']),
   /** Ours: a queued retry starts no sooner than this. */
   not_before: Timestamp.optional(),
   /** Ours: the worker that has or had the current execution. */
@@ -210,8 +221,10 @@ export const runRoutes = {
     aliases: ['/agent/tasks/{run_id}/cancel'],
     tag: 'Runs',
     callers: ['user'],
-    summary: 'Cancel a run. The intent is kept: it holds across restarts until the run has ended.',
+    summary:
+      'Cancel a run, or with `cascade` (ours) its whole subtree at once. The intent is kept until the run has ended.',
     params: RunPath,
+    body: z.object({ cascade: z.boolean().optional() }),
     answer: z.string(),
   }),
   retry: route({

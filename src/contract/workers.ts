@@ -108,6 +108,11 @@ export const TaskAssignment = z.object({
 export type TaskAssignment = z.infer<typeof TaskAssignment>
 
 export const ToWorker = z.discriminatedUnion('type', [
+  /** Ours: the run waits for events and takes up no slot, or goes on. */
+  z.object({
+    type: z.literal('task_waiting'),
+    data: z.object({ task_id: z.string(), execution_id: z.string().optional(), waiting: z.boolean() }),
+  }),
   z.object({ type: z.literal('task_assignment'), data: TaskAssignment }),
   z.object({
     type: z.literal('task_cancellation'),

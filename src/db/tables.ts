@@ -21,6 +21,15 @@ export interface ApiKeys {
   user_id: string
 }
 
+export interface Artifacts {
+  artifact_type: string
+  artifact_uid: string
+  created_at: Timestamp
+  data: Json
+  run_id: string
+  team_id: string
+}
+
 export interface Blobs {
   blob_id: string
   created_at: Timestamp
@@ -66,6 +75,7 @@ export interface Executions {
   expires_at: Timestamp | null
   failure: Json | null
   harness: string
+  note: Json | null
   number: number
   offered_at: Timestamp
   outcome: string | null
@@ -97,34 +107,65 @@ export interface LoginCodes {
   user_id: string
 }
 
+export interface Messages {
+  body: string
+  cause_id: string | null
+  delivered_at: Timestamp | null
+  hop: number
+  message_id: string
+  number: number
+  read_at: Timestamp | null
+  recipient_run_id: string
+  send_key: string | null
+  sender_run_id: string | null
+  sender_user_id: string | null
+  sent_at: Timestamp
+  subject: string
+  team_id: string
+  urgent: Generated<boolean>
+}
+
 export interface Runs {
   cancel_requested_at: Timestamp | null
   cancel_requested_by: string | null
+  cause_id: string | null
   config: Json
   conversation_id: string
   created_at: Timestamp
   creator_id: string
+  depth: Generated<number>
   ended_at: Timestamp | null
   execution_id: string | null
   execution_location: string
   executions: Generated<number>
   failure: Json | null
+  hop: Generated<number>
   last_event_sequence: number | null
   max_tries: Generated<number>
+  messages: Generated<number>
   metadata: Generated<Json>
   not_before: Timestamp | null
   parent_run_id: string | null
+  placement: Generated<string>
   prompt: string
   queued_at: Timestamp
+  released: Generated<number>
+  root_run_id: string
   run_id: string
   source: string
+  spawn_key: string | null
   started_at: Timestamp | null
   state: string
   status_message: string | null
+  stopped: Json | null
   team_id: string
   title: string
+  tree_messages: Generated<number>
+  tree_wakes: Generated<number>
   tries: Generated<number>
+  undelivered: Generated<number>
   updated_at: Timestamp
+  waiting_until: Timestamp | null
   worker_host: string | null
 }
 
@@ -153,7 +194,14 @@ export interface Store {
 
 export interface Teams {
   created_at: Timestamp
+  max_children: Generated<number>
   max_concurrent_runs: Generated<number>
+  max_depth: Generated<number>
+  max_hops: Generated<number>
+  max_tree_messages: Generated<number>
+  max_tree_runs: Generated<number>
+  max_tree_tokens: number | null
+  max_tree_wakes: Generated<number>
   name: string
   team_id: string
 }
@@ -181,6 +229,7 @@ export interface WorkerConnections {
 
 export interface DB {
   api_keys: ApiKeys
+  artifacts: Artifacts
   blobs: Blobs
   entries: Entries
   event_counter: EventCounter
@@ -188,6 +237,7 @@ export interface DB {
   executions: Executions
   idempotency_keys: IdempotencyKeys
   login_codes: LoginCodes
+  messages: Messages
   runs: Runs
   schema_migrations: SchemaMigrations
   sessions: Sessions

@@ -6,9 +6,10 @@
  * is exact with any number of servers; runs are taken oldest first with skip locked.
  */
 import { randomUUID } from 'node:crypto'
-import type { Selectable } from 'kysely'
+import type { Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'
 import { AgentConfig, harnessOf, type TaskAssignment } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
@@ -21,13 +22,16 @@ export type Offer = { connection_id: string; assignment: TaskAssignment }
 /** Runs offered in one transaction. */
 const BATCH = 50
 
+/** Where a run is offered to: a worker's connection, or none where its parent's runner takes it. */
+type Place = { worker_host: string | null; connection_id: string | null }
+
 type Taken = {
   run: Selectable<Runs>
-  connection: Connection
+  place: Place
   execution_id: string
   token: string
   number: number
-  cause: 'start' | 'retry' | 'requested'
+  cause: 'start' | 'retry' | 'requested' | 'message'
 }
 
 export function dispatchEngine(room: Room) {
@@ -56,18 +60,9 @@ export function dispatchEngine(room: Room) {
 
   async function offerTeam(team_id: string, connections: Connection[]): Promise<Offer[]> {
     const taken = await db.transaction().execute(async (write) => {
-      const team = await write
-        .selectFrom('teams')
-        .select('max_concurrent_runs')
-        .where('team_id', '=', team_id)
-        .forNoKeyUpdate()
-        .executeTakeFirstOrThrow()
-      // A statement of its own: it must see what was committed while the lock was waited for.
-      const { busy } = await write
-        .selectNoFrom(sql<number>`(${busyRuns(sql`${team_id}::uuid`)})`.as('busy'))
-        .executeTakeFirstOrThrow()
+      const free = await freeOf(write, team_id)
       const slots = connections.reduce((sum, connection) => sum + connection.free, 0)
-      const most = Math.min(team.max_concurrent_runs - busy, slots, BATCH)
+      const most = Math.min(free, slots, BATCH)
       if (most <= 0) return []
       const now = room.clock.now()
       const hosts = [...new Set(connections.map((connection) => connection.worker_host))]
@@ -76,6 +71,7 @@ export function dispatchEngine(room: Room) {
         .selectAll()
         .where('team_id', '=', team_id)
         .where('state', '=', 'QUEUED')
+        .where('placement', '=', 'worker')
         .where((w) => w.or([w('not_before', 'is', null), w('not_before', '<=', now)]))
         .where((w) => w.or([w('worker_host', 'is', null), w('worker_host', 'in', hosts)]))
         .orderBy('queued_at')
@@ -85,43 +81,87 @@ export function dispatchEngine(room: Room) {
         .skipLocked()
         .execute()
       const taken = assign(runs, connections)
-      if (taken.length > 0) await write_(taken, now)
+      await offerAll(room, write, taken, now)
       return taken
-
-      async function write_(taken: Taken[], now: Date): Promise<void> {
-        const expires_at = new Date(now.getTime() + room.limits.offer_ms)
-        await write
-          .insertInto('executions')
-          .values(
-            taken.map(({ run, connection, execution_id, token, number, cause }) => ({
-              execution_id,
-              run_id: run.run_id,
-              team_id,
-              number,
-              state: 'offered',
-              cause,
-              token_hash: hashOf(token),
-              worker_host: connection.worker_host,
-              connection_id: connection.connection_id,
-              offered_at: now,
-              expires_at,
-              harness: harnessOf(AgentConfig.parse(run.config)),
-            })),
-          )
-          .execute()
-        // The arrow `offer` for a batch: the rows are locked and QUEUED, the guard says so again.
-        await sql`
-          update runs set state = 'PENDING', execution_id = o.execution_id, executions = runs.executions + 1,
-            updated_at = ${now}
-          from unnest(${taken.map((t) => t.run.run_id)}::uuid[], ${taken.map((t) => t.execution_id)}::uuid[])
-            as o(run_id, execution_id)
-          where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
-      }
     })
-    return taken.map(render)
+    return taken.map((one) => ({ connection_id: one.place.connection_id ?? '', assignment: render(one) }))
   }
 
   return { offer }
+}
+
+/** Children that are to run beside their parent, as many as the team's limit allows, for its runner to start. */
+export async function offerBeside(room: Room, parent_run_id: string): Promise<TaskAssignment[]> {
+  return room.database.kysely.transaction().execute(async (write) => {
+    const parent = await write
+      .selectFrom('runs')
+      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
+      .select(['runs.team_id', 'executions.worker_host'])
+      .where('runs.run_id', '=', parent_run_id)
+      .executeTakeFirstOrThrow()
+    const free = await freeOf(write, parent.team_id)
+    const now = room.clock.now()
+    const runs = await write
+      .selectFrom('runs')
+      .selectAll()
+      .where('parent_run_id', '=', parent_run_id)
+      .where('placement', '=', 'parent')
+      .where('state', '=', 'QUEUED')
+      .orderBy('queued_at')
+      .orderBy('run_id')
+      .limit(Math.max(0, Math.min(free, BATCH)))
+      .forNoKeyUpdate()
+      .skipLocked()
+      .execute()
+    const taken = runs.map((run) => take(run, { worker_host: parent.worker_host, connection_id: null }))
+    await offerAll(room, write, taken, now)
+    return taken.map(render)
+  })
+}
+
+/** How many more runs the team may have under way; its row stays locked, so that the answer holds. */
+async function freeOf(write: Kysely<Tables>, team_id: string): Promise<number> {
+  const team = await write
+    .selectFrom('teams')
+    .select('max_concurrent_runs')
+    .where('team_id', '=', team_id)
+    .forNoKeyUpdate()
+    .executeTakeFirstOrThrow()
+  // A statement of its own: it must see what was committed while the lock was waited for.
+  const { busy } = await write
+    .selectNoFrom(sql<number>`(${busyRuns(sql`${team_id}::uuid`)})`.as('busy'))
+    .executeTakeFirstOrThrow()
+  return team.max_concurrent_runs - busy
+}
+
+/** The arrow `offer` for a batch whose rows are locked and QUEUED; the guard says so again. */
+async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: Date): Promise<void> {
+  if (taken.length === 0) return
+  const expires_at = new Date(now.getTime() + room.limits.offer_ms)
+  await write
+    .insertInto('executions')
+    .values(
+      taken.map(({ run, place, execution_id, token, number, cause }) => ({
+        execution_id,
+        run_id: run.run_id,
+        team_id: run.team_id,
+        number,
+        state: 'offered',
+        cause,
+        token_hash: hashOf(token),
+        ...place,
+        offered_at: now,
+        expires_at,
+        harness: harnessOf(AgentConfig.parse(run.config)),
+      })),
+    )
+    .execute()
+  await sql`
+    update runs set state = 'PENDING', execution_id = o.execution_id, executions = runs.executions + 1,
+      updated_at = ${now}
+    from unnest(${taken.map((t) => t.run.run_id)}::uuid[], ${taken.map((t) => t.execution_id)}::uuid[])
+      as o(run_id, execution_id)
+    where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
 }
 
 /**
@@ -140,48 +180,48 @@ function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
     )
     if (!connection) continue
     connection.free -= 1
-    const cause =
-      run.tries > 0
-        ? 'retry'
-        : run.executions > 0 && run.failure === null && run.started_at !== null
-          ? 'requested'
-          : 'start'
-    taken.push({
-      run,
-      connection,
-      execution_id: randomUUID(),
-      token: newExecutionToken(),
-      number: run.executions + 1,
-      cause,
-    })
+    taken.push(take(run, { worker_host: connection.worker_host, connection_id: connection.connection_id }))
   }
   return taken
 }
 
-function render({ run, connection, execution_id, token }: Taken): Offer {
+function take(run: Selectable<Runs>, place: Place): Taken {
   return {
-    connection_id: connection.connection_id,
-    assignment: {
-      task_id: run.run_id,
-      execution_id,
-      task: {
-        id: run.run_id,
-        title: run.title,
-        task_definition: { prompt: run.prompt },
-        created_at: run.created_at.toISOString(),
-        updated_at: run.updated_at.toISOString(),
-        agent_config_snapshot: AgentConfig.parse(run.config),
-      },
-      env_vars: {
-        WARP_API_KEY: token,
-        BATON_EXECUTION_ID: execution_id,
-        OZ_RUN_ID: run.run_id,
-        WARP_RUN_ID: run.run_id,
-        ...(run.parent_run_id === null
-          ? {}
-          : { OZ_PARENT_RUN_ID: run.parent_run_id, WARP_PARENT_RUN_ID: run.parent_run_id }),
-      },
-      additional_oz_args: [],
+    run,
+    place,
+    execution_id: randomUUID(),
+    token: newExecutionToken(),
+    number: run.executions + 1,
+    cause: causeOf(run),
+  }
+}
+
+function causeOf(run: Selectable<Runs>): Taken['cause'] {
+  if (run.tries > 0) return 'retry'
+  if (run.executions === 0 || run.failure !== null || run.started_at === null) return 'start'
+  return run.undelivered > 0 ? 'message' : 'requested'
+}
+
+function render({ run, execution_id, token }: Taken): TaskAssignment {
+  const parent = run.parent_run_id
+  return {
+    task_id: run.run_id,
+    execution_id,
+    task: {
+      id: run.run_id,
+      title: run.title,
+      task_definition: { prompt: run.prompt },
+      created_at: run.created_at.toISOString(),
+      updated_at: run.updated_at.toISOString(),
+      agent_config_snapshot: AgentConfig.parse(run.config),
     },
+    env_vars: {
+      WARP_API_KEY: token,
+      BATON_EXECUTION_ID: execution_id,
+      OZ_RUN_ID: run.run_id,
+      WARP_RUN_ID: run.run_id,
+      ...(parent === null ? {} : { OZ_PARENT_RUN_ID: parent, WARP_PARENT_RUN_ID: parent }),
+    },
+    additional_oz_args: [],
   }
 }

@@ -9,15 +9,19 @@ import type { Logger } from 'pino'
 import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import { accessEngine } from './access.ts'
+import { artifactsEngine } from './artifacts.ts'
 import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
 import { dispatchEngine } from './dispatch.ts'
 import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
+import { mailEngine } from './mail.ts'
+import { messagesEngine } from './messages.ts'
 import { runsEngine } from './runs.ts'
 import { sweepEngine } from './sweep.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
+import { treesEngine } from './trees.ts'
 import { workersEngine } from './workers.ts'
 
 export type EngineOptions = {
@@ -79,6 +83,10 @@ export async function openEngine(options: EngineOptions) {
     transcripts,
     events: eventsEngine(room),
     workers: workersEngine(room),
+    messages: messagesEngine(room),
+    mail: mailEngine(room),
+    trees: treesEngine(room),
+    artifacts: artifactsEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room),
     close: () => bell.close(),

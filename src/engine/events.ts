@@ -3,6 +3,7 @@ import { type RawBuilder, type SqlBool, sql } from 'kysely'
 import type { Event } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { runNotFound } from './runs.ts'
 import { checkVisible, sees, sightOf, visibleRuns } from './visible.ts'
 
 export type LoggedEvent = Event & { team_id: string; parent_run_id: string | null }
@@ -80,6 +81,19 @@ export function eventsEngine(room: Room) {
       if (only.where !== undefined) rows = rows.where(only.where)
       const found = await rows.execute()
       return found.map((row) => ({ ...render(row), team_id: row.team_id, parent_run_id: row.parent_run_id }))
+    },
+
+    /** Moves the delivery cursor of a run forward, never back. */
+    async advance(caller: Caller, run_id: string, sequence: number): Promise<Record<string, never>> {
+      if (caller.kind === 'execution' && caller.run_id !== run_id.toLowerCase()) throw runNotFound(run_id)
+      const moved = await db
+        .updateTable('runs')
+        .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${sequence})` })
+        .where('run_id', '=', run_id)
+        .where('team_id', '=', caller.team_id)
+        .executeTakeFirst()
+      if (moved.numUpdatedRows === 0n) throw runNotFound(run_id)
+      return {}
     },
 
     /** The highest number that is visible. */

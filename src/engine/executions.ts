@@ -1,22 +1,21 @@
 /** Executions: what the runner that owns one says of it, and the list for people. */
 import { randomUUID } from 'node:crypto'
-import type { Selectable } from 'kysely'
 import {
-  AgentConfig,
   type Assignment,
   type CreateRun,
   type Execution,
   Execution as ExecutionShape,
   Fault,
   harnessOf,
-  type Limits,
   type NewEntry,
   type Outcome,
   type Usage,
 } from '../contract/index.ts'
-import type { Runs } from '../db/tables.ts'
 import { appendEntries } from './append.ts'
+import { renderAssignment } from './assignment.ts'
+import { hasChildrenBeside, hasMail, hasUrgentMail } from './attention.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
+import { offerBeside } from './dispatch.ts'
 import type { Room } from './engine.ts'
 import { heartbeats } from './heartbeats.ts'
 import { checkRunnable, personOf, titleOf } from './runs.ts'
@@ -24,6 +23,16 @@ import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { announce, enqueueIn, superseded } from './transitions.ts'
 import { checkVisible } from './visible.ts'
+
+type Finish = {
+  outcome: Outcome
+  entries: number
+  usage?: Usage | undefined
+  session_id?: string | undefined
+  leave_inbox?: boolean | undefined
+}
+
+type Attention = { cancel_requested: boolean; inbox: boolean; urgent: boolean; children: boolean }
 
 export function executionsEngine(room: Room) {
   const { clock, bell, limits } = room
@@ -53,6 +62,11 @@ export function executionsEngine(room: Room) {
         worker_host: null,
         creator_id,
         max_tries: 1,
+        parent_run_id: null,
+        root_run_id: run_id,
+        depth: 0,
+        placement: 'worker',
+        spawn_key: null,
         execution_id,
         now,
       })
@@ -93,7 +107,7 @@ export function executionsEngine(room: Room) {
     })
     if (begun) bell.ring('log', {})
     // A runner that was restarted, or whose answer was lost, asks again: the same execution goes on.
-    return begun ? renderAssignment(begun, execution_id, 0) : readAssignment(execution_id)
+    return begun ? renderAssignment(room, begun, execution_id, 0) : readAssignment(execution_id)
   }
 
   async function readAssignment(execution_id: string): Promise<Assignment> {
@@ -106,73 +120,17 @@ export function executionsEngine(room: Room) {
       .where('executions.state', '=', 'running')
       .executeTakeFirst()
     if (!row) throw superseded()
-    return renderAssignment(row, execution_id, row.entries)
-  }
-
-  /** `run.executions` is the number of the current execution. */
-  async function renderAssignment(run: Selectable<Runs>, execution_id: string, held: number): Promise<Assignment> {
-    const config = AgentConfig.parse(run.config)
-    return {
-      run_id: run.run_id,
-      execution_id,
-      number: run.executions,
-      team_id: run.team_id,
-      title: run.title,
-      prompt: run.prompt,
-      config,
-      parent_run_id: run.parent_run_id,
-      conversation_id: run.conversation_id,
-      limits: limitsFor(config),
-      entries_held: held,
-      resume: run.executions === 1 ? null : await earlierSession(run, harnessOf(config)),
-    }
-  }
-
-  async function earlierSession(run: Selectable<Runs>, harness: string): Promise<Assignment['resume']> {
-    const earlier = await db
-      .selectFrom('executions')
-      .select('session_id')
-      .where('run_id', '=', run.run_id)
-      .where('number', '<', run.executions)
-      .where('harness', '=', harness)
-      .where('session_id', 'is not', null)
-      .orderBy('number', 'desc')
-      .limit(1)
-      .executeTakeFirst()
-    return earlier?.session_id ? { harness, session_id: earlier.session_id } : null
-  }
-
-  function limitsFor(config: AgentConfig): Limits {
-    const {
-      lease_ms,
-      heartbeat_ms,
-      cancel_grace_ms,
-      transcript_bytes_max,
-      tool_output_bytes_max,
-      setup_command_ms,
-      clone_ms,
-    } = limits
-    const execution =
-      config.timeout_minutes === undefined ? {} : { execution_ms: Math.round(config.timeout_minutes * 60_000) }
-    return {
-      lease_ms,
-      heartbeat_ms,
-      cancel_grace_ms,
-      transcript_bytes_max,
-      tool_output_bytes_max,
-      setup_command_ms,
-      clone_ms,
-      ...execution,
-    }
+    return renderAssignment(room, row, execution_id, row.entries)
   }
 
   async function finish(
     caller: Caller,
     execution_id: string,
-    body: { outcome: Outcome; entries: number; usage?: Usage | undefined; session_id?: string | undefined },
-  ) {
+    body: Finish,
+  ): Promise<{ state: string; inbox?: boolean }> {
     own(caller, execution_id)
     const run = await settle(room, caller.run_id, execution_id, body)
+    if (run === 'inbox') return { state: 'INPROGRESS', inbox: true }
     if (run) return { state: run.state }
     const known = await db
       .selectFrom('executions')
@@ -186,16 +144,18 @@ export function executionsEngine(room: Room) {
   }
 
   /** What the control stream must say now. */
-  async function check(caller: Caller, execution_id: string): Promise<{ cancel_requested: boolean }> {
+  async function check(caller: Caller, execution_id: string): Promise<Attention> {
     own(caller, execution_id)
     const row = await db
       .selectFrom('runs')
       .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
       .select(['runs.cancel_requested_at', 'executions.state'])
+      .select([hasMail(clock.now()).as('inbox'), hasUrgentMail.as('urgent'), hasChildrenBeside.as('children')])
       .where('runs.execution_id', '=', execution_id)
       .executeTakeFirst()
     if (!row || row.state === 'ended') throw superseded()
-    return { cancel_requested: row.cancel_requested_at !== null }
+    const { inbox, urgent, children } = row
+    return { cancel_requested: row.cancel_requested_at !== null, inbox, urgent, children }
   }
 
   async function list(caller: Caller, run_id: string): Promise<{ executions: Execution[] }> {
@@ -224,7 +184,27 @@ export function executionsEngine(room: Room) {
     }
   }
 
+  /** What the agent says of its own work; the end of its turn makes it true. */
+  async function note(caller: Caller, said: { success: boolean; summary: string }): Promise<Record<string, never>> {
+    if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent can finish its task.')
+    const noted = await db
+      .updateTable('executions')
+      .set({ note: JSON.stringify(said) })
+      .where('execution_id', '=', caller.execution_id)
+      .where('state', '=', 'running')
+      .executeTakeFirst()
+    if (noted.numUpdatedRows === 0n) throw superseded()
+    return {}
+  }
+
   return {
+    note,
+    /** The children that are to run beside this run, offered to its runner. */
+    async children(caller: Caller, execution_id: string) {
+      own(caller, execution_id)
+      const { cancel_requested } = await check(caller, execution_id)
+      return { assignments: cancel_requested ? [] : await offerBeside(room, caller.run_id) }
+    },
     createLocal,
     start,
     finish,

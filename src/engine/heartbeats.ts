@@ -5,12 +5,14 @@
  */
 import { sql } from 'kysely'
 import type { Usage } from '../contract/index.ts'
+import { hasChildrenBeside, hasMail } from './attention.ts'
 import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 import { superseded } from './transitions.ts'
 
 type Beat = { execution_id: string; session_id: string | null; usage: Usage | null }
-type Answer = { cancel_requested: boolean; lease_ms: number }
+type Held = { cancel_requested: boolean; inbox: boolean; children: boolean }
+type Answer = Held & { lease_ms: number }
 
 /** Beats of one statement. */
 const BEATS_MAX = 500
@@ -22,16 +24,17 @@ export function heartbeats(room: Room): (beat: Beat) => Promise<Answer> {
     run: (beats) => renew(room, beats),
   })
   return async (beat) => {
-    const cancel_requested = await renewed(beat)
-    if (cancel_requested === undefined) throw superseded()
-    return { cancel_requested, lease_ms: room.limits.lease_ms }
+    const held = await renewed(beat)
+    if (held === undefined) throw superseded()
+    return { ...held, lease_ms: room.limits.lease_ms }
   }
 }
 
-/** For each whether its run is to be cancelled; undefined where there is no lease to renew. */
-async function renew(room: Room, beats: Beat[]): Promise<(boolean | undefined)[]> {
-  const expires_at = new Date(room.clock.now().getTime() + room.limits.lease_ms)
-  const { rows } = await sql<{ execution_id: string; cancel_requested: boolean }>`
+/** For each what its runner must know; undefined where there is no lease to renew. */
+async function renew(room: Room, beats: Beat[]): Promise<(Held | undefined)[]> {
+  const now = room.clock.now()
+  const expires_at = new Date(now.getTime() + room.limits.lease_ms)
+  const { rows } = await sql<Held & { execution_id: string }>`
     update executions set expires_at = ${expires_at}, session_id = coalesce(b.session_id, executions.session_id),
       usage = coalesce(b.usage, executions.usage)
     from unnest(
@@ -40,9 +43,8 @@ async function renew(room: Room, beats: Beat[]): Promise<(boolean | undefined)[]
     ) as b(execution_id, session_id, usage), runs
     where executions.execution_id = b.execution_id and executions.state = 'running'
       and runs.execution_id = executions.execution_id
-    returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested`.execute(
-    room.database.kysely,
-  )
-  const held = new Map(rows.map((row) => [row.execution_id, row.cancel_requested]))
+    returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested,
+      ${hasMail(now)} as inbox, ${hasChildrenBeside} as children`.execute(room.database.kysely)
+  const held = new Map(rows.map(({ execution_id, ...row }) => [execution_id, row]))
   return beats.map((beat) => held.get(beat.execution_id))
 }

@@ -140,6 +140,13 @@ function select(room: Room, caller: Caller) {
         'children',
       ),
     )
+    .select(
+      sql<
+        unknown[]
+      >`(select coalesce(jsonb_agg(jsonb_build_object('artifact_type', a.artifact_type, 'created_at', a.created_at,
+        'data', a.data || jsonb_build_object('artifact_uid', a.artifact_uid)) order by a.created_at), '[]')
+        from artifacts a where a.run_id = runs.run_id)`.as('artifacts'),
+    )
     .select(sql<Date>`${now}::timestamptz`.as('read_at'))
     .select(
       sql<boolean>`runs.state = 'QUEUED' and (${busyRuns(sql`runs.team_id`)}) >= teams.max_concurrent_runs`.as('full'),
@@ -178,12 +185,16 @@ function render(row: Selected): Run {
     ...(row.parent_run_id === null ? {} : { parent_run_id: row.parent_run_id }),
     is_sandbox_running: row.execution_state === 'claimed' || row.execution_state === 'running',
     is_run_type_cancellable: true,
-    artifacts: [],
+    artifacts: row.artifacts,
     scope: { type: 'Team', uid: row.team_id },
     metadata: Metadata.parse(row.metadata),
     last_event_sequence: row.last_event_sequence,
     children: row.children,
     ...(row.execution_id === null ? {} : { execution_id: row.execution_id }),
+    root_run_id: row.root_run_id,
+    depth: row.depth,
+    placement: row.placement === 'parent' ? 'parent' : 'worker',
+    ...(row.waiting_until === null ? {} : { waiting_until: row.waiting_until.toISOString() }),
     executions: row.executions,
     cancel_requested: row.cancel_requested_at !== null && !isEnded(state),
     ...waitOf(row, state),
@@ -199,14 +210,12 @@ function statusOf(message: string | null, failure: Failure | null, state: RunSta
   return message === null ? {} : { status_message: { message } }
 }
 
-function waitOf(
-  row: Selected,
-  state: RunState,
-): { waiting_for?: 'capacity' | 'worker' | 'retry'; not_before?: string } {
+function waitOf(row: Selected, state: RunState): Pick<Run, 'waiting_for' | 'not_before'> {
   if (state !== 'QUEUED') return {}
   if (row.not_before && row.not_before > row.read_at)
     return { waiting_for: 'retry', not_before: row.not_before.toISOString() }
-  return { waiting_for: row.full ? 'capacity' : 'worker' }
+  if (row.full) return { waiting_for: 'capacity' }
+  return { waiting_for: row.placement === 'parent' ? 'parent' : 'worker' }
 }
 
 function usageOf(row: Selected): { request_usage?: RequestUsage } {

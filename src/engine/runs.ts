@@ -1,5 +1,6 @@
 /** Runs: create, list, get, cancel, ask again. */
 import { randomUUID } from 'node:crypto'
+import { type Kysely, sql } from 'kysely'
 import {
   type CreatedRun,
   type CreateRun,
@@ -11,12 +12,14 @@ import {
   type RunSource,
   RunState,
 } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import { bear } from './births.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { listRuns, readRun, readRuns } from './run-view.ts'
-import { announce, enqueueIn, type NewRun } from './transitions.ts'
+import { announce, enqueueIn, followIn, type NewRun, tellParent } from './transitions.ts'
 
 const TITLE_CHARACTERS = 80
 
@@ -31,6 +34,7 @@ export function runsEngine(room: Room) {
     body: CreateRun,
     options: CreateOptions,
   ): Promise<{ answer: CreatedRun; replayed: boolean }> {
+    if (body.parent_run_id !== undefined) return createChild(caller, body, body.parent_run_id, options)
     const user_id = personOf(caller)
     const config = body.config ?? {}
     checkRunnable(body)
@@ -50,6 +54,11 @@ export function runsEngine(room: Room) {
       execution_location: 'REMOTE',
       worker_host: hostOf(config.worker_host),
       max_tries: config.max_tries ?? room.limits.max_tries,
+      parent_run_id: null,
+      root_run_id: run_id,
+      depth: 0,
+      placement: 'worker',
+      spawn_key: null,
       execution_id: null,
       now,
     }
@@ -74,9 +83,59 @@ export function runsEngine(room: Room) {
     return result
   }
 
-  async function cancel(caller: Caller, run_id: string): Promise<string> {
-    const by = personOf(caller)
+  /** An execution makes children of its own run alone. */
+  async function createChild(caller: Caller, body: CreateRun, parent_run_id: string, options: CreateOptions) {
+    if (caller.kind === 'execution' ? caller.run_id !== parent_run_id.toLowerCase() : caller.kind !== 'user') {
+      throw new Fault('not_authorized', 'A run may be the parent of its own children alone.')
+    }
+    const now = clock.now()
+    const use = {
+      caller,
+      route: 'runs.create',
+      key: options.idempotency_key,
+      body: { body, source: options.source },
+      now,
+    }
+    const bearIn = async (write: Kysely<Tables>): Promise<CreatedRun> => {
+      const born = await bear(room, write, caller, { parent_run_id, body, source: 'ORCHESTRATION', spawn_key: null })
+      return {
+        run_id: born.run_id,
+        task_id: born.run_id,
+        state: 'QUEUED',
+        ...(born.at_capacity ? { at_capacity: true } : {}),
+      }
+    }
+    const result = await once(db, use, (write) => (write === null ? db.transaction().execute(bearIn) : bearIn(write)))
+    if (!result.replayed) announce(room)
+    const parent = body.placement === 'parent' ? await readRow(caller, parent_run_id) : null
+    if (parent?.execution_id) bell.ring('control', { execution_id: parent.execution_id })
+    return result
+  }
+
+  /** Who may cancel: people of the team, and an execution the runs below its own. */
+  async function checkCancel(caller: Caller, run_id: string): Promise<string> {
     await readRow(caller, run_id)
+    if (caller.kind !== 'execution') return personOf(caller)
+    if (!(await isBelow(run_id, caller.run_id))) throw runNotFound(run_id)
+    return caller.run_id
+  }
+
+  async function isBelow(run_id: string, ancestor: string): Promise<boolean> {
+    const { rows } = await sql<{ found: boolean }>`
+      with recursive above as (
+        select parent_run_id from runs where run_id = ${run_id}
+        union all select r.parent_run_id from runs r join above on r.run_id = above.parent_run_id
+      ) select exists (select from above where parent_run_id = ${ancestor}) as found`.execute(db)
+    return rows[0]?.found ?? false
+  }
+
+  async function cancel(
+    caller: Caller,
+    run_id: string,
+    options: { cascade?: boolean | undefined } = {},
+  ): Promise<string> {
+    const by = await checkCancel(caller, run_id)
+    if (options.cascade) return cancelTree(run_id, by)
     const now = clock.now()
     const intent = { cancel_requested_at: now, cancel_requested_by: by }
     // Nothing has begun yet: it ends here. The worker, if one was offered the run, is told, and its token is worthless.
@@ -96,7 +155,64 @@ export function runsEngine(room: Room) {
       throw new Fault('invalid_request', `Run ${run_id} has already ended (${run.state}); there is nothing to cancel.`)
     }
     announce(room)
+    if (ended) await tellParent(room, ended)
     if (run.execution_id) bell.ring('control', { execution_id: run.execution_id })
+    return run_id
+  }
+
+  /**
+   * The whole subtree at once, under the lock of its root, which every birth in the tree takes too: nothing is born
+   * meanwhile, and what is cancelled has no further children.
+   */
+  async function cancelTree(run_id: string, by: string): Promise<string> {
+    const now = clock.now()
+    const touched = await logged(room, async (write, events) => {
+      const { root_run_id } = await write
+        .selectFrom('runs')
+        .select('root_run_id')
+        .where('run_id', '=', run_id)
+        .executeTakeFirstOrThrow()
+      await write.selectFrom('runs').select('run_id').where('run_id', '=', root_run_id).forNoKeyUpdate().execute()
+      const { rows } = await sql<{ run_id: string }>`
+        with recursive below as (
+          select run_id from runs where run_id = ${run_id}
+          union all select r.run_id from runs r join below on r.parent_run_id = below.run_id
+        ) select run_id from below order by run_id`.execute(write)
+      const run_ids = rows.map((row) => row.run_id)
+      await sql`select from runs where run_id = any(${run_ids}::uuid[]) order by run_id for no key update`.execute(
+        write,
+      )
+      const { rows: asked } = await sql<{
+        run_id: string
+        team_id: string
+        execution_id: string | null
+        state: string
+      }>`
+        update runs set cancel_requested_at = ${now}, cancel_requested_by = ${by}, updated_at = ${now}
+        where run_id = any(${run_ids}::uuid[]) and cancel_requested_at is null
+          and state in ('QUEUED', 'PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')
+        returning run_id, team_id, execution_id, state`.execute(write)
+      for (const run of asked) {
+        if (run.state === 'INPROGRESS' || run.state === 'BLOCKED') {
+          const { run_id, team_id, execution_id } = run
+          events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id })
+          continue
+        }
+        await followIn(write, 'cancel', {
+          run_id: run.run_id,
+          from: ['QUEUED', 'PENDING', 'CLAIMED'],
+          now,
+          set: { ended_at: now, not_before: null },
+          execution: {
+            from: ['offered', 'claimed'],
+            set: { state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null },
+          },
+        })
+      }
+      return asked
+    })
+    announce(room)
+    for (const { execution_id } of touched) if (execution_id) bell.ring('control', { execution_id })
     return run_id
   }
 
@@ -219,5 +335,5 @@ export function titleOf(prompt: string): string {
 }
 
 /** `warp` is how Oz clients say "no worker in particular". */
-const hostOf = (worker_host: string | undefined): string | null =>
+export const hostOf = (worker_host: string | undefined): string | null =>
   worker_host === undefined || worker_host === 'warp' ? null : worker_host

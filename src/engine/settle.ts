@@ -6,16 +6,19 @@
  * other outcome. A retryable failure goes back to the queue while tries are left.
  */
 import type { Kysely, Selectable } from 'kysely'
+import { z } from 'zod'
 import { type Failure, Fault, type Outcome, type Usage } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
-import { announce, followIn, type Step } from './transitions.ts'
+import { announce, followIn, type Step, tellParent } from './transitions.ts'
 
 export type Ending = {
   outcome: Outcome
   /** Transcript entries that the execution has; fewer held, and it cannot end yet. */
   entries?: number
+  /** Undelivered messages do not hold up a success. */
+  leave_inbox?: boolean | undefined
   /** Only if the execution's time is still over then. */
   overdue?: Date | undefined
   usage?: Usage | undefined
@@ -24,15 +27,20 @@ export type Ending = {
 
 type Held = Selectable<Runs> & { entries: number; has_begun: boolean }
 
-/** Ends the execution if it has not ended, and moves its run. Null: it had ended, or was not the current one. */
+/**
+ * Ends the execution if it has not ended, and moves its run. Null: it had ended, or was not the current one. `inbox`:
+ * messages came before a success, which is therefore none yet.
+ */
 export async function settle(
   room: Room,
   run_id: string,
   execution_id: string,
   ending: Ending,
-): Promise<Selectable<Runs> | null> {
+): Promise<Selectable<Runs> | 'inbox' | null> {
   const run = (await succeed(room, run_id, execution_id, ending)) ?? (await decide(room, execution_id, ending))
-  if (run) announce(room)
+  if (run === null || run === 'inbox') return run
+  announce(room)
+  await tellParent(room, run)
   return run
 }
 
@@ -46,6 +54,7 @@ async function succeed(room: Room, run_id: string, execution_id: string, ending:
     execution_id,
     now,
     entries,
+    leave_inbox: ending.leave_inbox ?? false,
     set: { ended_at: now, not_before: null, status_message: outcome.summary ?? null, failure: null },
     execution: endOf(ending, outcome, now),
   })
@@ -67,13 +76,13 @@ function endOf(ending: Ending, outcome: Outcome, now: Date): NonNullable<Step['e
 }
 
 /** Takes the run's row, so that what is decided from it still holds when it is written. */
-function decide(room: Room, execution_id: string, ending: Ending): Promise<Selectable<Runs> | null> {
+function decide(room: Room, execution_id: string, ending: Ending): Promise<Selectable<Runs> | 'inbox' | null> {
   return room.database.kysely.transaction().execute(async (write) => {
     const run = await write
       .selectFrom('runs')
       .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
       .selectAll('runs')
-      .select('executions.entries')
+      .select(['executions.entries', 'executions.note'])
       .select((e) => e('executions.started_at', 'is not', null).$castTo<boolean>().as('has_begun'))
       .where('runs.execution_id', '=', execution_id)
       .where('executions.state', '!=', 'ended')
@@ -82,8 +91,24 @@ function decide(room: Room, execution_id: string, ending: Ending): Promise<Selec
       .executeTakeFirst()
     if (!run) return null
     if (ending.entries !== undefined && run.entries < ending.entries) throw missingEntries(run.entries, ending.entries)
-    return (await move(room, write, run, execution_id, ending)) ?? null
+    const succeeds = ending.outcome.outcome === 'SUCCEEDED' && run.cancel_requested_at === null
+    if (succeeds && run.undelivered > 0 && !ending.leave_inbox) return 'inbox'
+    return (
+      (await move(room, write, run, execution_id, { ...ending, outcome: asNoted(ending.outcome, run.note) })) ?? null
+    )
   })
+}
+
+const Note = z.object({ success: z.boolean(), summary: z.string() })
+
+/** The agent's own word on its work, where it gave one, goes before the mere end of its turn. */
+function asNoted(outcome: Outcome, noted: unknown): Outcome {
+  const note = Note.safeParse(noted)
+  if (!note.success || outcome.outcome !== 'SUCCEEDED') return outcome
+  const { success, summary } = note.data
+  if (success) return { outcome: 'SUCCEEDED', summary }
+  const failure = { error_code: 'invalid_request' as const, message: summary, retryable: false, reason: 'agent_failed' }
+  return { outcome: 'FAILED', failure }
 }
 
 function missingEntries(held: number, all: number): Fault {

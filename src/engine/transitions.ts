@@ -40,6 +40,9 @@ export const ARROWS = {
   err: { from: ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'], to: 'ERROR', event: 'run_errored' },
   /** A retryable failure with tries left. */
   requeue: { from: ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'], to: 'QUEUED', event: 'run_queued' },
+  /** The storm guard stopped the tree that hangs on this run. */
+  block: { from: ['INPROGRESS'], to: 'BLOCKED', event: 'run_blocked' },
+  unblock: { from: ['BLOCKED'], to: 'INPROGRESS', event: 'run_in_progress' },
   cancel: { from: ['QUEUED', 'PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'], to: 'CANCELLED', event: 'run_cancelled' },
   /** Asked for again after it had ended. */
   again: { from: ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'], to: 'QUEUED', event: 'run_queued' },
@@ -62,6 +65,10 @@ type RunPatch = Partial<{
   cancel_requested_by: string | null
   /** Kept when it is set already. */
   started_at: Date
+  /** Every arrow ends waiting, unless it says otherwise. */
+  waiting_until: Date
+  stopped: unknown
+  released: number
 }>
 
 /** Columns of `executions` that a step may set. */
@@ -87,6 +94,8 @@ export type Step = {
   connection_id?: string
   /** Only if no cancel was asked for and the current execution has not ended and holds so many entries. */
   entries?: number
+  /** With `entries`: undelivered messages do not matter. */
+  leave_inbox?: boolean
   /** Narrows the arrow: only from these of its states. */
   from?: readonly RunState[]
   set?: RunPatch
@@ -124,28 +133,31 @@ async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selec
       select * from unnest(
         ${steps.map((s) => s.run_id)}::uuid[], ${steps.map((s) => s.execution_id ?? null)}::uuid[],
         ${steps.map((s) => s.connection_id ?? null)}::uuid[], ${steps.map((s) => s.entries ?? null)}::int[],
+        ${steps.map((s) => s.leave_inbox ?? false)}::boolean[],
         ${steps.map((s, at) => (s.from ?? arrows[at]?.from ?? []).join())}::text[], ${arrows.map((a) => a.to)}::text[],
         ${arrows.map((a) => a.event)}::text[], ${steps.map((s) => s.now)}::timestamptz[],
         ${steps.map((s) => JSON.stringify(s.set ?? {}))}::jsonb[],
         ${steps.map((s) => (s.execution?.from ?? []).join())}::text[],
         ${steps.map((s) => JSON.stringify(s.execution?.set ?? {}))}::jsonb[]
-      ) with ordinality as s(run_id, execution_id, connection_id, entries, from_states, to_state, event_type, now,
+      ) with ordinality as s(run_id, execution_id, connection_id, entries, leave_inbox, from_states, to_state, event_type, now,
         run_patch, execution_from, execution_patch, place)
     ), moved as (
       update runs set state = s.to_state, updated_at = s.now,
         (started_at, ended_at, not_before, queued_at, tries, status_message, failure, cancel_requested_at,
-          cancel_requested_by)
+          cancel_requested_by, stopped, released, waiting_until)
         = (select coalesce(runs.started_at, p.started_at), p.ended_at, p.not_before, p.queued_at,
             p.tries + coalesce((s.run_patch->>'tries_more')::int, 0), p.status_message,
-            nullif(p.failure, 'null'), p.cancel_requested_at, p.cancel_requested_by
+            nullif(p.failure, 'null'), p.cancel_requested_at, p.cancel_requested_by, nullif(p.stopped, 'null'),
+            p.released, (s.run_patch->>'waiting_until')::timestamptz
           from jsonb_populate_record(runs, s.run_patch) as p)
       from steps s
       where runs.run_id = s.run_id and runs.state = any(string_to_array(s.from_states, ','))
         and (s.execution_id is null or runs.execution_id = s.execution_id)
         and (s.connection_id is null or exists (select from executions e
           where e.execution_id = runs.execution_id and e.connection_id = s.connection_id))
-        and (s.entries is null or (runs.cancel_requested_at is null and exists (select from executions e
-          where e.execution_id = runs.execution_id and e.state <> 'ended' and e.entries >= s.entries)))
+        and (s.entries is null or (runs.cancel_requested_at is null
+          and (s.leave_inbox or runs.undelivered = 0) and exists (select from executions e
+          where e.execution_id = runs.execution_id and e.state <> 'ended' and e.note is null and e.entries >= s.entries)))
       returning runs.*, s.place, s.event_type, s.now, s.execution_from, s.execution_patch,
         s.execution_id as said_of
     ), carried as (
@@ -190,6 +202,12 @@ export type NewRun = {
   worker_host: string | null
   creator_id: string
   max_tries: number
+  /** Of a child; a run without a parent is its own root. */
+  parent_run_id: string | null
+  root_run_id: string
+  depth: number
+  placement: 'worker' | 'parent'
+  spawn_key: string | null
   /** With `CLAIMED`: the execution that it begins with. */
   execution_id: string | null
   now: Date
@@ -209,21 +227,29 @@ async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capa
     with made as (
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
         execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
-        queued_at)
+        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key)
       select n.run_id, n.team_id, n.conversation_id, n.state, n.title, n.prompt, n.config, n.metadata, n.source,
         n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
-        case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now
+        case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now, n.parent_run_id, n.root_run_id,
+        n.depth, n.placement, n.spawn_key
       from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
         state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
-        worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz)
-      returning run_id, team_id, execution_id, created_at
+        worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz, parent_run_id uuid,
+        root_run_id uuid, depth int, placement text, spawn_key text)
+      returning run_id, team_id, execution_id, parent_run_id, created_at
+    ), news as (
+      select team_id, 'child_agent_started' as event_type, parent_run_id as run_id, run_id::text as ref_id,
+        null::uuid as execution_id, created_at, 0 as rank from made where parent_run_id is not null
+      union all
+      select team_id, 'run_queued', run_id, null, execution_id, created_at, 1 from made
     ), bump as (
-      update event_counter set value = value + ${runs.length} returning value - ${runs.length} as before
+      update event_counter set value = value + logged.count from (select count(*)::int as count from news) as logged
+      returning event_counter.value - logged.count as before
     ), said as (
-      insert into events (sequence, team_id, event_type, run_id, execution_id, occurred_at)
-      select bump.before + row_number() over (), made.team_id, 'run_queued', made.run_id, made.execution_id,
-        made.created_at
-      from bump, made
+      insert into events (sequence, team_id, event_type, run_id, ref_id, execution_id, occurred_at)
+      select bump.before + row_number() over (order by news.rank), news.team_id, news.event_type, news.run_id,
+        news.ref_id, news.execution_id, news.created_at
+      from bump, news
     )
     select made.run_id, (${busyRuns(sql`made.team_id`)}) >= teams.max_concurrent_runs as full
     from made join teams using (team_id)`.execute(db)
@@ -234,12 +260,25 @@ async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capa
 /** Runs that count towards a team's limit, as a scalar subquery. */
 export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
   sql<number>`select count(*)::int from runs busy where busy.team_id = ${team_id}
-    and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'`
+    and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'
+    and busy.waiting_until is null`
 
 /** Tells whoever reads the log and whoever dispatches that a run has moved. */
 export function announce(room: Pick<Room, 'bell'>): void {
   room.bell.ring('log', {})
   room.bell.ring('queue', {})
+}
+
+/** The parent's runner hears at once that there is news of a child; it would find out by itself within a heartbeat. */
+export async function tellParent(room: Pick<Room, 'bell' | 'database'>, run: Selectable<Runs>): Promise<void> {
+  if (run.parent_run_id === null) return
+  const parent = await room.database.kysely
+    .selectFrom('runs')
+    .select('execution_id')
+    .where('run_id', '=', run.parent_run_id)
+    .where('state', 'in', ['INPROGRESS', 'BLOCKED'])
+    .executeTakeFirst()
+  if (parent?.execution_id) room.bell.ring('control', { execution_id: parent.execution_id })
 }
 
 /** What a write of an execution that is not current, or no longer running, gets. */

@@ -1,89 +1,119 @@
-/** What an execution does between start and end: prepares the workspace, opens the harness, gives it the prompt. */
+/** What an execution does between start and end: prepares the workspace, opens the harness, talks with it. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Failure, harnessOf, type Outcome } from '../contract/index.ts'
 import { cloneAll } from './clone.ts'
-import { harnessEnvironment } from './environment.ts'
+import { harnessEnvironment, ownAccess } from './environment.ts'
 import { diskFull, SetupFailure } from './failures.ts'
-import { type Harness, HarnessFailure, type HarnessStart, type OpenHarness, type TurnEnd } from './harnesses/harness.ts'
+import type { Finished } from './finish.ts'
+import {
+  type Harness,
+  HarnessFailure,
+  type HarnessStart,
+  type McpEndpoint,
+  type OpenHarness,
+} from './harnesses/harness.ts'
 import type { Open, Work } from './open.ts'
 import type { RunnerOptions } from './run.ts'
 import { runSetup } from './setup.ts'
+import { converse, type Driven, promptOnce } from './turns.ts'
 import { within } from './within.ts'
 
 /** A harness that does not close in this time is left to the sandbox, in milliseconds. */
 const CLOSE_MS = 5000
 
-export type Drive = Work & Open
+export type Drive = Work &
+  Open & {
+    /** Reports the end to the server, which may answer that a message came first. */
+    tell(outcome: Outcome): Promise<Finished>
+  }
 
-/** The harness's own outcome, or null when the execution was stopped first. */
-export async function drive(its: Drive): Promise<Outcome | null> {
+/** To the end of the harness, or null outcome when the execution was stopped first. */
+export async function drive(its: Drive): Promise<Driven> {
   const { assignment, transcript, journal, stop } = its
   if (journal.resumed)
     transcript.system('warning', 'runner_restarted', 'The runner was started again; the work begins anew.')
-  else transcript.entry({ kind: 'prompt', text: assignment.prompt })
+  else if (assignment.cause !== 'message') transcript.entry({ kind: 'prompt', text: assignment.prompt })
   try {
     const start = await prepare(its)
     const harness = its.options.harness ?? (await findNamed(harnessOf(assignment.config), its.options.env))
-    const open = await openHarness(harness, start, its)
-    if (open === null) return null
+    const open = await openHarness(harness, { ...start, mcp: mcpOf(harness, its) }, its)
+    if (open === null) return STOPPED
     its.progress.session_id = open.session_id
+    its.progress.workspace = start.workspace
     transcript.system('info', 'harness_started', `Started ${harness.name}.`, { harness: harness.name })
     try {
-      const end = await promptIt(open, its)
+      const driven = await (harness.tool_hold_ms === undefined ? promptOnce : converse)(its, open, harness.name)
       its.progress.session_id = open.session_id
-      return stop.reason === null ? outcomeOf(end, harness.name) : null
+      return driven
     } finally {
       await within(CLOSE_MS, open.close())
     }
   } catch (error) {
-    if (stop.reason !== null) return null
-    if (error instanceof SetupFailure || error instanceof HarnessFailure) return ofFailure(error.failure)
-    if (isDiskFull(error)) return diskFull(`${error.message}.`)
+    if (stop.reason !== null) return STOPPED
+    if (error instanceof SetupFailure || error instanceof HarnessFailure) return failed(error.failure)
+    if (isDiskFull(error)) return { outcome: diskFull(`${error.message}.`), finished: null }
     throw error
   }
 }
 
+const STOPPED: Driven = { outcome: null, finished: null }
+
+/** What trying again cannot mend is for the owner of the run to mend. */
+const failed = (failure: Failure): Driven => ({
+  outcome: { outcome: failure.retryable ? 'ERROR' : 'FAILED', failure },
+  finished: null,
+})
+
+/** What the agent may do to the platform, it does there, in the name of its own execution. */
+function mcpOf(harness: Harness, { options }: Drive): McpEndpoint[] {
+  if (harness.tool_hold_ms === undefined) return []
+  const url = `${options.server.replace(/\/+$/, '')}/mcp?hold_ms=${harness.tool_hold_ms}`
+  return [{ name: 'baton', url, headers: { Authorization: `Bearer ${options.token}` } }]
+}
+
 async function prepare(its: Drive): Promise<HarnessStart> {
-  const { options, assignment, transcript, groups, stop, journal } = its
-  const { config, limits } = assignment
+  const { options, assignment, stop } = its
+  const { config } = assignment
   const home = join(its.folder, 'home')
   await mkdir(home, { recursive: true, mode: 0o700 })
   await mkdir(options.workspace, { recursive: true })
-  const { repositories = [], setup_commands = [] } = config.environment ?? {}
-  const local_allowed = options.place === 'local' || options.env.BATON_ALLOW_LOCAL_REPOSITORIES === '1'
   const env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
+  // Beside its parent it works on the parent's files, as they are.
+  const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
+  const own = options.place === 'managed' ? ownAccess(options.token, options.server) : {}
+  return {
+    assignment,
+    config,
+    workspace: cwd,
+    home,
+    // Under these names the run's own variables are the user's.
+    env: { ...own, ...env },
+    mcp: [],
+    permissions: config.permissions ?? 'allow',
+    sink: its.sink,
+    signal: stop.signal,
+  }
+}
+
+async function checkOut(its: Drive, env: Record<string, string>): Promise<string> {
+  const { options, assignment, transcript, groups, stop, journal } = its
+  const { workspace } = options
+  const { limits } = assignment
+  const { repositories = [], setup_commands = [] } = assignment.config.environment ?? {}
   const cwd = await cloneAll({
-    workspace: options.workspace,
+    workspace,
     repositories,
     env,
-    local_allowed,
+    local_allowed: options.place === 'local' || options.env.BATON_ALLOW_LOCAL_REPOSITORIES === '1',
     replace: journal.resumed && options.place === 'managed',
     clone_ms: limits.clone_ms,
     groups,
     transcript,
     signal: stop.signal,
   })
-  await runSetup({
-    workspace: options.workspace,
-    commands: setup_commands,
-    env,
-    limits,
-    groups,
-    transcript,
-    signal: stop.signal,
-  })
-  return {
-    assignment,
-    config,
-    workspace: cwd,
-    home,
-    env,
-    mcp: [],
-    permissions: config.permissions ?? 'allow',
-    sink: its.sink,
-    signal: stop.signal,
-  }
+  await runSetup({ workspace, commands: setup_commands, env, limits, groups, transcript, signal: stop.signal })
+  return cwd
 }
 
 /** Opening may take long (a CLI that is fetched first); a stop does not wait, but what opens after all is closed. */
@@ -99,45 +129,8 @@ async function openHarness(harness: Harness, start: HarnessStart, { stop }: Driv
   return null
 }
 
-async function promptIt(open: OpenHarness, { assignment, stop }: Drive): Promise<TurnEnd> {
-  const { config, prompt, limits } = assignment
-  // To a shell a prompt is a program; what is said to a model before it is not.
-  const before = harnessOf(config) === 'command' ? '' : (config.base_prompt ?? '')
-  const turn = open.prompt([before, prompt].filter((text) => text !== '').join('\n\n'))
-  const stopped = aborted(stop.signal).then(async (): Promise<TurnEnd> => {
-    await within(
-      limits.cancel_grace_ms,
-      open.cancel().then(() => turn),
-    )
-    return { end: 'cancelled' }
-  })
-  return Promise.race([turn, stopped])
-}
-
-/** What trying again cannot mend is for the owner of the run to mend. */
-const ofFailure = (failure: Failure): Outcome => ({ outcome: failure.retryable ? 'ERROR' : 'FAILED', failure })
-
 const isDiskFull = (error: unknown): error is Error =>
   error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
-
-function outcomeOf(turn: TurnEnd, harness: string): Outcome {
-  switch (turn.end) {
-    case 'completed':
-      return { outcome: 'SUCCEEDED', ...(turn.summary === undefined ? {} : { summary: turn.summary.slice(0, 16_384) }) }
-    case 'failed':
-      return { outcome: turn.outcome, failure: turn.failure }
-    case 'cancelled':
-      return {
-        outcome: 'FAILED',
-        failure: {
-          error_code: 'internal_error',
-          retryable: false,
-          reason: 'harness_cancelled',
-          message: `${harness} ended its turn as cancelled, though nobody had asked for that.`,
-        },
-      }
-  }
-}
 
 const aborted = (signal: AbortSignal): Promise<null> =>
   new Promise((resolve) => {

@@ -2,8 +2,10 @@
  * The environment that setup commands and the harness get.
  *
  * Managed: what is named here, the run's own variables, and Baton's public names; an allow-list, so that a worker's
- * secrets do not leak by being forgotten. Local: the person's own environment. Never Baton's own tokens.
+ * secrets do not leak by being forgotten. Local: the person's own environment. Never Baton's own tokens, but that of
+ * the execution itself, for the harness of a managed run alone.
  */
+import { isAbsolute } from 'node:path'
 import { type Assignment, harnessOf } from '../contract/index.ts'
 
 const PASSED = [
@@ -75,6 +77,9 @@ const PASSED_PREFIXES = [
 /** `BATON_PASS_NAME=value` hands `NAME=value` to every run of a worker. */
 const PASS_PREFIX = 'BATON_PASS_'
 
+/** Of a runner, not of what it runs: its children beside it get their own. */
+const IDENTITY = ['TASK_ID', 'BATON_EXECUTION_ID', 'OZ_PARENT_RUN_ID', 'WARP_PARENT_RUN_ID']
+
 const OWN_TOKENS = ['WARP_API_KEY', 'BATON_API_KEY', 'OZ_API_KEY', 'BATON_EXECUTION_TOKEN']
 
 export type Surroundings = Record<string, string | undefined>
@@ -93,7 +98,11 @@ export function harnessEnvironment(
     if (place === 'managed' && name.startsWith(PASS_PREFIX) && name.length > PASS_PREFIX.length)
       env[name.slice(PASS_PREFIX.length)] = value
   }
-  Object.assign(env, assignment.config.environment?.variables, publicNames(assignment, workspace))
+  Object.assign(
+    env,
+    assignment.config.environment?.variables,
+    publicNames(assignment, workspace, cliProgram(surroundings)),
+  )
   for (const name of OWN_TOKENS) {
     // A variable that the run itself was given under such a name is the user's own.
     if (assignment.config.environment?.variables[name] === undefined) delete env[name]
@@ -101,8 +110,29 @@ export function harnessEnvironment(
   return env
 }
 
+/** What lets a program inside a sandbox speak for its own run (`baton run message …`): the execution's token. */
+export const ownAccess = (token: string, server: string): Record<string, string> => ({
+  WARP_API_KEY: token,
+  WARP_SERVER_ROOT_URL: server,
+})
+
+/** What a runner beside this one starts with, before what its own assignment says. */
+export function surroundingsBeside(surroundings: Surroundings): Record<string, string> {
+  const env = Object.entries(surroundings).filter((pair): pair is [string, string] => pair[1] !== undefined)
+  return Object.fromEntries(env.filter(([name]) => !OWN_TOKENS.includes(name) && !IDENTITY.includes(name)))
+}
+
+/** The file that starts Baton: `BATON_CLI`, or that which was started. */
+export const cliEntry = (surroundings: Surroundings): string | undefined => surroundings.BATON_CLI || process.argv[1]
+
+/** As a program to call from a shell; by name where the file is not one. */
+function cliProgram(surroundings: Surroundings): string {
+  const entry = cliEntry(surroundings)
+  return entry !== undefined && /(^|\/)baton(\.js)?$/.test(entry) && isAbsolute(entry) ? entry : 'baton'
+}
+
 /** What a program inside the run may rely on: the public Oz names, their older twins, and ours. */
-function publicNames(assignment: Assignment, workspace: string): Record<string, string> {
+function publicNames(assignment: Assignment, workspace: string, program: string): Record<string, string> {
   const { run_id, parent_run_id, config } = assignment
   const harness = harnessOf(config)
   return {
@@ -111,8 +141,8 @@ function publicNames(assignment: Assignment, workspace: string): Record<string, 
     BATON_RUN_ID: run_id,
     // By this a worker knows the processes of an execution.
     BATON_EXECUTION_ID: assignment.execution_id,
-    OZ_CLI: 'baton',
-    WARP_CLI: 'baton',
+    OZ_CLI: program,
+    WARP_CLI: program,
     OZ_HARNESS: harness,
     WARP_HARNESS: harness,
     BATON_WORKSPACE: workspace,

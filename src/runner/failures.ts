@@ -60,6 +60,27 @@ export const runnerStopped = (): Outcome => ({
   },
 })
 
+export const sandboxGone = (): Outcome => ({
+  outcome: 'ERROR',
+  failure: {
+    error_code: 'internal_error',
+    retryable: false,
+    reason: 'sandbox_gone',
+    message: 'The sandbox that the run shared with its parent has ended. Start it again from a parent, or on a worker.',
+  },
+})
+
+/** As the run says itself, by `finish_task`; the words are the run's own. */
+export const saidFailed = (): Outcome => ({
+  outcome: 'FAILED',
+  failure: {
+    error_code: 'internal_error',
+    retryable: false,
+    reason: 'finish_task',
+    message: 'The agent said that it did not succeed.',
+  },
+})
+
 export const bug = (error: unknown): Outcome => ({
   outcome: 'ERROR',
   failure: {

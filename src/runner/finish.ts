@@ -15,6 +15,8 @@ export type FinishOptions = {
   journal: Journal
   upload: Upload
   outcome: Outcome
+  /** Messages that wait do not hold up a success. */
+  leave_inbox: boolean
   usage: () => Usage
   session_id: string | null
   /** Aborted when this process is told to end. */
@@ -25,11 +27,11 @@ export type FinishOptions = {
 }
 
 export type Finished =
-  | { told: true; state: string }
-  | { told: false; why: 'superseded' | 'unreachable'; message: string }
+  /** `inbox`: a message came first, and nothing has ended. */
+  { told: true; state: string; inbox: boolean } | { told: false; why: 'superseded' | 'unreachable'; message: string }
 
 export async function reportEnd(options: FinishOptions): Promise<Finished> {
-  const { execution_id, journal, upload, outcome, session_id } = options
+  const { execution_id, journal, upload, outcome, leave_inbox, session_id } = options
   const out_of_time = patience(options.told_to_end)
   const signal = AbortSignal.any([options.superseded, out_of_time])
   let trouble = 'The server did not take the whole transcript in time.'
@@ -39,16 +41,17 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
       const body = {
         outcome,
         entries: journal.highest,
+        ...(leave_inbox ? { leave_inbox } : {}),
         usage: options.usage(),
         ...(session_id === null ? {} : { session_id }),
       }
       options.onSending()
-      const { state } = await options.client.executions.finish({
+      const { state, inbox = false } = await options.client.executions.finish({
         params: { execution_id },
         body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
       })
-      return { told: true, state }
+      return { told: true, state, inbox }
     } catch (error) {
       if (options.superseded.aborted)
         return { told: false, why: 'superseded', message: 'This execution is no longer the current one of its run.' }

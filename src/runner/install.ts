@@ -136,6 +136,9 @@ const bareAssignment = (harness: string): HarnessStart['assignment'] => ({
   limits: LIMITS,
   entries_held: 0,
   resume: null,
+  cause: 'start',
+  placement: 'worker',
+  context: null,
 })
 const LIMITS: HarnessStart['assignment']['limits'] = {
   lease_ms: 0,

@@ -1,7 +1,7 @@
 /**
  * The line between a running execution and the server: heartbeats renew the lease and carry usage, the control stream
- * brings a cancel at once. The heartbeat's answer repeats it, so a cancel is never lost; the server alone decides
- * that a lease has lapsed, so a line that is down stops nothing here.
+ * brings a cancel, news of the inbox and of children at once. The heartbeat's answer repeats them, so none is lost; the
+ * server alone decides that a lease has lapsed, so a line that is down stops nothing here.
  */
 import { routes, type Usage } from '../contract/index.ts'
 import { type Client, pause } from '../sdk/client.ts'
@@ -18,6 +18,10 @@ export type LifelineOptions = {
   usage: () => Usage
   session_id: () => string | null
   onCancel: () => void
+  /** Something waits in the inbox. */
+  onInbox: () => void
+  /** Children wait to be started beside this run. */
+  onChildren: () => void
   onSuperseded: (message: string) => void
 }
 
@@ -27,11 +31,13 @@ export type Lifeline = {
   close(): void
 }
 
+type Beat = { cancel_requested: boolean; inbox: boolean; children: boolean }
+
 export function openLifeline(options: LifelineOptions): Lifeline {
   const closing = new AbortController()
   const signal = closing.signal
 
-  async function beat(within_ms: number): Promise<{ cancel_requested: boolean } | null> {
+  async function beat(within_ms: number): Promise<Beat | null> {
     const session_id = options.session_id()
     const body = { usage: options.usage(), ...(session_id === null ? {} : { session_id }) }
     const limit = AbortSignal.any([signal, AbortSignal.timeout(within_ms)])
@@ -52,6 +58,8 @@ export function openLifeline(options: LifelineOptions): Lifeline {
       await pause(options.heartbeat_ms, signal)
       const answer = await beat(BEAT_ANSWER_MS)
       if (answer?.cancel_requested) options.onCancel()
+      if (answer?.inbox) options.onInbox()
+      if (answer?.children) options.onChildren()
     }
   }
 
@@ -62,6 +70,8 @@ export function openLifeline(options: LifelineOptions): Lifeline {
         signal,
       })) {
         if (frame.type === 'cancel') options.onCancel()
+        if (frame.type === 'inbox') options.onInbox()
+        if (frame.type === 'children') options.onChildren()
         if (frame.type === 'superseded') options.onSuperseded('This execution is no longer the current one of its run.')
       }
     } catch (error) {

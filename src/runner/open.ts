@@ -1,11 +1,13 @@
 /** Opens everything that an execution at work needs, wired to each other, and closes it all. */
 import { type Assignment, NO_USAGE, type Outcome, type Usage } from '../contract/index.ts'
 import type { Client } from '../sdk/client.ts'
+import { type Beside, makeBeside } from './beside.ts'
 import { type Deltas, makeDeltas } from './deltas.ts'
 import { duration, timedOut } from './failures.ts'
 import type { Sink } from './harnesses/harness.ts'
 import type { Journal } from './journal.ts'
 import { type Lifeline, openLifeline } from './lifeline.ts'
+import { type Mail, makeMail } from './mail.ts'
 import { makeRedactor, secretsIn, secretsOfUrl } from './redact.ts'
 import type { RunnerOptions } from './run.ts'
 import { makeSampler } from './sample.ts'
@@ -26,6 +28,8 @@ export type Progress = {
   /** As the harness told it. */
   told_usage: Usage
   session_id: string | null
+  /** Where the harness works; null while that is being prepared. */
+  workspace: string | null
   /** The end has been sent: from now on only its answer says what became of it, for our own end supersedes us too. */
   reporting: boolean
 }
@@ -36,16 +40,18 @@ export type Open = {
   transcript: Transcript
   upload: Upload
   lifeline: Lifeline
+  mail: Mail
+  beside: Beside
   sink: Sink
   progress: Progress
   usage: () => Usage
   close(): Promise<void>
 }
 
-export function openAll({ options, assignment, client, journal }: Work): Open {
+export function openAll({ options, assignment, client, folder, journal }: Work): Open {
   const { execution_id, limits } = assignment
   const started = performance.now()
-  const progress: Progress = { told_usage: NO_USAGE, session_id: null, reporting: false }
+  const progress: Progress = { told_usage: NO_USAGE, session_id: null, workspace: null, reporting: false }
   const stop = makeStop()
   const sampler = makeSampler()
   const groups = makeGroups()
@@ -82,6 +88,17 @@ export function openAll({ options, assignment, client, journal }: Work): Open {
     onAway,
     signal: stop.superseded,
   })
+  const mail = makeMail({ client, execution_id, onSuperseded, signal: stop.signal })
+  const beside = makeBeside({
+    client,
+    execution_id,
+    server: options.server,
+    env: options.env,
+    folder,
+    workspace: () => progress.workspace,
+    transcript,
+    told: options.signal,
+  })
   const lifeline = openLifeline({
     client,
     execution_id,
@@ -89,6 +106,8 @@ export function openAll({ options, assignment, client, journal }: Work): Open {
     usage,
     session_id: () => progress.session_id,
     onCancel: () => stop.because({ why: 'cancelled' }),
+    onInbox: mail.ring,
+    onChildren: () => void beside.take(),
     onSuperseded,
   })
   const timers = limits.execution_ms === undefined ? [] : limitTime(limits.execution_ms, stop, transcript)
@@ -108,7 +127,7 @@ export function openAll({ options, assignment, client, journal }: Work): Open {
     await upload.close()
     await groups.close()
   }
-  return { stop, groups, transcript, upload, lifeline, sink, progress, usage, close }
+  return { stop, groups, transcript, upload, lifeline, mail, beside, sink, progress, usage, close }
 }
 
 function sayBack(transcript: Transcript): (away: boolean) => void {

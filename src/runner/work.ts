@@ -4,9 +4,10 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Assignment, type Outcome } from '../contract/index.ts'
 import { connect } from '../sdk/client.ts'
+import { BESIDE_FOLDER, watchParent } from './beside.ts'
 import { drive } from './drive.ts'
-import { bug, diskFull, runnerStopped } from './failures.ts'
-import { reportEnd } from './finish.ts'
+import { bug, diskFull, runnerStopped, saidFailed, sandboxGone } from './failures.ts'
+import { type Finished, reportEnd } from './finish.ts'
 import { JournalFull, openJournal } from './journal.ts'
 import { type Open, openAll, type Work } from './open.ts'
 import type { ExitReport, RunnerOptions } from './run.ts'
@@ -28,7 +29,8 @@ export async function work(options: RunnerOptions, answer: unknown): Promise<Exi
   }
   const assignment = parsed.data
   const client = connect({ server: options.server, token: options.token, retries: 0 })
-  const folder = options.state_folder ?? stateFolder(options)
+  const beside = assignment.placement === 'parent' ? options.env[BESIDE_FOLDER] : undefined
+  const folder = options.state_folder ?? beside ?? stateFolder(options)
   const its = { options, assignment, client, folder }
   try {
     const journal = openJournal({ path: join(folder, 'journal.ndjson'), entries_held: assignment.entries_held })
@@ -51,30 +53,43 @@ export function stateFolder(options: Pick<RunnerOptions, 'place' | 'workspace' |
 }
 
 async function workWith(its: Work): Promise<ExitReport> {
-  const { signal } = its.options
+  const { signal, env } = its.options
   const open = openAll(its)
   const told = askWhenTold(open, signal)
+  const parent = watchParent(its.assignment.placement === 'parent' ? env : {}, () =>
+    open.stop.because({ why: 'limit', outcome: sandboxGone() }),
+  )
   try {
-    const driven = await drive({ ...its, ...open }).catch((error: unknown) => bug(error))
+    const tell = (outcome: Outcome) => tellEnd(its, open, outcome, false)
+    const driven = await drive({ ...its, ...open, tell }).catch((error: unknown) => ({
+      outcome: bug(error),
+      finished: null,
+    }))
     await open.groups.close()
-    const outcome = driven ?? outcomeOfStop(open.stop, its.options, await told.cancel_requested())
-    open.transcript.flush()
-    if ('failure' in outcome) open.transcript.system('error', 'ended', outcome.failure.message)
-    return await report(its, open, outcome)
+    const outcome = driven.outcome ?? outcomeOfStop(open.stop, its, await told.cancel_requested())
+    if (driven.finished === null && 'failure' in outcome)
+      open.transcript.system('error', 'ended', outcome.failure.message)
+    const finished = driven.finished ?? (await tellEnd(its, open, outcome, true))
+    return await reported(its, finished, outcome)
   } finally {
+    parent.close()
     told.close()
     await open.close()
+    await open.beside.ended()
   }
 }
 
-async function report(its: Work, open: Open, outcome: Outcome): Promise<ExitReport> {
+/** `leave_inbox`: nobody can be given what waits there; otherwise it comes before a success. */
+function tellEnd(its: Work, open: Open, outcome: Outcome, leave_inbox: boolean): Promise<Finished> {
   const { client, journal, assignment, options } = its
-  const finished = await reportEnd({
+  open.transcript.flush()
+  return reportEnd({
     client,
     execution_id: assignment.execution_id,
     journal,
     upload: open.upload,
     outcome,
+    leave_inbox,
     usage: open.usage,
     session_id: open.progress.session_id,
     superseded: open.stop.superseded,
@@ -83,10 +98,15 @@ async function report(its: Work, open: Open, outcome: Outcome): Promise<ExitRepo
       open.progress.reporting = true
     },
   })
+}
+
+async function reported(its: Work, finished: Finished, outcome: Outcome): Promise<ExitReport> {
   if (!finished.told && finished.why === 'unreachable') return { end: 'unreachable', message: finished.message }
   await rm(its.folder, { recursive: true, force: true })
   if (!finished.told) return { end: 'superseded', message: finished.message }
-  return { end: 'finished', run_id: assignment.run_id, state: finished.state, outcome }
+  const { state } = finished
+  const said = state === 'FAILED' && outcome.outcome === 'SUCCEEDED' ? saidFailed() : outcome
+  return { end: 'finished', run_id: its.assignment.run_id, state, outcome: said }
 }
 
 /** Stops the execution when this process is told to end, and asks the server whether that is a cancel. */
@@ -104,12 +124,13 @@ function askWhenTold({ stop, lifeline }: Open, signal: AbortSignal) {
   }
 }
 
-function outcomeOfStop({ reason }: Stop, options: RunnerOptions, cancel_requested: boolean): Outcome {
+function outcomeOfStop({ reason }: Stop, { options, assignment }: Work, cancel_requested: boolean): Outcome {
   switch (reason?.why) {
     case 'limit':
       return reason.outcome
     case 'told':
-      return options.place === 'local' || cancel_requested ? { outcome: 'CANCELLED' } : runnerStopped()
+      if (options.place === 'local' || cancel_requested) return { outcome: 'CANCELLED' }
+      return assignment.placement === 'parent' ? sandboxGone() : runnerStopped()
     // What is said of a superseded execution reaches nobody.
     case 'cancelled':
     case 'superseded':

@@ -4,6 +4,7 @@ import { type Context, Hono } from 'hono'
 import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
 import { type Answer, respond } from './answers.ts'
 import { checkHost } from './hosts.ts'
+import { MCP_PATH, mountMcp } from './mcp/mount.ts'
 import { once } from './once.ts'
 import { allRoutes, renderOpenApi } from './openapi.ts'
 import { findPage, PAGE_HEADERS } from './pages.ts'
@@ -13,16 +14,27 @@ import type { ServerRoom } from './room.ts'
 import { accessAnswers } from './routes/access.ts'
 import { eventAnswers } from './routes/events.ts'
 import { executionAnswers } from './routes/executions.ts'
+import { harnessSupportAnswers } from './routes/harness-support.ts'
+import { messageAnswers } from './routes/messages.ts'
 import { runAnswers } from './routes/runs.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
+import { treeAnswers } from './routes/trees.ts'
 import { workerAnswers } from './routes/workers.ts'
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
-export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
-  const answers = [accessAnswers, runAnswers, executionAnswers, transcriptAnswers, eventAnswers, workerAnswers].flatMap(
-    (make) => make(room),
-  )
+export function makeApp(room: ServerRoom, web_dir: string | null, closing: AbortSignal): Hono<Env> {
+  const answers = [
+    accessAnswers,
+    runAnswers,
+    executionAnswers,
+    transcriptAnswers,
+    eventAnswers,
+    workerAnswers,
+    messageAnswers,
+    treeAnswers,
+    harnessSupportAnswers,
+  ].flatMap((make) => make(room))
   checkComplete(answers)
   const app = new Hono<Env>()
   app.use(async (c, next) => {
@@ -46,6 +58,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null): Hono<Env> {
       )
     }
   }
+  app.all(MCP_PATH, mountMcp(room, closing))
   mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)

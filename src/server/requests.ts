@@ -105,3 +105,9 @@ async function readText(incoming: IncomingMessage, bytes_max: number): Promise<s
     throw new Fault('invalid_request', 'The body is not valid UTF-8. JSON is sent as UTF-8.')
   }
 }
+
+/** The value of a header that may be sent once. */
+export function singleHeader(header: string | string[] | undefined): string | undefined {
+  if (Array.isArray(header)) throw new Fault('invalid_request', 'A header was sent twice that may be sent once.')
+  return header
+}

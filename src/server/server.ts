@@ -102,7 +102,8 @@ export async function openServer(options: ServerOptions): Promise<Server> {
 async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
   const { engine, hub, limits, log, server_id, host } = room
   const sockets = openWorkerSockets(room)
-  const app = makeApp(room, options.web_dir)
+  const closing = new AbortController()
+  const app = makeApp(room, options.web_dir, closing.signal)
   const http = createServer(
     {
       requestTimeout: limits.request_ms,
@@ -145,6 +146,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
   }
 
   async function close(): Promise<void> {
+    closing.abort()
     const stopped = new Promise<void>((resolve) => http.close(() => resolve()))
     const late = setTimeout(connections.cut, limits.close_ms)
     room.streams.close()

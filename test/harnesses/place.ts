@@ -92,6 +92,9 @@ export function makePlace(): Place {
           parent_run_id: null,
           conversation_id: ID,
           entries_held: 0,
+          cause: 'start',
+          placement: 'worker',
+          context: null,
           resume: resume === undefined ? null : { harness, session_id: resume },
           limits: {
             lease_ms: 30_000,

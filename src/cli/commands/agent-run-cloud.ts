@@ -8,6 +8,7 @@ import { declareWaiting, waitAsAsked } from '../waiting.ts'
 export function declare(command: Command): void {
   declareWaiting(declareAsking(command.argument('[prompt]', 'what is to be done; - reads it from stdin')))
     .option('--host <worker>', 'the worker that is to take it')
+    .option('--placement <where>', 'of a child: worker, or parent for beside its parent, in the same files')
     .option('--idempotency-key <key>', 'makes repeating this command safe for 24 hours')
     .option('--open', 'open its page in the browser')
     .addHelpText(

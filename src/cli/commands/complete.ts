@@ -32,7 +32,7 @@ async function candidates(context: Context, before: string[], last: string): Pro
     return command.options
       .filter((one) => !one.hidden && one.long)
       .map((one) => ({ value: one.long ?? '', about: one.description }))
-  const subs = command.commands.filter((sub) => !sub.name().startsWith('_'))
+  const subs = command.createHelp().visibleCommands(command)
   if (subs.length > 0) return subs.map((sub) => ({ value: sub.name(), about: sub.description() }))
   const argument = command.registeredArguments[0]?.name()
   if (argument === 'run') return runIds(context)

@@ -4,25 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Command } from 'commander'
-import type { CreateRun, Run } from '../../contract/index.ts'
-import { type Client, connect } from '../../sdk/client.ts'
+import { connect } from '../../sdk/client.ts'
 import type { Context } from '../context.ts'
-import { entryLines } from '../entries.ts'
-import { CommandFailure, EXIT } from '../exits.ts'
-import { followRun } from '../follow-run.ts'
+import { CommandFailure } from '../exits.ts'
 import { openHouse, startWorker } from '../house.ts'
+import { orchestrate, orchestrationLines } from '../orchestration.ts'
 import { paint } from '../output.ts'
-import { paintState } from '../states.ts'
-import { endLines } from '../watch.ts'
+import { alignColumns } from '../text.ts'
 
 const MODEL_VARIABLES = ['ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'GEMINI_API_KEY', 'BATON_MODEL_BASE_URL']
-
-const COUNT = `echo "Commits: $(git rev-list --count HEAD)"
-echo "Files by kind:"
-git ls-files | sed -n 's/.*\\.//p' | sort | uniq -c | sort -rn | head -5`
-const SURVEY = 'Survey this repository and write a short report about it to BATON-REPORT.md.'
-/** Lines shown of one tool's output. */
-const OUTPUT_LINES = 4
 
 export function declare(command: Command): void {
   command.addHelpText(
@@ -54,7 +44,7 @@ export async function run(context: Context): Promise<number> {
         server: url,
         api_key,
         worker_id: 'demo',
-        capacity: 2,
+        capacity: 4,
         state_dir: join(folder, 'worker'),
         log,
         allow_local_repositories: true,
@@ -67,13 +57,16 @@ export async function run(context: Context): Promise<number> {
         out.line(
           key === undefined
             ? paint.yellow(
-                'No model key is set, so a scripted model answers: its words are made up, all else is real (tools, files, processes).',
+                'No model key is set, so a scripted model answers: its words are made up, all else is real (agents, messages, tools, files, processes).',
               )
             : `The built-in agent uses the model behind ${key}.`,
         )
         const client = connect({ server: url, token: api_key, headers: { 'x-oz-api-source': 'CLI' } })
-        const ended = await bothRuns(context, client, repository.path, key === undefined)
-        return close(context, ended)
+        const done = await orchestrate(context, client, repository.path, key === undefined)
+        for (const line of orchestrationLines(done)) out.line(line)
+        out.line('Go on with:')
+        for (const line of alignColumns(GO_ON)) out.line(`  ${line}`)
+        return done.exit
       } finally {
         await worker.close({ end_runs: true })
       }
@@ -87,67 +80,12 @@ export async function run(context: Context): Promise<number> {
   }
 }
 
-async function bothRuns(context: Context, client: Client, url: string, scripted: boolean): Promise<Run[]> {
-  const environment = { repositories: [{ url }] }
-  const bodies: [string, CreateRun][] = [
-    [
-      paint.cyan('command │ '),
-      {
-        title: 'Count what is here',
-        prompt: COUNT,
-        config: { harness: { type: 'command' }, environment: full(environment) },
-      },
-    ],
-    [
-      paint.green('agent   │ '),
-      {
-        title: 'Say what this repository is',
-        prompt: SURVEY,
-        config: {
-          harness: { type: 'baton' },
-          ...(scripted ? { model_id: 'scripted' } : {}),
-          environment: full(environment),
-        },
-      },
-    ],
-  ]
-  return Promise.all(bodies.map(([prefix, body]) => shownRun(context, client, prefix, body)))
-}
-
-const full = (environment: { repositories: { url: string }[] }) => ({
-  ...environment,
-  setup_commands: [],
-  variables: {},
-})
-
-async function shownRun(context: Context, client: Client, prefix: string, body: CreateRun): Promise<Run> {
-  const { out, signal } = context
-  const { run_id } = await client.runs.create({ body, signal })
-  let state = ''
-  for await (const sight of followRun({ client, run_id, signal })) {
-    if (sight.kind === 'entry') for (const line of entryLines(sight.entry, OUTPUT_LINES)) out.line(prefix + line)
-    if (sight.kind === 'run' && sight.run.state !== state) {
-      state = sight.run.state
-      if (sight.run.ended_at === null) out.line(`${prefix}${paintState(sight.run.state)}`)
-      else for (const line of endLines(sight.run)) out.line(prefix + line)
-    }
-  }
-  return client.runs.get({ params: { run_id }, signal })
-}
-
-function close(context: Context, runs: Run[]): number {
-  const { out } = context
-  out.line('')
-  for (const run of runs) out.line(`${paintState(run.state)}  ${run.title}`)
-  out.line('')
-  out.line('Go on with:')
-  out.line(
-    '  npx baton up                                   the same for good; prints the address of the web page (http://127.0.0.1:4577)',
-  )
-  out.line('  npx baton agent run-cloud "…" --repo . --follow  give it work')
-  out.line('  npx baton doctor                               what this machine has and lacks')
-  return runs.every((run) => run.state === 'SUCCEEDED') ? EXIT.ok : EXIT.run_failed
-}
+const GO_ON = [
+  ['npx baton up', 'the same for good; prints the address of the web page (http://127.0.0.1:4577)'],
+  ['npx baton agent run-cloud "…" --repo . --follow', 'give it work; --harness claude, codex, gemini, opencode, …'],
+  ['npx baton run tree RUN', 'a run with all that descends from it; run watch RUN shows it move'],
+  ['npx baton doctor', 'what this machine has and lacks'],
+]
 
 const execute = promisify(execFile)
 

@@ -1,14 +1,40 @@
 import type { Command } from 'commander'
+import type { Client } from '../../sdk/client.ts'
 import { type Context, clientOf, type Given } from '../context.ts'
+import { oneLine } from '../text.ts'
+import { livingNodes, plural } from '../tree.ts'
 
 export function declare(command: Command): void {
-  command.argument('<run...>', 'ids of the runs')
+  command
+    .argument('<run...>', 'ids of the runs')
+    .option('--tree', 'each with all that descends from it, at once: none of them can start another meanwhile')
 }
 
 export async function run(context: Context, given: Given): Promise<void> {
   const client = clientOf(context)
+  const cascade = given.options.tree === true
   for (const run_id of given.args) {
-    const answer = await client.runs.cancel({ params: { run_id }, signal: context.signal })
-    await context.out.show(answer, () => [`Cancelling ${run_id}. See how it ends: baton run wait ${run_id}`])
+    const blast = cascade ? await blastLine(context, client, run_id) : ''
+    const answer = await client.runs.cancel({
+      params: { run_id },
+      ...(cascade ? { body: { cascade } } : {}),
+      signal: context.signal,
+    })
+    await context.out.show(answer, () =>
+      cascade
+        ? [blast, `See how they end: baton run tree ${run_id}`]
+        : [`Cancelling ${run_id}. See how it ends: baton run wait ${run_id}`],
+    )
   }
+}
+
+const NAMED = 5
+
+/** How many runs end by it, and which; asked before, since what has ended is no longer counted. */
+async function blastLine(context: Context, client: Client, run_id: string): Promise<string> {
+  const living = livingNodes(await client.trees.get({ params: { run_id }, signal: context.signal }))
+  const names = living.slice(0, NAMED).map((node) => oneLine(node.name || node.title || node.run_id))
+  const more = living.length - names.length
+  const who = names.length === 0 ? '' : `: ${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+  return `Cancelling ${plural(living.length, 'run')}${who}`
 }

@@ -13,7 +13,7 @@ const collect = (value: string, before: string[] = []) => [...before, ...value.s
 
 export function declare(command: Command): void {
   command
-    .option('-L, --limit <n>', 'how many at most', '20')
+    .option('-L, --limit <n>', 'how many at most; 20 where absent, with --ancestor-run all')
     .option(
       '--state <state>',
       'queued, pending, claimed, in-progress, succeeded, failed, error, blocked, cancelled; may be repeated',
@@ -26,7 +26,7 @@ export function declare(command: Command): void {
     .option('--execution-location <where>', 'local or remote')
     .option('--creator <uid>', 'who made them')
     .option('--name <name>', 'the name in their configuration')
-    .option('--ancestor-run <run>', 'descendants of this run')
+    .option('--ancestor-run <run>', 'children of this run')
     .option('--created-after <time>', 'RFC 3339, or a duration such as 2h')
     .option('--created-before <time>', 'likewise')
     .option('--updated-after <time>', 'likewise')
@@ -41,7 +41,8 @@ const Options = z.object({
     .number('--limit is a number')
     .int()
     .min(1, '--limit is at least 1')
-    .max(500, '--limit is at most 500'),
+    .max(500, '--limit is at most 500')
+    .optional(),
   state: z.array(z.string()).optional(),
   source: z.string().optional(),
   executionLocation: z.string().optional(),
@@ -57,16 +58,18 @@ const Options = z.object({
   cursor: z.string().optional(),
 })
 
+const LIMIT = 20
+const PAGE = 500
+
 const Listed = z.object({ runs: z.array(Run), page_info: PageInfo })
+const Paged = z.looseObject({ runs: z.array(z.unknown()), page_info: PageInfo })
 
 export async function run(context: Context, given: Given): Promise<void> {
-  const client = clientOf(context)
-  const body = await bodyOf(
-    await client.raw('GET', API_PREFIX + runRoutes.list.path, {
-      query: queryOf(queryFrom(given.options)) ?? new URLSearchParams(),
-      signal: context.signal,
-    }),
-  )
+  const query = queryFrom(given.options)
+  const body =
+    query.ancestor_run_id !== undefined && query.limit === undefined
+      ? await everyPage(context, query)
+      : await onePage(context, { ...query, limit: query.limit ?? LIMIT })
   const { runs, page_info } = Listed.parse(body)
   const now = Date.now()
   await context.out.show(
@@ -84,6 +87,27 @@ export async function run(context: Context, given: Given): Promise<void> {
   if (runs.length === 0) context.out.note('No runs. Make one with: baton agent run-cloud "what is to be done"')
   if (page_info.has_next_page && page_info.next_cursor)
     context.out.note(paint.dim(`There are more: add --cursor ${page_info.next_cursor}`))
+}
+
+const onePage = async (context: Context, query: Record<string, unknown>): Promise<unknown> =>
+  bodyOf(
+    await clientOf(context).raw('GET', API_PREFIX + runRoutes.list.path, {
+      query: queryOf(query) ?? new URLSearchParams(),
+      signal: context.signal,
+    }),
+  )
+
+/** As one page, since who asks for the children of a run wants them all; in an order that does not change meanwhile. */
+async function everyPage(context: Context, query: Record<string, unknown>): Promise<unknown> {
+  const runs: unknown[] = []
+  const sort_by = query.sort_by ?? 'created_at'
+  for (let cursor = query.cursor; ; ) {
+    const page = Paged.parse(await onePage(context, { ...query, sort_by, limit: PAGE, cursor }))
+    runs.push(...page.runs)
+    if (!page.page_info.has_next_page || page.page_info.next_cursor === undefined)
+      return { ...page, runs, page_info: { has_next_page: false } }
+    cursor = page.page_info.next_cursor
+  }
 }
 
 function queryFrom(options: Record<string, unknown>): Record<string, unknown> {

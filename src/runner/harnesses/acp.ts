@@ -1,8 +1,9 @@
 /**
  * The driver of every harness that speaks the Agent Client Protocol (wire v1) on stdin and stdout.
  *
- * A turn ends by the prompt's answer, by the death of the process, or by force after a cancel that was not obeyed;
- * after the last two the session is over. Replayed updates of a resumed session are not entries: they were, earlier.
+ * A turn ends by the prompt's answer (when others joined it: by the last of their answers), by the death of the
+ * process, or by force after a cancel that was not obeyed; after the last two the session is over. Replayed updates of
+ * a resumed session are not entries: they were, earlier.
  */
 
 import { z } from 'zod'
@@ -27,6 +28,8 @@ const OBEY_SHARE = 0.5
 const TERM_SHARE = 0.3
 /** Between SIGTERM and SIGKILL when nothing is running any more, in milliseconds. */
 const CLOSE_GRACE_MS = 1000
+/** A prompt for the running turn that is not refused for this long has been taken, in milliseconds. */
+const JOIN_MS = 300
 /** How long a process may live on after it has closed its output, in milliseconds. */
 const MUTE_MS = 1000
 
@@ -34,6 +37,8 @@ export type Launch = SessionPlan & {
   title: string
   /** What to do about a missing or refused login. */
   login_how: string
+  /** A prompt sent during a turn is joined to that turn. */
+  joins: boolean
   file: string
   args: string[]
   env: Record<string, string>
@@ -64,6 +69,10 @@ async function open(name: string, start: HarnessStart, launch: Launch): Promise<
 type Live = {
   replaying: boolean
   cancelled: boolean
+  /** The turn was asked to stop; the session goes on. */
+  interrupted: boolean
+  /** Prompts of the turn that are not answered yet. */
+  unanswered: number
   usage: Usage
   /** A failure of the turn that was told as an update. */
   failure: string | null
@@ -74,6 +83,8 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   const live: Live = {
     replaying: true,
     cancelled: false,
+    interrupted: false,
+    unanswered: 0,
     usage: NO_USAGE,
     failure: null,
     entries: translator(start.sink),
@@ -116,23 +127,61 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   live.replaying = false
   const forced = Promise.withResolvers<TurnEnd>()
 
+  let turn = Promise.withResolvers<TurnEnd>()
+  let last: TurnEnd = { end: 'completed' }
+
   async function prompt(text: string): Promise<TurnEnd> {
     if (gone !== null) return died(launch.title, gone, process.lastLines())
     live.entries.begin()
     live.failure = null
-    const answer = connection.agent
+    live.interrupted = false
+    turn = Promise.withResolvers<TurnEnd>()
+    void ask(text).then(answered)
+    const end = await Promise.race([turn.promise, process.ended.then(lost), forced.promise])
+    live.unanswered = 0
+    live.entries.flush()
+    return live.cancelled ? { end: 'cancelled' } : end
+  }
+
+  async function ask(text: string): Promise<TurnEnd> {
+    live.unanswered += 1
+    return connection.agent
       .request<unknown>('session/prompt', { sessionId: session_id, prompt: [{ type: 'text', text }] })
       .then(
         (result) => endOf(result, launch, start, live, process.lastLines()),
         // A closed connection is told by how the process died, which follows.
-        async (error: unknown) =>
-          connection.signal.aborted
-            ? lost()
-            : refusedPrompt(launch.title, launch.login_how, error, process.lastLines()),
+        async (error: unknown): Promise<TurnEnd> => {
+          if (connection.signal.aborted) return lost()
+          if (live.interrupted) return { end: 'cancelled' }
+          return refusedPrompt(launch.title, launch.login_how, error, process.lastLines())
+        },
       )
-    const end = await Promise.race([answer, process.ended.then(lost), forced.promise])
-    live.entries.flush()
-    return live.cancelled ? { end: 'cancelled' } : end
+  }
+
+  function answered(end: TurnEnd): void {
+    last = end
+    live.unanswered -= 1
+    if (live.unanswered <= 0 || end.end === 'failed') turn.resolve(end)
+  }
+
+  /** The answer comes at the turn's end, a refusal at once. */
+  async function join(text: string): Promise<'joined' | 'refused'> {
+    if (live.unanswered === 0 || live.cancelled || live.interrupted || gone !== null) return 'refused'
+    const asked = ask(text)
+    const taken = new Promise<null>((resolve) => setTimeout(resolve, JOIN_MS, null))
+    const first = await Promise.race([asked, taken])
+    if (first?.end === 'failed') {
+      answered(last)
+      return 'refused'
+    }
+    void asked.then(answered)
+    return 'joined'
+  }
+
+  async function interrupt(): Promise<void> {
+    if (live.unanswered === 0 || live.interrupted) return
+    live.interrupted = true
+    await connection.agent.notify('session/cancel', { sessionId: session_id }).catch(() => {})
   }
 
   /** A process that has closed its output but lives on cannot be talked to any more. */
@@ -159,6 +208,9 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   return {
     session_id,
     prompt,
+    ...(launch.joins ? { join } : {}),
+    interrupt,
+    died: process.ended.then(lost),
     cancel,
     async close() {
       await process.end(live.cancelled ? 0 : CLOSE_GRACE_MS)
@@ -205,7 +257,7 @@ function failureIn(update: unknown): string | null {
 
 function onPermission(params: unknown, start: HarnessStart, live: Live): PermissionAnswer {
   const parsed = PermissionRequest.safeParse(params)
-  if (!parsed.success || live.cancelled) return CANCELLED
+  if (!parsed.success || live.cancelled || live.interrupted) return CANCELLED
   const { options, toolCall } = parsed.data
   const answer = answerPermission(options, start.permissions)
   const denied = start.permissions === 'deny' || answer === CANCELLED
@@ -236,6 +288,7 @@ function endOf(result: unknown, launch: Launch, start: HarnessStart, live: Live,
   if (failure !== null) return refusedPrompt(launch.title, launch.login_how, { message: failure }, last_lines)
   const parsed = PromptResult.safeParse(result)
   const reason = parsed.success ? parsed.data.stopReason : 'no stop reason'
+  if (reason === 'cancelled' && live.interrupted) return { end: 'cancelled' }
   if (reason !== 'end_turn') return stopped(launch.title, reason)
   const summary = live.entries.lastText()
   return summary === '' ? { end: 'completed' } : { end: 'completed', summary: short(summary) }

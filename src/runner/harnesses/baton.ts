@@ -31,7 +31,7 @@ export const baton: Profile = {
   },
   session_folders: ['agent'],
   tool_hold_ms: 120_000,
-  joins_prompt_to_running_turn: false,
+  joins_prompt_to_running_turn: true,
   async prepare({ home, model_id }) {
     return {
       env: { BATON_AGENT_STATE_DIR: join(home, 'agent'), ...(model_id === null ? {} : { BATON_MODEL: model_id }) },

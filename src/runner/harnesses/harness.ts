@@ -6,6 +6,7 @@
  *    from `open`, when the harness cannot be started at all (missing CLI, no login), worded for a person;
  *  - must end every process it started when `close` resolves, whatever state it is in;
  *  - must return from `prompt` within `cancel_grace_ms` after `cancel`, by force if the harness does not obey;
+ *  - must take `prompt` again after a turn that completed, in the same session, where it has turns at all;
  *  - must never ask a person: the permission policy of the run answers, and each denial is an entry;
  *  - must keep what it does not understand as an `unknown` entry instead of dropping it;
  *  - must never put a key or token into arguments, entries or logs.
@@ -49,6 +50,15 @@ export type OpenHarness = {
   /** The harness's own session, for resuming later; null where it has none. */
   session_id: string | null
   prompt(text: string): Promise<TurnEnd>
+  /**
+   * Gives a prompt to the turn that runs now; `prompt` then resolves after it, too. `refused`: it was not taken, or no
+   * turn runs. Absent where the harness cannot.
+   */
+  join?(text: string): Promise<'joined' | 'refused'>
+  /** Asks the turn to stop, by no force; the session goes on. Absent where the harness cannot. */
+  interrupt?(): Promise<void>
+  /** Resolves when the harness has died by itself. Absent where nothing lives on between turns. */
+  died?: Promise<TurnEnd>
   /** Ask the turn to stop: first in the harness's own words, then by signals. */
   cancel(): Promise<void>
   close(): Promise<void>
@@ -56,6 +66,8 @@ export type OpenHarness = {
 
 export type Harness = {
   name: string
+  /** The longest that it lets a tool call take, in milliseconds. Absent: no tools and no turns, only one prompt. */
+  tool_hold_ms?: number
   open(start: HarnessStart): Promise<OpenHarness>
 }
 

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HARNESS_ALIASES, HarnessName } from '../../contract/index.ts'
+import { cliEntry } from '../environment.ts'
 import { baton } from './baton.ts'
 import { claude } from './claude.ts'
 import { codex } from './codex.ts'
@@ -21,6 +22,8 @@ const Configured = z.record(
     command: z.string().min(1),
     args: z.array(z.string()).optional(),
     env: z.record(z.string(), z.string()).default({}),
+    tool_hold_ms: z.int().positive().optional(),
+    joins_prompt_to_running_turn: z.boolean().optional(),
   }),
 )
 export type Configured = z.infer<typeof Configured>
@@ -29,8 +32,8 @@ type Environment = Record<string, string | undefined>
 
 /**
  * `env` is the runner's own environment, read for
- *  - `BATON_HARNESSES`: JSON of `{name: {command, args, env}}`: agents of the owner's own, or another program for
- * a known name;
+ *  - `BATON_HARNESSES`: JSON of `{name: {command, args, env, tool_hold_ms, joins_prompt_to_running_turn}}`: agents of
+ * the owner's own, or another program for a known name;
  *  - `BATON_HARNESS_CACHE`: where fetched harnesses are (else below XDG_CACHE_HOME or HOME);
  *  - `BATON_CLI`: the file that starts Baton.
  * Throws a `HarnessFailure` for a name that nobody knows.
@@ -87,6 +90,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
   const configured = own === undefined ? {} : { [profile.name]: own }
   return {
     name: profile.name,
+    tool_hold_ms: own?.tool_hold_ms ?? profile.tool_hold_ms,
     async open(start) {
       const found = locate(profile, { ...env, PATH: start.env.PATH ?? env.PATH }, configured)
       if (found === null) throw missingCli(profile.title, own?.command ?? profile.command, installHint(profile, own))
@@ -107,6 +111,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
         return {
           title: profile.title,
           login_how: profile.login.how,
+          joins: own?.joins_prompt_to_running_turn ?? profile.joins_prompt_to_running_turn,
           modes: profile.modes,
           file: found.file,
           args: found.args,
@@ -120,7 +125,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
 }
 
 function builtIn(env: Environment): Executable | null {
-  const entry = env.BATON_CLI || process.argv[1]
+  const entry = cliEntry(env)
   return entry === undefined ? null : { file: process.execPath, args: [entry, ...baton.args], found: entry }
 }
 

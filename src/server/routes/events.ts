@@ -11,6 +11,9 @@ const FOLLOWED_MAX = 50
 export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
   return [
     mount(eventRoutes.list, ({ caller, query }) => engine.events.list(caller, query)),
+    mount(eventRoutes.cursor, ({ caller, params, body }) =>
+      engine.events.advance(caller, params.run_id, body.sequence),
+    ),
     mountStream(
       eventRoutes.stream,
       ({ caller, query, headers }, stream) =>

@@ -27,9 +27,14 @@ export function executionAnswers(room: ServerRoom): Answer[] {
     }),
     mount(executionRoutes.finish, async ({ caller, params, body }) => {
       const ended = await engine.executions.finish(caller, params.execution_id, body)
-      known.forget(params.execution_id)
+      if (!ended.inbox) known.forget(params.execution_id)
       return ended
     }),
+    mount(executionRoutes.inbox, ({ caller, params }) => engine.mail.inbox(caller, params.execution_id)),
+    mount(executionRoutes.delivered, ({ caller, params, body }) =>
+      engine.mail.delivered(caller, params.execution_id, body),
+    ),
+    mount(executionRoutes.children, ({ caller, params }) => engine.executions.children(caller, params.execution_id)),
     mountStream(
       executionRoutes.control,
       ({ caller, params }, stream) => followControl(room, caller, params.execution_id, stream),
@@ -38,7 +43,10 @@ export function executionAnswers(room: ServerRoom): Answer[] {
   ]
 }
 
-/** Says `cancel` once, and ends with `superseded`. */
+/**
+ * Says `cancel` once, what waits whenever there is reason to look and something waits, and ends with `superseded`. A
+ * runner that hears of the same mail twice finds it gone the second time.
+ */
 async function followControl(
   { engine, log, limits }: ServerRoom,
   caller: Caller,
@@ -55,9 +63,11 @@ async function followControl(
     gather_ms: limits.gather_ms,
     async step() {
       try {
-        const { cancel_requested } = await engine.executions.check(caller, execution_id)
+        const { cancel_requested, inbox, urgent, children } = await engine.executions.check(caller, execution_id)
         if (cancel_requested && !cancel_said) say({ type: 'cancel' })
         cancel_said ||= cancel_requested
+        if (inbox) say({ type: 'inbox', urgent })
+        if (children) say({ type: 'children' })
       } catch (thrown) {
         if (!(thrown instanceof Fault)) throw thrown
         say({ type: 'superseded' })

@@ -1,0 +1,92 @@
+/**
+ * Messages: letters from one run to another's inbox. Each recipient has its own row: accepted, then delivered (surfaced to
+ * the agent), and read (its body was fetched), which may come in either order. Nothing is "sent" without a row.
+ */
+import { z } from 'zod'
+import { Nothing, QueryBoolean, route } from './route.ts'
+import { RunId, Timestamp } from './runs.ts'
+
+export const SUBJECT_CHARACTERS_MAX = 1024
+export const BODY_BYTES_MAX = 131_072
+export const RECIPIENTS_MAX = 100
+
+const Body = z
+  .string()
+  .refine((b) => new TextEncoder().encode(b).length <= BODY_BYTES_MAX, `A body is at most ${BODY_BYTES_MAX} bytes.`)
+  .refine((b) => !b.includes('\0'), 'A body has no NUL byte.')
+
+export const SendMessage = z.object({
+  to: z.array(RunId).min(1).max(RECIPIENTS_MAX),
+  subject: z.string().max(SUBJECT_CHARACTERS_MAX),
+  body: Body,
+  /** The run in whose name it is sent; an execution sends in its own. Absent: from the person who asks. */
+  sender_run_id: RunId.optional(),
+  /** Ours: may interrupt a running turn. */
+  urgent: z.boolean().optional(),
+})
+export type SendMessage = z.infer<typeof SendMessage>
+
+export const MessageHeader = z.object({
+  message_id: z.uuid(),
+  sender_run_id: z.string().nullable(),
+  subject: z.string(),
+  sent_at: Timestamp,
+  delivered_at: Timestamp.nullable(),
+  read_at: Timestamp.nullable(),
+})
+export type MessageHeader = z.infer<typeof MessageHeader>
+
+export const Message = MessageHeader.extend({ body: z.string() })
+export type Message = z.infer<typeof Message>
+
+const MessagePath = z.object({ message_id: z.uuid() })
+
+export const messageRoutes = {
+  send: route({
+    name: 'messages.send',
+    method: 'POST',
+    path: '/agent/messages',
+    tag: 'Messages',
+    callers: ['user', 'execution'],
+    summary:
+      'Send a message to one or more runs, all or none. A run that has ended wakes. An Idempotency-Key is honoured.',
+    body: SendMessage,
+    answer: z.object({ message_ids: z.array(z.uuid()) }),
+  }),
+  list: route({
+    name: 'messages.list',
+    method: 'GET',
+    path: '/agent/messages/{run_id}',
+    tag: 'Messages',
+    callers: ['user', 'execution'],
+    summary: 'Headers of the messages to a run, oldest first.',
+    params: z.object({ run_id: RunId }),
+    query: z.object({
+      limit: z.coerce.number().int().min(1).max(100).default(50),
+      unread: QueryBoolean.optional(),
+      since: z.iso.datetime({ offset: true }).optional(),
+    }),
+    answer: z.array(MessageHeader),
+  }),
+  read: route({
+    name: 'messages.read',
+    method: 'POST',
+    path: '/agent/messages/{message_id}/read',
+    tag: 'Messages',
+    callers: ['user', 'execution'],
+    summary: 'One message, whole; marks it as read.',
+    params: MessagePath,
+    answer: Message,
+  }),
+  delivered: route({
+    name: 'messages.delivered',
+    method: 'POST',
+    path: '/agent/messages/{message_id}/delivered',
+    tag: 'Messages',
+    callers: ['user', 'execution'],
+    summary: 'Marks a message as delivered, once; repeating it changes nothing.',
+    params: MessagePath,
+    answer: Nothing,
+    status: 204,
+  }),
+}

@@ -1,0 +1,16 @@
+/** What a runner must attend to beside its harness, as conditions on the row of its run. */
+import { sql } from 'kysely'
+import { CHILD_EVENTS } from '../contract/index.ts'
+
+/** Its agent has mail: a message, or, while it waits, news of a child or the end of its time. */
+export const hasMail = (now: Date) => sql<boolean>`(runs.undelivered > 0 or (runs.waiting_until is not null
+  and (runs.waiting_until <= ${now} or exists (select from events e join runs child on child.run_id = e.run_id
+    where child.parent_run_id = runs.run_id and e.sequence > coalesce(runs.last_event_sequence, 0)
+      and e.event_type = any(${[...CHILD_EVENTS].filter((type) => type !== 'run_in_progress')}::text[])))))`
+
+export const hasUrgentMail = sql<boolean>`exists (select from messages m where m.recipient_run_id = runs.run_id
+  and m.delivered_at is null and m.urgent)`
+
+/** Children wait to be started beside it. */
+export const hasChildrenBeside = sql<boolean>`exists (select from runs child where child.parent_run_id = runs.run_id
+  and child.placement = 'parent' and child.state = 'QUEUED')`

@@ -1,0 +1,160 @@
+/**
+ * Births: a run that has a parent. The root's row is locked for each, so that the limits of a tree are exact however many
+ * are asked for at once, and a cascade that holds the same lock leaves no gap for another child.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Kysely, Selectable } from 'kysely'
+import { AgentConfig, type CreateRun, Fault, harnessOf, isEnded, type RunSource, RunState } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import type { Runs, Teams } from '../db/tables.ts'
+import type { Caller } from './caller.ts'
+import type { Room } from './engine.ts'
+import { checkRunnable, hostOf, runNotFound, titleOf } from './runs.ts'
+import { enqueueIn } from './transitions.ts'
+
+export type Birth = {
+  parent_run_id: string
+  body: CreateRun
+  source: RunSource
+  /** Of the call that asks, and the child's place in it: the same again is the same child. */
+  spawn_key: string | null
+}
+
+export type Born = { run_id: string; already: boolean; at_capacity?: boolean }
+
+/** Inside a transaction; throws the fault that names the limit or the missing thing. */
+export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, birth: Birth): Promise<Born> {
+  const { parent, team } = await lockTree(write, caller, birth.parent_run_id)
+  if (birth.spawn_key !== null) {
+    const twin = await write
+      .selectFrom('runs')
+      .select('run_id')
+      .where('parent_run_id', '=', parent.run_id)
+      .where('spawn_key', '=', birth.spawn_key)
+      .executeTakeFirst()
+    if (twin) return { run_id: twin.run_id, already: true }
+  }
+  await checkLimits(write, parent, team)
+  const config = inherit(AgentConfig.parse(parent.config), birth.body.config ?? {})
+  checkRunnable({ ...birth.body, config })
+  const run_id = randomUUID()
+  const prompt = birth.body.prompt ?? ''
+  const beside = (birth.body.placement ?? 'worker') === 'parent'
+  const answer = await enqueueIn(write, {
+    run_id,
+    team_id: parent.team_id,
+    conversation_id: randomUUID(),
+    state: 'QUEUED',
+    title: birth.body.title ?? titleOf(prompt),
+    prompt,
+    config,
+    metadata: { ...metadataOf(parent), ...birth.body.metadata },
+    source: birth.source,
+    execution_location: beside ? (parent.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE') : 'REMOTE',
+    worker_host: hostOf(config.worker_host),
+    creator_id: parent.creator_id,
+    // What runs in a sandbox that has gone cannot be tried again elsewhere.
+    max_tries: beside ? 1 : (config.max_tries ?? room.limits.max_tries),
+    parent_run_id: parent.run_id,
+    root_run_id: parent.root_run_id,
+    depth: parent.depth + 1,
+    placement: beside ? 'parent' : 'worker',
+    spawn_key: birth.spawn_key,
+    execution_id: null,
+    now: room.clock.now(),
+  })
+  return { run_id, already: false, ...answer }
+}
+
+type Family = { parent: Selectable<Runs>; team: Selectable<Teams> }
+
+async function lockTree(write: Kysely<Tables>, caller: Caller, parent_run_id: string): Promise<Family> {
+  const found = await write
+    .selectFrom('runs')
+    .select('root_run_id')
+    .where('run_id', '=', parent_run_id)
+    .where('team_id', '=', caller.team_id)
+    .executeTakeFirst()
+  if (!found) throw parentNotFound(parent_run_id)
+  const root = await write
+    .selectFrom('runs')
+    .select(['stopped', 'cancel_requested_at'])
+    .where('run_id', '=', found.root_run_id)
+    .forNoKeyUpdate()
+    .executeTakeFirstOrThrow()
+  // Read after the lock, or a cascade that came first would not be seen.
+  const parent = await write
+    .selectFrom('runs')
+    .selectAll()
+    .where('run_id', '=', parent_run_id)
+    .executeTakeFirstOrThrow()
+  if (root.stopped !== null) throw stoppedTree(root.stopped)
+  if (parent.cancel_requested_at !== null) {
+    throw new Fault('conflict', `Run ${parent_run_id} is cancelled; it can have no further children.`, {
+      retryable: false,
+    })
+  }
+  const team = await write
+    .selectFrom('teams')
+    .selectAll()
+    .where('team_id', '=', parent.team_id)
+    .executeTakeFirstOrThrow()
+  return { parent, team }
+}
+
+async function checkLimits(write: Kysely<Tables>, parent: Selectable<Runs>, team: Selectable<Teams>): Promise<void> {
+  if (parent.depth + 1 > team.max_depth) {
+    throw overLimit('max_depth', team.max_depth, `A child of this run would be at depth ${parent.depth + 1}`)
+  }
+  const counts = await write
+    .selectFrom('runs')
+    .select((r) => [
+      r.fn.countAll<number>().as('tree'),
+      r.fn.countAll<number>().filterWhere('parent_run_id', '=', parent.run_id).as('children'),
+    ])
+    .where('root_run_id', '=', parent.root_run_id)
+    .executeTakeFirstOrThrow()
+  if (counts.children >= team.max_children) {
+    throw overLimit('max_children', team.max_children, `This run has ${counts.children} children`)
+  }
+  const most = team.max_tree_runs
+  if (counts.tree >= most) throw overLimit('max_tree_runs', most, `This tree has ${counts.tree} runs`)
+}
+
+function overLimit(name: string, limit: number, what: string): Fault {
+  return new Fault('invalid_request', `${what}; the team's limit ${name} is ${limit}. An admin can raise it.`, {
+    errors: [{ pointer: '/parent_run_id', detail: `${name} is ${limit}` }],
+  })
+}
+
+export function stoppedTree(stopped: unknown): Fault {
+  const why = typeof stopped === 'object' && stopped !== null && 'message' in stopped ? String(stopped.message) : ''
+  return new Fault('budget_exceeded', `This tree of runs was stopped: ${why} A person can release it.`)
+}
+
+function parentNotFound(run_id: string): Fault {
+  return new Fault('invalid_request', `parent_run_id: ${runNotFound(run_id).message}`, {
+    errors: [{ pointer: '/parent_run_id', detail: 'no such run' }],
+  })
+}
+
+/** A child's own settings win; a model belongs to the harness that it was chosen for. */
+export function inherit(parent: AgentConfig, own: AgentConfig): AgentConfig {
+  const { name: _name, base_prompt: _base, worker_host: _host, ...inherited } = parent
+  const same = own.harness === undefined || own.harness === null || harnessOf(own) === harnessOf(parent)
+  const { model_id, harness, ...rest } = inherited
+  const model = same ? { ...(model_id === undefined ? {} : { model_id }), ...(harness ? { harness } : {}) } : {}
+  return { ...rest, ...model, ...own }
+}
+
+function metadataOf(parent: Selectable<Runs>): Record<string, string> {
+  const { metadata } = parent
+  return typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata)
+    ? (metadata as Record<string, string>)
+    : {}
+}
+
+/** What is left of a name for telling two apart. */
+export const plainName = (name: string): string => name.trim().toLowerCase()
+
+export const isOver = (state: string): boolean => isEnded(RunState.parse(state))

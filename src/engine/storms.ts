@@ -1,0 +1,95 @@
+/**
+ * The storm guard: what a tree of runs may use before a person looks at it. It is judged where messages are accepted, under the
+ * root's lock; a tree that went over stops: its agents can neither send nor start anything, its root is BLOCKED, and what is at
+ * work ends its turn.
+ */
+import type { Kysely, Selectable } from 'kysely'
+import { sql } from 'kysely'
+import type { Fault, STOPS } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import type { Runs } from '../db/tables.ts'
+import { isOver, stoppedTree } from './births.ts'
+import type { Room } from './engine.ts'
+import { announce } from './transitions.ts'
+
+type Reason = (typeof STOPS)[number]
+export type Storm = { root_run_id: string; reason: Reason; message: string }
+
+/** A BLOCKED root waits for a person, however long it takes. */
+const STOPPED_MS = 3650 * 24 * 3_600_000
+
+/** Null: all is within limits. Messages of people are not counted against an agent's hops. */
+export async function checkStorm(
+  write: Kysely<Tables>,
+  recipients: Selectable<Runs>[],
+  sender: Selectable<Runs> | null,
+): Promise<Storm | null> {
+  const roots = await write
+    .selectFrom('runs')
+    .innerJoin('teams', 'teams.team_id', 'runs.team_id')
+    .selectAll('teams')
+    .select(['runs.run_id', 'runs.stopped', 'runs.released', 'runs.tree_messages', 'runs.tree_wakes'])
+    .where('runs.run_id', 'in', [...new Set(recipients.map((run) => run.root_run_id))])
+    .execute()
+  for (const root of roots) {
+    if (root.stopped !== null && sender !== null) throw stoppedTree(root.stopped)
+    const own = recipients.filter((run) => run.root_run_id === root.run_id)
+    const grants = root.released + 1
+    const hop = sender === null ? 0 : sender.hop + 1
+    const wakes = own.filter((run) => isOver(run.state)).length
+    const over = (reason: Reason, limit: number, what: string): Storm => ({
+      root_run_id: root.run_id,
+      reason,
+      message: `${what}, which is more than the team's limit of ${limit}.`,
+    })
+    if (sender === null) continue
+    if (hop > root.max_hops * grants)
+      return over('hops', root.max_hops * grants, `A chain of messages, each caused by the one before, reached ${hop}`)
+    if (root.tree_messages + own.length > root.max_tree_messages * grants) {
+      return over(
+        'messages',
+        root.max_tree_messages * grants,
+        `Its runs sent ${root.tree_messages + own.length} messages`,
+      )
+    }
+    if (root.tree_wakes + wakes > root.max_tree_wakes * grants) {
+      return over('wakes', root.max_tree_wakes * grants, `Its runs woke each other ${root.tree_wakes + wakes} times`)
+    }
+    if (root.max_tree_tokens !== null) {
+      const tokens = await tokensOf(write, root.run_id)
+      if (tokens > root.max_tree_tokens * grants)
+        return over('tokens', root.max_tree_tokens * grants, `Its runs used ${tokens} tokens`)
+    }
+  }
+  return null
+}
+
+async function tokensOf(write: Kysely<Tables>, root_run_id: string): Promise<number> {
+  const { rows } = await sql<{ tokens: number }>`
+    select coalesce(sum((e.usage->>'input_tokens')::float8 + (e.usage->>'output_tokens')::float8
+      + (e.usage->>'cache_read_tokens')::float8 + (e.usage->>'cache_write_tokens')::float8), 0) as tokens
+    from executions e join runs using (run_id) where runs.root_run_id = ${root_run_id}`.execute(write)
+  return rows[0]?.tokens ?? 0
+}
+
+/** Stops the tree in a transaction of its own: the message that was one too many is not accepted. Answers the fault. */
+export async function stopTree(room: Room, storm: Storm): Promise<Fault> {
+  const now = room.clock.now()
+  const stopped = { reason: storm.reason, message: storm.message, at: now.toISOString() }
+  const root = await room.follow('block', {
+    run_id: storm.root_run_id,
+    now,
+    set: { stopped, waiting_until: new Date(now.getTime() + STOPPED_MS) },
+  })
+  // A root that has ended cannot be BLOCKED; the tree is stopped all the same.
+  if (!root) {
+    await room.database.kysely
+      .updateTable('runs')
+      .set({ stopped: JSON.stringify(stopped), updated_at: now })
+      .where('run_id', '=', storm.root_run_id)
+      .where('stopped', 'is', null)
+      .execute()
+  }
+  announce(room)
+  return stoppedTree(stopped)
+}

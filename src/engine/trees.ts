@@ -1,0 +1,224 @@
+/** Trees: what is below a run, starting children from an agent's call, letting a stopped tree go on. */
+import { sql } from 'kysely'
+import { type AgentConfig, CreateRun, Fault, type SpawnChild, Tree } from '../contract/index.ts'
+import { bear, isOver, plainName } from './births.ts'
+import type { Caller, ExecutionCaller } from './caller.ts'
+import type { Room } from './engine.ts'
+import { runNotFound } from './runs.ts'
+import { announce } from './transitions.ts'
+
+export type Spawned = { name: string } & ({ run_id: string; already: boolean } | { fault: Fault })
+
+/** Characters of a run's last words. */
+const WORDS = 200
+
+export function treesEngine(room: Room) {
+  const { clock, bell } = room
+  const db = room.database.kysely
+
+  async function get(caller: Caller, run_id: string): Promise<Tree> {
+    const top = await db
+      .selectFrom('runs')
+      .selectAll()
+      .where('run_id', '=', run_id)
+      .where('team_id', '=', caller.team_id)
+      .executeTakeFirst()
+    if (!top) throw runNotFound(run_id)
+    if (caller.kind === 'execution') await checkOwnTree(caller, top.root_run_id, run_id)
+    const { rows } = await sql<Node>`
+      with recursive below as (
+        select run_id, array[created_at::text || run_id::text] as path from runs where run_id = ${run_id}
+        union all
+        select c.run_id, below.path || (c.created_at::text || c.run_id::text) from runs c join below on c.parent_run_id = below.run_id
+      )
+      select r.run_id, r.parent_run_id, r.depth, coalesce(r.config->>'name', r.title) as name, r.title, r.state,
+        r.waiting_until is not null as waiting, coalesce(x.harness, r.config->'harness'->>'type', 'oz') as harness,
+        r.created_at, r.started_at, r.ended_at, x.worker_host, r.undelivered,
+        coalesce(u.input, 0) + coalesce(u.output, 0) + coalesce(u.cache_read, 0) + coalesce(u.cache_write, 0) as total_tokens,
+        u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu,
+        (select right(coalesce(e.body->>'text', ''), ${WORDS}) from entries e where e.run_id = r.run_id and e.kind in ('text', 'output')
+          order by e.execution_number desc, e.number desc limit 1) as last_words
+      from below join runs r using (run_id) left join executions x on x.execution_id = r.execution_id
+      left join lateral (
+        select sum((usage->>'input_tokens')::float8) as input, sum((usage->>'output_tokens')::float8) as output,
+          sum((usage->>'cache_read_tokens')::float8) as cache_read, sum((usage->>'cache_write_tokens')::float8) as cache_write,
+          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu
+        from executions where executions.run_id = r.run_id and usage is not null
+      ) u on true
+      order by below.path`.execute(db)
+    return render(top.root_run_id, run_id, rows)
+  }
+
+  async function render(root_run_id: string, run_id: string, rows: Node[]): Promise<Tree> {
+    const root = await db
+      .selectFrom('runs')
+      .innerJoin('teams', 'teams.team_id', 'runs.team_id')
+      .selectAll('teams')
+      .select(['runs.stopped', 'runs.tree_messages', 'runs.tree_wakes'])
+      .where('runs.run_id', '=', root_run_id)
+      .executeTakeFirstOrThrow()
+    const artifacts = await db
+      .selectFrom('artifacts')
+      .selectAll()
+      .where(
+        'run_id',
+        'in',
+        rows.map((row) => row.run_id),
+      )
+      .orderBy('created_at')
+      .execute()
+    const sum = (pick: (row: Node) => number | null) => rows.reduce((total, row) => total + (pick(row) ?? 0), 0)
+    const counts: Record<string, number> = {}
+    for (const row of rows) counts[row.state] = (counts[row.state] ?? 0) + 1
+    return Tree.parse({
+      root_run_id: run_id,
+      nodes: rows.map((row) => ({
+        ...row,
+        created_at: row.created_at.toISOString(),
+        started_at: row.started_at?.toISOString() ?? null,
+        ended_at: row.ended_at?.toISOString() ?? null,
+        worker_host: row.worker_host ?? undefined,
+        last_words: row.last_words?.trim() ? row.last_words.replace(/\s+/g, ' ').trim() : undefined,
+      })),
+      counts,
+      done: rows.every((row) => isOver(row.state)),
+      usage: {
+        total_tokens: sum((row) => row.total_tokens),
+        input_tokens: sum((row) => row.input),
+        output_tokens: sum((row) => row.output),
+        cache_read_tokens: sum((row) => row.cache_read),
+        cache_write_tokens: sum((row) => row.cache_write),
+        inference_cost_usd: sum((row) => row.cost),
+        cpu_seconds: sum((row) => row.cpu),
+      },
+      artifacts: artifacts.map((one) => ({ ...one, created_at: one.created_at.toISOString() })),
+      limits: root,
+      messages: root.tree_messages,
+      wakes: root.tree_wakes,
+      stopped: root.stopped ?? null,
+    })
+  }
+
+  async function checkOwnTree(caller: ExecutionCaller, root_run_id: string, run_id: string): Promise<void> {
+    const own = await db.selectFrom('runs').select('root_run_id').where('run_id', '=', caller.run_id).executeTakeFirst()
+    if (own?.root_run_id !== root_run_id) throw runNotFound(run_id)
+  }
+
+  /** In the order of the request; one child's fault is no other's. */
+  async function spawn(
+    caller: Caller,
+    asked: { base_prompt?: string | undefined; children: SpawnChild[]; key: string },
+  ): Promise<Spawned[]> {
+    if (caller.kind !== 'execution')
+      throw new Fault('not_authorized', 'Only a running agent starts children this way; use parent_run_id.')
+    const results: Spawned[] = []
+    for (const [at, child] of asked.children.entries()) results.push(await spawnOne(caller, child, asked, at))
+    announce(room)
+    if (asked.children.some((child) => child.where === 'sandbox'))
+      bell.ring('control', { execution_id: caller.execution_id })
+    return results
+  }
+
+  async function spawnOne(
+    caller: ExecutionCaller,
+    child: SpawnChild,
+    asked: { base_prompt?: string | undefined; key: string },
+    at: number,
+  ): Promise<Spawned> {
+    const { name } = child
+    try {
+      const born = await db.transaction().execute(async (write) => {
+        const spawn_key = `${asked.key}#${at}`
+        const twin = await write
+          .selectFrom('runs')
+          .select(['run_id', 'spawn_key', 'state'])
+          .where('parent_run_id', '=', caller.run_id)
+          .where(sql<boolean>`lower(trim(config->>'name')) = ${plainName(name)}`)
+          .where('state', 'not in', ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
+          .executeTakeFirst()
+        if (twin && twin.spawn_key !== spawn_key) return { run_id: twin.run_id, already: true }
+        return bear(room, write, caller, {
+          parent_run_id: caller.run_id,
+          body: bodyOf(child, asked.base_prompt),
+          source: 'ORCHESTRATION',
+          spawn_key,
+        })
+      })
+      return { name, ...born }
+    } catch (thrown) {
+      if (thrown instanceof Fault) return { name, fault: thrown }
+      throw thrown
+    }
+  }
+
+  async function release(caller: Caller, run_id: string): Promise<Tree> {
+    if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person can release a tree that was stopped.')
+    const run = await db
+      .selectFrom('runs')
+      .select('root_run_id')
+      .where('run_id', '=', run_id)
+      .where('team_id', '=', caller.team_id)
+      .executeTakeFirst()
+    if (!run) throw runNotFound(run_id)
+    const now = clock.now()
+    const root = await db
+      .updateTable('runs')
+      .set({ stopped: null, released: sql<number>`released + 1`, waiting_until: null, updated_at: now })
+      .where('run_id', '=', run.root_run_id)
+      .where('stopped', 'is not', null)
+      .returningAll()
+      .executeTakeFirst()
+    if (!root)
+      throw new Fault('conflict', 'This tree was not stopped; there is nothing to release.', { retryable: false })
+    await room.follow('unblock', { run_id: root.run_id, now, set: { waiting_until: now } })
+    announce(room)
+    if (root.execution_id) bell.ring('control', { execution_id: root.execution_id })
+    return get(caller, run_id)
+  }
+
+  return { get, spawn, release }
+}
+
+type Node = {
+  run_id: string
+  parent_run_id: string | null
+  depth: number
+  name: string
+  title: string
+  state: string
+  waiting: boolean
+  harness: string
+  created_at: Date
+  started_at: Date | null
+  ended_at: Date | null
+  worker_host: string | null
+  undelivered: number
+  total_tokens: number
+  input: number | null
+  output: number | null
+  cache_read: number | null
+  cache_write: number | null
+  cost: number | null
+  cpu: number | null
+  last_words: string | null
+}
+
+function bodyOf(child: SpawnChild, base_prompt: string | undefined): CreateRun {
+  const harness =
+    child.harness === undefined
+      ? undefined
+      : { type: child.harness, ...(child.model_id === undefined ? {} : { model_id: child.model_id }) }
+  const config: Record<string, unknown> = { name: child.name, ...(harness === undefined ? {} : { harness }) }
+  if (child.model_id !== undefined) config.model_id = child.model_id
+  if (child.where !== undefined && child.where !== 'worker' && child.where !== 'sandbox')
+    config.worker_host = child.where
+  const body = CreateRun.safeParse({
+    prompt: base_prompt === undefined || base_prompt.trim() === '' ? child.prompt : `${base_prompt}\n\n${child.prompt}`,
+    title: child.title ?? child.name,
+    config: config satisfies Partial<AgentConfig> | Record<string, unknown>,
+    placement: child.where === 'sandbox' ? 'parent' : 'worker',
+  })
+  if (body.success) return body.data
+  const [issue] = body.error.issues
+  throw new Fault('invalid_request', `\`${issue?.path.join('.')}\` is not valid: ${issue?.message}`)
+}

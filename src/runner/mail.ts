@@ -1,0 +1,80 @@
+/**
+ * The run's inbox, as its runner sees it. What waits is looked at, claimed, written down, and then given to the agent.
+ *
+ * The claim comes before the agent is given anything: a tool that the agent calls (`wait_for_events`) may answer with
+ * the same letters at the same moment, and whichever of the two the server hears first surfaces them.
+ */
+import type { Inbox } from '../contract/index.ts'
+import { type Client, pause } from '../sdk/client.ts'
+import { ANSWER_MS, awayDelay, isAway, isSuperseded } from './upload.ts'
+
+export type Mail = {
+  /** Something may wait. */
+  ring(): void
+  /** Resolves when it has rung since the last look, when `until` is aborted, or after `within_ms`. */
+  rung(until: AbortSignal, within_ms?: number): Promise<void>
+  /** Asks until the server answers; rejects when the execution is stopped. */
+  look(): Promise<Inbox>
+  /** True: the text of this look is the runner's to give, and nobody else's. Like `look`, it asks until it knows. */
+  claim(seen: Inbox): Promise<boolean>
+}
+
+export type MailOptions = {
+  client: Client
+  execution_id: string
+  onSuperseded: (message: string) => void
+  signal: AbortSignal
+}
+
+export function makeMail({ client, execution_id, onSuperseded, signal }: MailOptions): Mail {
+  const params = { execution_id }
+  const waiters = new Set<() => void>()
+  let rang = false
+
+  async function asked<T>(ask: (signal: AbortSignal, tries: number) => Promise<T>): Promise<T> {
+    for (let tries = 0; ; tries++) {
+      signal.throwIfAborted()
+      try {
+        return await ask(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]), tries)
+      } catch (error) {
+        signal.throwIfAborted()
+        if (isSuperseded(error)) onSuperseded(error.message)
+        if (!isAway(error)) throw error
+        await pause(awayDelay(tries), signal)
+      }
+    }
+  }
+
+  return {
+    ring() {
+      rang = true
+      for (const wake of [...waiters]) wake()
+    },
+    async rung(until, within_ms) {
+      if (rang || until.aborted) return
+      await new Promise<void>((resolve) => {
+        const timer = within_ms === undefined ? undefined : setTimeout(() => wake(), within_ms)
+        const wake = () => {
+          clearTimeout(timer)
+          waiters.delete(wake)
+          until.removeEventListener('abort', wake)
+          resolve()
+        }
+        waiters.add(wake)
+        until.addEventListener('abort', wake, { once: true })
+      })
+    },
+    look() {
+      rang = false
+      return asked((limit) => client.executions.inbox({ params, signal: limit }))
+    },
+    async claim({ message_ids, sequence }) {
+      const body = { message_ids, sequence }
+      return asked(async (limit, tries) => {
+        const { already = false } = await client.executions.delivered({ params, body, signal: limit })
+        // After a lost answer it may be our own claim that came first.
+        return !already || tries > 0
+      })
+    },
+  }
+}

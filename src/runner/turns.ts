@@ -1,0 +1,221 @@
+/**
+ * The conversation with a harness: prompt, turn, what the inbox holds, and again, until the run has ended.
+ *
+ * A turn that completed with nothing in the inbox ends the run, unless its agent waits for events: then the session
+ * stays open, costs nothing, and what comes begins the next turn. The server decides which came first, a message or
+ * the end; a message that came first is the next prompt. During a turn what comes joins it, where the harness can; an
+ * urgent message interrupts it, where it cannot. A command has no turns and is told nothing.
+ */
+import type { Inbox, Outcome } from '../contract/index.ts'
+import { pause } from '../sdk/client.ts'
+import type { Drive } from './drive.ts'
+import type { Finished } from './finish.ts'
+import type { OpenHarness, TurnEnd } from './harnesses/harness.ts'
+import { within } from './within.ts'
+
+/** Timers cannot be set for longer; then it is looked again. */
+const WAIT_MS_MAX = 24 * 60 * 60_000
+const READ_ENTRIES = 500
+const READ_BYTES = 4 * 1024 * 1024
+const SUMMARY_LENGTH_MAX = 16_384
+/** Between two looks when the server says that something waits, but there is nothing to see, in milliseconds. */
+const LOOK_AGAIN_MS = 250
+
+/** `finished`: the server has taken the end. Null: it has not been told yet, because it is not a success. */
+export type Driven = { outcome: Outcome | null; finished: Finished | null }
+
+type Talk = {
+  its: Drive
+  open: OpenHarness
+  name: string
+  /** Claimed and written down, but not taken by the turn that it was for: the next prompt. */
+  owed: string[]
+  /** The running turn was asked to stop for an urgent message. */
+  interrupted: boolean
+  waiting: boolean
+  /** The agent has been given its first prompt. */
+  begun: boolean
+}
+
+export async function converse(its: Drive, open: OpenHarness, name: string): Promise<Driven> {
+  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: false, begun: false }
+  let last: TurnEnd = { end: 'completed' }
+  let text = firstPrompt(talk)
+  if (its.journal.resumed) talk.owed.push(...earlierLetters(its))
+  for (;;) {
+    if (text !== null) last = await turn(talk, text)
+    if (its.stop.reason !== null) return { outcome: null, finished: null }
+    if (last.end === 'failed' || (last.end === 'cancelled' && !talk.interrupted))
+      return { outcome: outcomeOf(last, name), finished: null }
+    const next = await whatNext(talk, last)
+    if (typeof next !== 'string') return next
+    text = next
+  }
+}
+
+/** Null: the inbox holds it. */
+function firstPrompt({ its: { assignment }, open }: Talk): string | null {
+  if (assignment.cause === 'message') return null
+  return pieces([...before(assignment, open), assignment.prompt])
+}
+
+/** What an earlier runner of this execution had claimed for the agent: nobody else will give it again. */
+function earlierLetters({ journal, assignment }: Drive): string[] {
+  const prompts: string[] = []
+  for (let at = 0; at < journal.highest; ) {
+    const entries = journal.read(at, READ_ENTRIES, READ_BYTES)
+    const last = entries.at(-1)
+    if (last === undefined) break
+    at = last.number
+    for (const { body } of entries) if (body.kind === 'prompt') prompts.push(body.text)
+  }
+  return assignment.cause === 'message' ? prompts : prompts.slice(1)
+}
+
+/** What the agent must know first, unless it remembers. */
+function before({ config, context, resume, cause }: Drive['assignment'], { session_id }: OpenHarness): string[] {
+  const remembers = resume !== null && resume.session_id === session_id
+  const asked = remembers && cause === 'message' ? '' : (config.base_prompt ?? '')
+  return [asked, remembers ? '' : (context ?? '')]
+}
+
+const pieces = (texts: string[]) => texts.filter((text) => text !== '').join('\n\n')
+
+async function turn(talk: Talk, text: string): Promise<TurnEnd> {
+  const { its, open } = talk
+  talk.interrupted = false
+  talk.waiting = false
+  talk.begun = true
+  const over = new AbortController()
+  const running = open.prompt(text)
+  const attending = attend(talk, AbortSignal.any([over.signal, its.stop.signal]))
+  const stopped = aborted(its.stop.signal).then(async (): Promise<TurnEnd> => {
+    await within(
+      its.assignment.limits.cancel_grace_ms,
+      open.cancel().then(() => running),
+    )
+    return { end: 'cancelled' }
+  })
+  try {
+    return await Promise.race([running, stopped])
+  } finally {
+    over.abort()
+    await attending
+  }
+}
+
+/** Gives the running turn what comes for it. What it cannot be given stays in the inbox. */
+async function attend(talk: Talk, over: AbortSignal): Promise<void> {
+  const { its, open } = talk
+  if (open.join === undefined && open.interrupt === undefined) return
+  while (!over.aborted) {
+    await its.mail.rung(over)
+    if (over.aborted) return
+    const seen = await its.mail.look().catch(() => null)
+    // An agent that waits is told by the tool that it waits with.
+    if (seen === null || seen.text === null || seen.waiting_until !== null || over.aborted) continue
+    if (open.join !== undefined) {
+      const text = await claimed(talk, seen).catch(() => null)
+      if (text !== null && (await open.join(text)) === 'refused') talk.owed.push(text)
+    } else if (seen.urgent && open.interrupt !== undefined) {
+      talk.interrupted = true
+      return open.interrupt()
+    }
+  }
+}
+
+/** The text, now ours to give and in the transcript; null when a tool gave the agent some of it: it is looked again. */
+async function claimed({ its }: Talk, seen: Inbox): Promise<string | null> {
+  if (seen.text === null) return null
+  if (!(await its.mail.claim(seen))) {
+    its.mail.ring()
+    return null
+  }
+  its.transcript.entry({ kind: 'prompt', text: seen.text })
+  return seen.text
+}
+
+async function whatNext(talk: Talk, last: TurnEnd): Promise<string | Driven> {
+  const { its, open, owed } = talk
+  const failed = (dead: TurnEnd): Driven => ({ outcome: outcomeOf(dead, talk.name), finished: null })
+  for (let refused = false; ; ) {
+    if (owed.length > 0) return pieces([...(talk.begun ? [] : before(its.assignment, open)), ...owed.splice(0)])
+    const [seen] = await Promise.all([its.mail.look(), its.beside.take()])
+    if (seen.text !== null) {
+      // What is given to a dead harness would be lost: it stays for the next execution.
+      const dead = await deathOf(open)
+      if (dead !== null) return failed(dead)
+      const text = await claimed(talk, seen)
+      if (text !== null) return talk.begun ? text : pieces([...before(its.assignment, open), text])
+    } else if (seen.waiting_until !== null) {
+      const dead = await waitForMail(talk, seen.waiting_until)
+      if (dead !== null) return failed(dead)
+    } else {
+      if (refused) await pause(LOOK_AGAIN_MS, its.stop.signal)
+      const outcome = succeeded(last)
+      const finished = await its.tell(outcome)
+      if (!finished.told || !finished.inbox) return { outcome, finished }
+      its.progress.reporting = false
+      refused = true
+    }
+  }
+}
+
+/** Until something comes or the time is up, as the inbox then says. Answers the harness's death, if that is first. */
+async function waitForMail(talk: Talk, waiting_until: string): Promise<TurnEnd | null> {
+  const { its, open } = talk
+  if (!talk.waiting) its.transcript.system('info', 'waiting', 'The agent waits for events.', { until: waiting_until })
+  talk.waiting = true
+  const left_ms = Math.min(Math.max(Date.parse(waiting_until) - Date.now(), LOOK_AGAIN_MS), WAIT_MS_MAX)
+  const over = new AbortController()
+  try {
+    const rung = its.mail.rung(AbortSignal.any([over.signal, its.stop.signal]), left_ms).then(() => null)
+    const dead = await Promise.race([rung, ...(open.died === undefined ? [] : [open.died])])
+    its.stop.signal.throwIfAborted()
+    return dead
+  } finally {
+    over.abort()
+  }
+}
+
+const deathOf = (open: OpenHarness): Promise<TurnEnd | null> =>
+  Promise.race([open.died ?? Promise.resolve(null), Promise.resolve(null)])
+
+const succeeded = (last: TurnEnd): Outcome =>
+  last.end === 'completed' && last.summary !== undefined
+    ? { outcome: 'SUCCEEDED', summary: last.summary.slice(0, SUMMARY_LENGTH_MAX) }
+    : { outcome: 'SUCCEEDED' }
+
+function outcomeOf(turn: TurnEnd, harness: string): Outcome {
+  switch (turn.end) {
+    case 'completed':
+      return succeeded(turn)
+    case 'failed':
+      return { outcome: turn.outcome, failure: turn.failure }
+    case 'cancelled':
+      return {
+        outcome: 'FAILED',
+        failure: {
+          error_code: 'internal_error',
+          retryable: false,
+          reason: 'harness_cancelled',
+          message: `${harness} ended its turn as cancelled, though nobody had asked for that.`,
+        },
+      }
+  }
+}
+
+/** One prompt, no turns, no inbox: what a `command` is. */
+export async function promptOnce(its: Drive, open: OpenHarness, name: string): Promise<Driven> {
+  const { assignment, stop } = its
+  if (assignment.cause === 'message') return { outcome: { outcome: 'SUCCEEDED' }, finished: null }
+  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: false, begun: true }
+  const end = await turn(talk, assignment.prompt)
+  return { outcome: stop.reason === null ? outcomeOf(end, name) : null, finished: null }
+}
+
+const aborted = (signal: AbortSignal): Promise<null> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve(null)
+    else signal.addEventListener('abort', () => resolve(null), { once: true })
+  })

@@ -1,0 +1,64 @@
+/**
+ * `/mcp`: what an agent may do to the platform, whatever harness it is in. Streamable HTTP of protocols 2026-07-28
+ * and 2025-11-25, both without a session: each request has a server object of its own, made for the caller that it
+ * names, so that no answer can reach another. What must outlive a request is in the database.
+ */
+import { createMcpHandler, McpServer, type McpServerFactory } from '@modelcontextprotocol/server'
+import type { ServerRoom } from '../room.ts'
+import { addAgentTools } from './agent-tools.ts'
+import type { ToolRoom } from './call.ts'
+import { heldCalls } from './held-calls.ts'
+import { addMailTools } from './mail-tools.ts'
+import { addOutcomeTools } from './outcome-tools.ts'
+import { addRunAgents } from './run-agents.ts'
+import { readSkill, type Skill } from './skills.ts'
+
+const KEEP_ALIVE_MS = 10_000
+
+const INSTRUCTIONS = `Baton runs you and other agents. Use run_agents to work on separate parts at the same time, \
+send_message_to_agent to talk with them or with the agent that started you, wait_for_events when you have nothing \
+to do until somebody answers, and finish_task at the end. The prompt "orchestrating" and the resource \
+skill://orchestrating/SKILL.md say how to lead other agents well; read it before you start your first.`
+
+export type McpAsk = Omit<ToolRoom, 'room' | 'closing' | 'held'>
+
+export type McpEndpoint = {
+  answer(request: Request, ask: McpAsk): Promise<Response>
+}
+
+export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<McpEndpoint> {
+  const skill = await readSkill('orchestrating')
+  const held = heldCalls()
+  return {
+    answer(request, ask) {
+      const its: ToolRoom = { ...ask, room, closing, held }
+      const factory: McpServerFactory = () => makeServer(its, skill)
+      return createMcpHandler(factory, {
+        keepAliveMs: KEEP_ALIVE_MS,
+        onerror: (error) => room.log.debug({ err: error, trace_id: ask.trace_id }, 'mcp.refused'),
+      }).fetch(request)
+    },
+  }
+}
+
+function makeServer(its: ToolRoom, skill: Skill): McpServer {
+  const server = new McpServer(
+    { name: 'baton', title: 'Baton', version: its.room.version },
+    { instructions: INSTRUCTIONS, capabilities: { tools: {}, resources: {}, prompts: {} } },
+  )
+  server.server.setNotificationHandler('notifications/cancelled', ({ params }) => {
+    if (params.requestId !== undefined) its.held.giveUp(its.caller.execution_id, params.requestId)
+  })
+  addRunAgents(server, its)
+  addMailTools(server, its)
+  addAgentTools(server, its)
+  addOutcomeTools(server, its)
+  const { name, description, uri, text } = skill
+  server.registerResource(name, uri, { title: 'Orchestrating', description, mimeType: 'text/markdown' }, () => ({
+    contents: [{ uri, mimeType: 'text/markdown', text }],
+  }))
+  server.registerPrompt(name, { title: 'Orchestrating', description }, () => ({
+    messages: [{ role: 'user', content: { type: 'text', text } }],
+  }))
+  return server
+}

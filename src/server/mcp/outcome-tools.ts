@@ -1,0 +1,88 @@
+import type { McpServer } from '@modelcontextprotocol/server'
+import { z } from 'zod'
+import { FinishTask, ReportArtifact } from '../../contract/index.ts'
+import { answer, answerOrSay, type ToolRoom } from './call.ts'
+import { isLoose, pick, present, unpack } from './liberal.ts'
+
+const REPORT = `Record a lasting result of your work, so that people find it beside your run: a pull request that \
+you opened, or another page such as an issue, a document or a deployment. Call it once for each, right after you \
+made it. It makes nothing by itself: open the pull request first.`
+
+const ReportInput = z.object({
+  artifact_type: z.enum(['PULL_REQUEST', 'EXTERNAL_REFERENCE']).describe('What it is.'),
+  url: z.string().max(4096).describe('Where it is; begins with http:// or https://.'),
+  branch: z.string().max(1024).optional().describe('The branch of the pull request; needed for one.'),
+  reference_type: z.string().max(128).optional().describe('For another reference: issue, document, deployment …'),
+  title: z.string().max(1024).optional().describe('For another reference: one line for people.'),
+})
+
+const FINISH = `Say how your task went. Call it once, as the last thing, when the goal is reached or you are sure \
+that it cannot be reached, and then end your turn with a short closing text. If a parent started you, first send \
+it your result with send_message_to_agent. Your run ends as SUCCEEDED or FAILED with this summary. Agents that you \
+started are not ended by it.`
+
+export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
+  const { room, caller } = its
+  server.registerTool(
+    'report_artifact',
+    {
+      title: 'Report an artifact',
+      description: REPORT,
+      inputSchema: z.preprocess(readReport, ReportInput),
+      outputSchema: z.object({ artifact_uid: z.string() }),
+      annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
+    },
+    (asked) =>
+      answerOrSay(its, async () => {
+        const parsed = ReportArtifact.safeParse({ artifact_type: asked.artifact_type, data: artifactOf(asked) })
+        if (!parsed.success) return refuse(parsed.error)
+        const { artifact_uid } = await room.engine.artifacts.report(caller, parsed.data)
+        return answer({ artifact_uid }, 'Recorded.')
+      }),
+  )
+  server.registerTool(
+    'finish_task',
+    {
+      title: 'Finish the task',
+      description: FINISH,
+      inputSchema: z.object({
+        success: z.boolean().describe('Whether the goal was reached.'),
+        summary: FinishTask.shape.summary.describe(
+          'What was reached, or why it was not, in a few sentences for people.',
+        ),
+      }),
+      outputSchema: z.object({ success: z.boolean() }),
+      annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+    },
+    (asked) =>
+      answerOrSay(its, async () => {
+        await room.engine.executions.note(caller, asked)
+        return answer({ success: asked.success }, 'Noted. End your turn now; your run then ends so.')
+      }),
+  )
+}
+
+function artifactOf({ artifact_type, url, branch, reference_type, title }: z.infer<typeof ReportInput>) {
+  if (artifact_type === 'PULL_REQUEST') return present({ url, branch })
+  return present({ reference_type: reference_type ?? 'link', url, title })
+}
+
+function refuse(error: z.ZodError) {
+  const wrong = error.issues.map((issue) => `${String(issue.path.at(-1))}: ${issue.message}`).join('; ')
+  return { content: [{ type: 'text' as const, text: `Not recorded: ${wrong}. (invalid_request)` }], isError: true }
+}
+
+function readReport(given: unknown): unknown {
+  const asked = unpack(given)
+  if (!isLoose(asked)) return asked
+  const inner = pick(asked, 'data')
+  const all = isLoose(inner) ? { ...asked, ...inner } : asked
+  const type = pick(all, 'artifact_type', 'type')
+  return present({
+    artifact_type: typeof type === 'string' ? type.toUpperCase().replace(/[\s-]+/g, '_') : type,
+    url: pick(all, 'url', 'link'),
+    branch: pick(all, 'branch'),
+    reference_type: pick(all, 'reference_type'),
+    title: pick(all, 'title'),
+  })
+}

@@ -1,0 +1,424 @@
+/** Trees and the mailbox in the engine: births and their limits, delivery, waiting, waking, storms, cascades. */
+import { randomUUID } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import pino from 'pino'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { CreateRun, Fault } from '../src/contract/index.ts'
+import { manualClock } from '../src/db/clock.ts'
+import { folderBlobs } from '../src/engine/blobs.ts'
+import type { Caller, UserCaller } from '../src/engine/caller.ts'
+import { type Engine, openEngine } from '../src/engine/engine.ts'
+import { freshDatabase } from './house/database.ts'
+
+type Database = Awaited<ReturnType<typeof freshDatabase>>
+type Runner = { run_id: string; caller: Caller; execution_id: string }
+let database: Database
+let clock: ReturnType<typeof manualClock>
+let engine: Engine
+let owner: UserCaller
+
+beforeEach(async () => {
+  database = await freshDatabase()
+  clock = manualClock()
+  engine = await openEngine({
+    database,
+    clock,
+    blobs: folderBlobs(tmpdir()),
+    log: pino({ level: 'silent' }),
+    server_id: randomUUID(),
+  })
+  owner = (await engine.access.prepare()).caller
+  await engine.access.limitRuns(owner, 1000)
+})
+afterEach(async () => {
+  await engine.close()
+  await database.close()
+})
+
+const limit = (limits: object) => database.kysely.updateTable('teams').set(limits).execute()
+const stateOf = async (run_id: string) => (await engine.runs.get(owner, run_id)).state
+const types = async (run_id: string) =>
+  (await engine.events.list(owner, { run_ids: [run_id], since: 0, limit: 500 })).map((event) => event.event_type)
+
+/** Offers everything that is queued and begins it. */
+async function beginAll(): Promise<Runner[]> {
+  clock.advance(1)
+  const connection_id = await engine.workers.open(owner, 'w1')
+  const offers = await engine.dispatch.offer([{ connection_id, team_id: owner.team_id, worker_host: 'w1', free: 100 }])
+  const runners: Runner[] = []
+  for (const { assignment } of offers) {
+    const caller = await engine.access.identify({ token: assignment.env_vars.WARP_API_KEY ?? '' })
+    if (!caller) throw new Error('unknown token')
+    const { execution_id } = assignment
+    await engine.executions.start(caller, execution_id)
+    runners.push({ run_id: assignment.task_id, caller, execution_id })
+  }
+  return runners
+}
+
+async function parent(config: object = {}): Promise<Runner> {
+  await engine.runs.create(owner, CreateRun.parse({ prompt: 'lead', config }), { source: 'API' })
+  return (await beginAll())[0] as Runner
+}
+
+const spawn = (from: Runner, names: string[], key = 'call-1', more: object = {}) =>
+  engine.trees.spawn(from.caller, { children: names.map((name) => ({ name, prompt: `do ${name}`, ...more })), key })
+
+const finish = (runner: Runner, outcome: object = { outcome: 'SUCCEEDED' }) =>
+  engine.executions.finish(runner.caller, runner.execution_id, { outcome: outcome as never, entries: 0 })
+
+const send = (from: Caller, to: string[], subject = 'hello', body = 'text', key?: string) =>
+  engine.messages.send(from, { to, subject, body }, { key })
+
+/** Takes what waits and says that it was delivered. */
+async function deliver(runner: Runner) {
+  const inbox = await engine.mail.inbox(runner.caller, runner.execution_id)
+  if (inbox.text !== null) await engine.mail.delivered(runner.caller, runner.execution_id, inbox)
+  return inbox
+}
+
+test('a parent starts many children in one call, in the order of the request', async () => {
+  const lead = await parent()
+  const spawned = await spawn(lead, ['a', 'b', 'c'])
+  expect(spawned.map((one) => one.name)).toEqual(['a', 'b', 'c'])
+  const children = await beginAll()
+  expect(children.map((child) => child.run_id).sort()).toEqual(
+    spawned.map((one) => ('run_id' in one ? one.run_id : '')).sort(),
+  )
+  const run = await engine.runs.get(owner, children[0]?.run_id ?? '')
+  expect(run).toMatchObject({ parent_run_id: lead.run_id, root_run_id: lead.run_id, depth: 1, source: 'ORCHESTRATION' })
+  expect((await types(lead.run_id)).filter((type) => type === 'child_agent_started')).toHaveLength(3)
+})
+
+test('the same call again makes no further children, and names that run are named', async () => {
+  const lead = await parent()
+  const first = await spawn(lead, ['a', 'b'])
+  expect(await spawn(lead, ['a', 'b'])).toMatchObject(
+    first.map((one) => ({ name: one.name, run_id: 'run_id' in one ? one.run_id : '' })),
+  )
+  expect(await spawn(lead, [' A ', 'c'], 'call-2')).toMatchObject([{ already: true }, { already: false }])
+  expect((await engine.trees.get(owner, lead.run_id)).nodes).toHaveLength(4)
+})
+
+test('a hundred calls at once make no more children than the limit', async () => {
+  await limit({ max_children: 7 })
+  const lead = await parent()
+  const results = await Promise.all(Array.from({ length: 30 }, (_, n) => spawn(lead, [`child ${n}`], `call-${n}`)))
+  const faults = results.flat().filter((one) => 'fault' in one)
+  expect(results.flat().filter((one) => 'run_id' in one)).toHaveLength(7)
+  expect(faults[0]).toMatchObject({
+    fault: { code: 'invalid_request', message: expect.stringContaining('max_children is 7') },
+  })
+})
+
+test('children of children need a deeper limit', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = await beginAll()
+  expect(await spawn(child as Runner, ['deep'])).toMatchObject([
+    { fault: { message: expect.stringContaining('max_depth is 1') } },
+  ])
+  await limit({ max_depth: 3 })
+  expect(await spawn(child as Runner, ['deep'], 'call-2')).toMatchObject([{ already: false }])
+  const body = CreateRun.parse({ prompt: 'x', parent_run_id: randomUUID() })
+  await expect(engine.runs.create(owner, body, { source: 'API' })).rejects.toMatchObject({ code: 'invalid_request' })
+})
+
+test('a child inherits its parent’s configuration, and a model only with its harness', async () => {
+  const lead = await parent({ name: 'lead', model_id: 'm1', harness: { type: 'claude' }, permissions: 'deny' })
+  const spawned = await engine.trees.spawn(lead.caller, {
+    key: 'k',
+    children: [
+      { name: 'same', prompt: 'x' },
+      { name: 'other', prompt: 'x', harness: 'codex' },
+    ],
+  })
+  const [same, other] = await Promise.all(
+    spawned.map(async (one) => (await engine.runs.get(owner, 'run_id' in one ? one.run_id : '')).agent_config),
+  )
+  expect(same).toMatchObject({ name: 'same', model_id: 'm1', permissions: 'deny' })
+  expect(other).toMatchObject({ name: 'other', harness: { type: 'codex' } })
+  expect(other?.model_id).toBeUndefined()
+})
+
+test('a message reaches a busy run once, in order, and its sender sees how far it came', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  for (const n of [1, 2, 3]) await send(child.caller, [lead.run_id], `result ${n}`, `body ${n}`)
+  const inbox = await engine.mail.inbox(lead.caller, lead.execution_id)
+  expect(inbox.text?.match(/body \d/g)).toEqual(['body 1', 'body 2', 'body 3'])
+  const [header] = await engine.messages.list(owner, lead.run_id, { limit: 50 })
+  expect(header).toMatchObject({ subject: 'result 1', sender_run_id: child.run_id, delivered_at: null, read_at: null })
+  await engine.mail.delivered(lead.caller, lead.execution_id, inbox)
+  expect((await engine.mail.inbox(lead.caller, lead.execution_id)).text).toBeNull()
+  const message = await engine.messages.read(child.caller, header?.message_id ?? '')
+  expect(message).toMatchObject({ body: 'body 1', delivered_at: expect.any(String), read_at: null })
+  expect((await engine.messages.read(lead.caller, header?.message_id ?? '')).read_at).not.toBeNull()
+})
+
+test('a success is none while a message is undelivered', async () => {
+  const lead = await parent()
+  await send(owner, [lead.run_id])
+  expect(await finish(lead)).toEqual({ state: 'INPROGRESS', inbox: true })
+  expect(await stateOf(lead.run_id)).toBe('INPROGRESS')
+  await deliver(lead)
+  expect(await finish(lead)).toEqual({ state: 'SUCCEEDED' })
+})
+
+test('an end and a message that come together leave no message behind, a hundred times', async () => {
+  for (let n = 0; n < 100; n++) {
+    const lead = await parent()
+    const [ended] = await Promise.all([finish(lead), send(owner, [lead.run_id])])
+    const state = await stateOf(lead.run_id)
+    if (ended.inbox) expect(state).toBe('INPROGRESS')
+    else expect(state).toBe('QUEUED')
+    await engine.runs.cancel(owner, lead.run_id)
+  }
+}, 60_000)
+
+test('a message wakes a run that has ended; its first prompt is the message, with what went before', async () => {
+  const lead = await parent()
+  await engine.executions.append(lead.caller, lead.execution_id, [
+    { number: 1, at: clock.now().toISOString(), body: { kind: 'text', text: 'I counted 42 files.' } },
+  ])
+  await engine.executions.finish(lead.caller, lead.execution_id, { outcome: { outcome: 'SUCCEEDED' }, entries: 1 })
+  await send(owner, [lead.run_id], 'more', 'count again')
+  expect(await stateOf(lead.run_id)).toBe('QUEUED')
+  clock.advance(1)
+  const connection_id = await engine.workers.open(owner, 'w2')
+  const [offer] = await engine.dispatch.offer([{ connection_id, team_id: owner.team_id, worker_host: 'w2', free: 1 }])
+  const caller = (await engine.access.identify({ token: offer?.assignment.env_vars.WARP_API_KEY ?? '' })) as Caller
+  const execution_id = offer?.assignment.execution_id ?? ''
+  const assignment = await engine.executions.start(caller, execution_id)
+  expect(assignment).toMatchObject({ cause: 'message', prompt: '', number: 2 })
+  expect(assignment.context).toContain('I counted 42 files.')
+  expect((await engine.mail.inbox(caller, execution_id)).text).toContain('count again')
+})
+
+for (const outcome of ['FAILED', 'ERROR', 'CANCELLED'] as const) {
+  test(`a run that ended as ${outcome} can be woken`, async () => {
+    const lead = await parent()
+    if (outcome === 'CANCELLED') await engine.runs.cancel(owner, lead.run_id)
+    const failure = { error_code: 'invalid_request', message: 'no', retryable: false }
+    await finish(lead, outcome === 'CANCELLED' ? { outcome } : { outcome, failure })
+    expect(await stateOf(lead.run_id)).toBe(outcome)
+    await send(owner, [lead.run_id])
+    expect(await stateOf(lead.run_id)).toBe('QUEUED')
+  })
+}
+
+test('a send repeated with its key is one message', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a', 'b'])
+  const [a, b] = (await beginAll()) as [Runner, Runner]
+  const first = await send(lead.caller, [a.run_id, b.run_id], 's', 'b', 'key')
+  expect(await send(lead.caller, [a.run_id, b.run_id], 's', 'b', 'key')).toEqual(first)
+  expect(await engine.messages.list(owner, a.run_id, { limit: 50 })).toHaveLength(1)
+  const person = await send(owner, [b.run_id], 's', 'b', 'key')
+  expect(await send(owner, [b.run_id], 's', 'b', 'key')).toEqual(person)
+  expect(await engine.messages.list(owner, b.run_id, { limit: 50 })).toHaveLength(2)
+})
+
+test('one recipient that is not there and nobody gets the message', async () => {
+  const lead = await parent()
+  await expect(send(owner, [lead.run_id, randomUUID()])).rejects.toMatchObject({ code: 'resource_not_found' })
+  expect(await engine.messages.list(owner, lead.run_id, { limit: 50 })).toEqual([])
+})
+
+test('an agent sees and reaches nobody outside its own tree, and not itself', async () => {
+  const lead = await parent()
+  const stranger = await parent()
+  await expect(send(lead.caller, [stranger.run_id])).rejects.toMatchObject({ code: 'resource_not_found' })
+  await expect(send(lead.caller, [lead.run_id])).rejects.toMatchObject({ code: 'invalid_request' })
+  await expect(engine.trees.get(lead.caller, stranger.run_id)).rejects.toBeInstanceOf(Fault)
+  await expect(engine.runs.cancel(lead.caller, stranger.run_id)).rejects.toMatchObject({ code: 'resource_not_found' })
+})
+
+test('a wait answers at once what is there, and takes up no slot when nothing is', async () => {
+  await engine.access.limitRuns(owner, 1)
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  expect(await beginAll()).toHaveLength(0)
+  const signal = new AbortController().signal
+  const none = await engine.mail.wait(lead.caller, { hold_ms: 0, timeout_s: 60, signal })
+  expect(none.text).toBeNull()
+  expect(await engine.runs.get(owner, lead.run_id)).toMatchObject({
+    state: 'INPROGRESS',
+    waiting_until: expect.any(String),
+  })
+  const [child] = (await beginAll()) as [Runner]
+  expect(child).toBeDefined()
+  await send(child.caller, [lead.run_id], 'r', 'the result')
+  await finish(child)
+  const some = await engine.mail.wait(lead.caller, { hold_ms: 0, timeout_s: 60, signal })
+  expect(some.text).toMatch(/the result[\s\S]*has succeeded/)
+  expect((await engine.runs.get(owner, lead.run_id)).waiting_until).toBeUndefined()
+  expect((await types(lead.run_id)).slice(-2)).toEqual(['new_message', 'run_resumed'])
+})
+
+test('a held wait returns when a message comes', async () => {
+  const lead = await parent()
+  const waiting = engine.mail.wait(lead.caller, {
+    hold_ms: 20_000,
+    timeout_s: 60,
+    signal: new AbortController().signal,
+  })
+  await send(owner, [lead.run_id], 's', 'wake up')
+  expect((await waiting).text).toContain('wake up')
+})
+
+test('a wait whose time is over says so', async () => {
+  const lead = await parent()
+  await engine.mail.wait(lead.caller, { hold_ms: 0, timeout_s: 60, signal: new AbortController().signal })
+  expect((await engine.mail.inbox(lead.caller, lead.execution_id)).text).toBeNull()
+  clock.advance(61_000)
+  expect((await engine.executions.heartbeat(lead.caller, lead.execution_id, {})).inbox).toBe(true)
+  expect((await deliver(lead)).text).toContain('Nothing came')
+})
+
+test('what a later change of a child superseded is not told', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  await finish(child)
+  await send(lead.caller, [child.run_id])
+  const [again] = (await beginAll()) as [Runner]
+  await deliver(again)
+  await finish(again)
+  const inbox = await deliver(lead)
+  expect(inbox.text?.match(/has succeeded/g)).toHaveLength(1)
+  expect((await deliver(lead)).text).toBeNull()
+})
+
+test('ping-pong stops at the hop limit, the root is BLOCKED, and a person releases it', async () => {
+  await limit({ max_hops: 6 })
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  let turns = 0
+  const pingPong = async () => {
+    for (;;) {
+      await send(lead.caller, [child.run_id], 'ping')
+      await deliver(child)
+      turns += 1
+      await send(child.caller, [lead.run_id], 'pong')
+      await deliver(lead)
+      turns += 1
+    }
+  }
+  await expect(pingPong()).rejects.toMatchObject({
+    code: 'budget_exceeded',
+    message: expect.stringContaining('limit of 6'),
+  })
+  expect(turns).toBeLessThanOrEqual(6)
+  expect(await stateOf(lead.run_id)).toBe('BLOCKED')
+  expect((await engine.trees.get(owner, lead.run_id)).stopped).toMatchObject({ reason: 'hops' })
+  expect(await types(lead.run_id)).toContain('run_blocked')
+  expect(await spawn(lead, ['b'], 'call-9')).toMatchObject([{ fault: { code: 'budget_exceeded' } }])
+  await engine.trees.release(owner, lead.run_id)
+  expect(await stateOf(lead.run_id)).toBe('INPROGRESS')
+  await send(lead.caller, [child.run_id], 'ping')
+  await expect(engine.trees.release(owner, lead.run_id)).rejects.toMatchObject({ code: 'conflict' })
+})
+
+test('a bomb of a thousand children stops at the documented limit', async () => {
+  await limit({ max_children: 1000, max_tree_runs: 50 })
+  const lead = await parent()
+  const results = await spawn(
+    lead,
+    Array.from({ length: 200 }, (_, n) => `bomb ${n}`),
+  )
+  expect(results.filter((one) => 'run_id' in one)).toHaveLength(49)
+})
+
+test('a cascade cancels the subtree at once, and no child is born meanwhile', async () => {
+  await limit({ max_depth: 3 })
+  const lead = await parent()
+  await spawn(lead, ['a', 'b'])
+  const [a] = (await beginAll()) as [Runner, Runner]
+  await spawn(a, ['a1'])
+  const births = Promise.all(Array.from({ length: 10 }, (_, n) => spawn(a, [`late ${n}`], `late-${n}`)))
+  await engine.runs.cancel(owner, lead.run_id, { cascade: true })
+  await births
+  clock.advance(20_000)
+  await engine.sweep.run()
+  const { nodes, counts, done } = await engine.trees.get(owner, lead.run_id)
+  expect(counts).toEqual({ CANCELLED: nodes.length })
+  expect(done).toBe(true)
+  expect(await spawn(a, ['after'], 'after')).toMatchObject([{ fault: { code: 'conflict' } }])
+})
+
+test('a cancel of a parent alone leaves its children at work', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  await engine.runs.cancel(owner, lead.run_id)
+  await finish(lead)
+  expect(await stateOf(lead.run_id)).toBe('CANCELLED')
+  expect(await stateOf(child.run_id)).toBe('INPROGRESS')
+})
+
+test('a child beside its parent is offered to nobody but its parent’s runner', async () => {
+  const lead = await parent()
+  await spawn(lead, ['beside'], 'call-1', { where: 'sandbox' })
+  expect(await beginAll()).toEqual([])
+  expect(await engine.executions.check(lead.caller, lead.execution_id)).toMatchObject({ children: true })
+  const { assignments } = await engine.executions.children(lead.caller, lead.execution_id)
+  expect(assignments).toHaveLength(1)
+  const caller = (await engine.access.identify({ token: assignments[0]?.env_vars.WARP_API_KEY ?? '' })) as Caller
+  const assignment = await engine.executions.start(caller, assignments[0]?.execution_id ?? '')
+  expect(assignment).toMatchObject({ placement: 'parent', parent_run_id: lead.run_id })
+  expect((await engine.executions.children(lead.caller, lead.execution_id)).assignments).toEqual([])
+})
+
+test('what an agent says of its own work is how its run ends', async () => {
+  const good = await parent()
+  await engine.executions.note(good.caller, { success: true, summary: 'all green' })
+  await finish(good)
+  expect(await engine.runs.get(owner, good.run_id)).toMatchObject({
+    state: 'SUCCEEDED',
+    status_message: { message: 'all green' },
+  })
+  const bad = await parent()
+  await engine.executions.note(bad.caller, { success: false, summary: 'tests fail' })
+  await finish(bad)
+  expect(await engine.runs.get(owner, bad.run_id)).toMatchObject({
+    state: 'FAILED',
+    status_message: { message: 'tests fail' },
+  })
+})
+
+test('the tree counts its states, sums its usage and collects its artifacts', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a', 'b'])
+  const [a, b] = (await beginAll()) as [Runner, Runner]
+  const usage = { input_tokens: 10, output_tokens: 5, cache_read_tokens: 1, cache_write_tokens: 0 }
+  await engine.artifacts.report(a.caller, {
+    artifact_type: 'PULL_REQUEST',
+    data: { url: 'https://example.com/1', branch: 'x' },
+  })
+  for (const child of [a, b]) {
+    await engine.executions.finish(child.caller, child.execution_id, {
+      outcome: { outcome: 'SUCCEEDED' },
+      entries: 0,
+      usage,
+    })
+  }
+  const tree = await engine.trees.get(owner, lead.run_id)
+  expect(tree).toMatchObject({ counts: { INPROGRESS: 1, SUCCEEDED: 2 }, done: false, usage: { total_tokens: 32 } })
+  expect(tree.artifacts).toMatchObject([{ run_id: a.run_id, artifact_type: 'PULL_REQUEST' }])
+  expect((await engine.runs.get(owner, a.run_id)).artifacts).toHaveLength(1)
+})
+
+test('a child’s end is never seen before the message with its result', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  await send(child.caller, [lead.run_id], 'result')
+  await finish(child)
+  const events = await engine.events.list(owner, { since: 0, limit: 500 })
+  const message = events.find((event) => event.event_type === 'new_message')
+  const end = events.find((event) => event.event_type === 'run_succeeded')
+  expect(message?.sequence).toBeLessThan(end?.sequence ?? 0)
+})
