@@ -7,7 +7,7 @@
  */
 import type { ServerLimits } from './limits.ts'
 
-type Held = { task_id: string; execution_id: string; claimed: boolean }
+type Held = { task_id: string; execution_id: string; claimed: boolean; waiting: boolean }
 
 /** How long a new connection has to say `worker_hello` before it is taken for one that does not, in milliseconds. */
 const HELLO_MS = 300
@@ -46,23 +46,32 @@ export function openSlots(limits: ServerLimits, wake: () => void) {
   return {
     free(): number {
       if (Date.now() < silent_until) return 0
-      return capacity === null ? UNSAID_FREE : Math.max(0, capacity - held.size)
+      const busy = [...held.values()].filter((one) => !one.waiting).length
+      return capacity === null ? UNSAID_FREE : Math.max(0, capacity - busy)
     },
     held: (): Held[] => [...held.values()],
     hello(said: number, running: { task_id: string; execution_id: string }[]): void {
       capacity = said
       silent_until = 0
-      for (const { task_id, execution_id } of running) held.set(task_id, { task_id, execution_id, claimed: true })
+      for (const { task_id, execution_id } of running) held.set(task_id, { task_id, execution_id, claimed: true, waiting: false })
       wake()
     },
     offered(task_id: string, execution_id: string): void {
       clearTimeout(timers.get(task_id))
       timers.delete(task_id)
-      held.set(task_id, { task_id, execution_id, claimed: false })
+      held.set(task_id, { task_id, execution_id, claimed: false, waiting: false })
     },
     claimed(task_id: string): void {
       const one = held.get(task_id)
       if (one) one.claimed = true
+    },
+    /** Its agent waits for events with its turn ended, or goes on. True when it is held here. */
+    waits(task_id: string, waiting: boolean): boolean {
+      const one = held.get(task_id)
+      if (!one) return false
+      one.waiting = waiting
+      if (waiting) wake()
+      return true
     },
     rejected(task_id: string): void {
       silent_until = Date.now() + limits.worker_full_ms

@@ -69,6 +69,7 @@ export function openWorkerSockets(room: ServerRoom) {
     }),
     room.hub.hear((events) => {
       for (const event of events) {
+        if (event.event_type in WAITS) tellWaiting(event.run_id, event.event_type === 'run_waiting')
         if (!ENDS.has(event.event_type)) continue
         for (const connection of connections.values()) connection.slots.runEnded(event.run_id)
       }
@@ -273,6 +274,13 @@ export function openWorkerSockets(room: ServerRoom) {
     }
   }
 
+  /** A waiting run takes up no slot, here and in the worker's own count. */
+  function tellWaiting(task_id: string, waiting: boolean): void {
+    for (const connection of connections.values()) {
+      if (connection.slots.waits(task_id, waiting)) send(connection, { type: 'task_waiting', data: { task_id, waiting } })
+    }
+  }
+
   function send(connection: Connection, frame: ToWorker): void {
     if (connection.socket.bufferedAmount > BUFFERED_BYTES_MAX) connection.socket.terminate()
     else connection.socket.send(JSON.stringify(frame))
@@ -315,6 +323,7 @@ export function openWorkerSockets(room: ServerRoom) {
   }
 }
 
+const WAITS = { run_waiting: true, run_resumed: true }
 const ENDS = new Set(['run_succeeded', 'run_failed', 'run_errored', 'run_cancelled'])
 
 function refuse(socket: Duplex, fault: Fault, trace_id: string): void {

@@ -45,6 +45,7 @@ export const CAUSE_WORDS: Record<Execution['cause'], string> = {
   retry: 'Tried again by itself',
   requested: 'Retried on request',
   local: 'Started on a machine',
+  message: 'Woken by a message',
 }
 
 export function executionStatus({ state, outcome }: Pick<Execution, 'state' | 'outcome'>): Status {
@@ -107,6 +108,8 @@ export function waitingWords(run: Run): string | undefined {
       return 'Waiting for a worker with a free place that has this harness. Start one with: baton worker'
     case 'retry':
       return 'An earlier try failed for a passing reason. It is tried again by itself.'
+    case 'parent':
+      return 'Waiting for its parent to start it in the same sandbox.'
     case undefined:
       return 'Waiting to be given to a worker.'
   }
