@@ -1,5 +1,6 @@
 /**
- * Messages: letters from one run to another's inbox. Each recipient has its own row: accepted, then delivered (surfaced to
+ * Messages: letters from one run to another's inbox. Each recipient has its own row: accepted, then delivered
+ * (surfaced to
  * the agent), and read (its body was fetched), which may come in either order. Nothing is "sent" without a row.
  */
 import { z } from 'zod'

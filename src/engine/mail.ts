@@ -1,5 +1,6 @@
 /**
- * A run's mail as its runner and its agent get it: undelivered messages and the news of its children, in the order of the log,
+ * A run's mail as its runner and its agent get it: undelivered messages and the news of its children, in the
+ * order of the log,
  * rendered as one text. Taking marks nothing; saying that it was delivered does, once.
  *
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
@@ -60,7 +61,8 @@ export function mailEngine(room: Room) {
       name: string
       words: string | null
     }>`
-      select distinct on (e.run_id) e.sequence, e.event_type, e.run_id::text, coalesce(c.config->>'name', c.title) as name,
+      select distinct on (e.run_id) e.sequence, e.event_type, e.run_id::text,
+        coalesce(c.config->>'name', c.title) as name,
         coalesce(c.failure->>'message', c.status_message) as words
       from events e join runs c using (run_id)
       where c.parent_run_id = ${run_id} and e.sequence > ${since} and e.event_type = any(${[...CHILD_EVENTS]}::text[])
@@ -112,7 +114,8 @@ export function mailEngine(room: Room) {
   }
 
   /**
-   * Marks what a text held, once: of the runner and a tool that would both give it, the first gets true. All or nothing:
+   * Marks what a text held, once: of the runner and a tool that would both give it, the first gets true. All or
+   * nothing:
    * when a part of it was given meanwhile, nothing is marked, and who gets false looks again.
    */
   async function mark(
@@ -179,7 +182,8 @@ export function mailEngine(room: Room) {
     },
 
     /**
-     * What an agent's `wait_for_events` answers. Text: it was marked as delivered, for the answer surfaces it. Null: the
+     * What an agent's `wait_for_events` answers. Text: it was marked as delivered, for the answer surfaces it.
+     * Null: the
      * run now waits until `timeout_s` are over, and its agent is to end its turn.
      */
     async wait(caller: Caller, options: { hold_ms: number; timeout_s: number; signal: AbortSignal }): Promise<Held> {

@@ -2,7 +2,8 @@
  * Messages: accepted by a row in each recipient's inbox, in one transaction with the event that tells of it and, where
  * the recipient has ended, with its waking.
  *
- * Every writer locks the runs concerned in the order of their ids: an end and a message that come together are decided by the
+ * Every writer locks the runs concerned in the order of their ids: an end and a message that come together are
+ * decided by the
  * recipient's row, so that no message is left behind by a run that ends.
  */
 import { randomUUID } from 'node:crypto'

@@ -139,7 +139,8 @@ async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selec
         ${steps.map((s) => JSON.stringify(s.set ?? {}))}::jsonb[],
         ${steps.map((s) => (s.execution?.from ?? []).join())}::text[],
         ${steps.map((s) => JSON.stringify(s.execution?.set ?? {}))}::jsonb[]
-      ) with ordinality as s(run_id, execution_id, connection_id, entries, leave_inbox, from_states, to_state, event_type, now,
+      ) with ordinality as s(run_id, execution_id, connection_id, entries, leave_inbox, from_states,
+        to_state, event_type, now,
         run_patch, execution_from, execution_patch, place)
     ), moved as (
       update runs set state = s.to_state, updated_at = s.now,
@@ -157,7 +158,8 @@ async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selec
           where e.execution_id = runs.execution_id and e.connection_id = s.connection_id))
         and (s.entries is null or (runs.cancel_requested_at is null
           and (s.leave_inbox or runs.undelivered = 0) and exists (select from executions e
-          where e.execution_id = runs.execution_id and e.state <> 'ended' and e.note is null and e.entries >= s.entries)))
+          where e.execution_id = runs.execution_id and e.state <> 'ended' and e.note is null
+            and e.entries >= s.entries)))
       returning runs.*, s.place, s.event_type, s.now, s.execution_from, s.execution_patch,
         s.execution_id as said_of
     ), carried as (

@@ -29,19 +29,22 @@ export function treesEngine(room: Room) {
       with recursive below as (
         select run_id, array[created_at::text || run_id::text] as path from runs where run_id = ${run_id}
         union all
-        select c.run_id, below.path || (c.created_at::text || c.run_id::text) from runs c join below on c.parent_run_id = below.run_id
+        select c.run_id, below.path || (c.created_at::text || c.run_id::text)
+        from runs c join below on c.parent_run_id = below.run_id
       )
       select r.run_id, r.parent_run_id, r.depth, coalesce(r.config->>'name', r.title) as name, r.title, r.state,
         r.waiting_until is not null as waiting, coalesce(x.harness, r.config->'harness'->>'type', 'oz') as harness,
         r.created_at, r.started_at, r.ended_at, x.worker_host, r.undelivered,
-        coalesce(u.input, 0) + coalesce(u.output, 0) + coalesce(u.cache_read, 0) + coalesce(u.cache_write, 0) as total_tokens,
+        coalesce(u.input, 0) + coalesce(u.output, 0) + coalesce(u.cache_read, 0) + coalesce(u.cache_write, 0)
+          as total_tokens,
         u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu,
         (select right(coalesce(e.body->>'text', ''), ${WORDS}) from entries e where e.run_id = r.run_id and e.kind in ('text', 'output')
           order by e.execution_number desc, e.number desc limit 1) as last_words
       from below join runs r using (run_id) left join executions x on x.execution_id = r.execution_id
       left join lateral (
         select sum((usage->>'input_tokens')::float8) as input, sum((usage->>'output_tokens')::float8) as output,
-          sum((usage->>'cache_read_tokens')::float8) as cache_read, sum((usage->>'cache_write_tokens')::float8) as cache_write,
+          sum((usage->>'cache_read_tokens')::float8) as cache_read,
+          sum((usage->>'cache_write_tokens')::float8) as cache_write,
           sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu
         from executions where executions.run_id = r.run_id and usage is not null
       ) u on true

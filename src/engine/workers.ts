@@ -39,11 +39,11 @@ export function workersEngine(room: Room) {
     return connection_id
   }
 
-  /** Answers the executions that the worker still runs although they are no longer current. */
+  /** Answers what the worker still runs although it is no longer current, and which of its runs wait for events. */
   async function hello(
     connection_id: string,
     said: Said<'worker_hello'>,
-  ): Promise<{ cancel: { task_id: string; execution_id: string }[] }> {
+  ): Promise<{ cancel: { task_id: string; execution_id: string }[]; waiting: string[] }> {
     const connection = await db
       .updateTable('worker_connections')
       .set({
@@ -56,7 +56,7 @@ export function workersEngine(room: Room) {
       .where('connection_id', '=', connection_id)
       .returningAll()
       .executeTakeFirst()
-    if (!connection) return { cancel: [] }
+    if (!connection) return { cancel: [], waiting: [] }
     const ids = said.running.map((running) => running.execution_id).filter((id) => UUID.test(id))
     const current =
       ids.length === 0
@@ -64,7 +64,7 @@ export function workersEngine(room: Room) {
         : await db
             .selectFrom('runs')
             .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
-            .select(['executions.execution_id', 'runs.cancel_requested_at'])
+            .select(['executions.execution_id', 'runs.cancel_requested_at', 'runs.run_id', 'runs.waiting_until'])
             .where('executions.execution_id', 'in', ids)
             .where('executions.state', '!=', 'ended')
             .where('runs.team_id', '=', connection.team_id)
@@ -75,7 +75,8 @@ export function workersEngine(room: Room) {
     const kept = current.map((execution) => execution.execution_id)
     if (kept.length > 0)
       await db.updateTable('executions').set({ connection_id }).where('execution_id', 'in', kept).execute()
-    return { cancel: said.running.filter((running) => !wanted.has(running.execution_id)) }
+    const waiting = current.filter((execution) => execution.waiting_until !== null).map((execution) => execution.run_id)
+    return { cancel: said.running.filter((running) => !wanted.has(running.execution_id)), waiting }
   }
 
   async function offered(connection_id: string, said: Named) {

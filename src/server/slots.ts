@@ -53,7 +53,8 @@ export function openSlots(limits: ServerLimits, wake: () => void) {
     hello(said: number, running: { task_id: string; execution_id: string }[]): void {
       capacity = said
       silent_until = 0
-      for (const { task_id, execution_id } of running) held.set(task_id, { task_id, execution_id, claimed: true, waiting: false })
+      for (const { task_id, execution_id } of running)
+        held.set(task_id, { task_id, execution_id, claimed: true, waiting: false })
       wake()
     },
     offered(task_id: string, execution_id: string): void {

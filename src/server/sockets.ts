@@ -219,7 +219,8 @@ export function openWorkerSockets(room: ServerRoom) {
     switch (said.type) {
       case 'worker_hello': {
         slots.hello(said.data.capacity, said.data.running)
-        const { cancel } = await engine.workers.hello(connection_id, said.data)
+        const { cancel, waiting } = await engine.workers.hello(connection_id, said.data)
+        for (const run_id of waiting) tellWaiting(run_id, true)
         for (const one of cancel) send(connection, { type: 'task_cancellation', data: one })
         return
       }
@@ -277,7 +278,8 @@ export function openWorkerSockets(room: ServerRoom) {
   /** A waiting run takes up no slot, here and in the worker's own count. */
   function tellWaiting(task_id: string, waiting: boolean): void {
     for (const connection of connections.values()) {
-      if (connection.slots.waits(task_id, waiting)) send(connection, { type: 'task_waiting', data: { task_id, waiting } })
+      if (connection.slots.waits(task_id, waiting))
+        send(connection, { type: 'task_waiting', data: { task_id, waiting } })
     }
   }
 

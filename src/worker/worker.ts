@@ -78,6 +78,8 @@ type Slot = {
   execution_id: string
   /** Why it is being ended, when somebody asked for it. Silent: nobody waits for a report. */
   asked: 'cancel' | 'shutdown' | 'silent' | null
+  /** Its agent waits for events with its turn ended: it costs nothing and is not counted. */
+  waiting: boolean
   sandbox: Sandbox | null
   /** Resolves when nothing of it is left. */
   done: Promise<void>
@@ -184,6 +186,11 @@ function hear(desk: Desk, frame: ToWorker): void {
     case 'task_cancellation':
       cancel(desk, frame.data)
       break
+    case 'task_waiting':
+      for (const slot of desk.slots.values()) {
+        if (slot.task_id === frame.data.task_id) slot.waiting = frame.data.waiting
+      }
+      break
   }
 }
 
@@ -192,7 +199,8 @@ function consider(desk: Desk, assignment: TaskAssignment): void {
   const { log, line, slots, options } = desk
   if (slots.has(execution_id)) return void log.info({ task_id, execution_id }, 'offer.repeated')
   const older = [...slots.values()].filter((slot) => slot.task_id === task_id)
-  const full = options.capacity > 0 && slots.size - older.length >= options.capacity
+  const busy = [...slots.values()].filter((slot) => !slot.waiting && !older.includes(slot)).length
+  const full = options.capacity > 0 && busy >= options.capacity
   if (full || desk.leaving.signal.aborted) {
     const reason = full ? 'worker at maximum concurrency' : 'worker is shutting down'
     log.info({ task_id, execution_id, reason }, 'offer.rejected')
@@ -200,7 +208,7 @@ function consider(desk: Desk, assignment: TaskAssignment): void {
     return
   }
   for (const slot of older) void endSlot(desk, slot, 'silent', 0)
-  const slot: Slot = { task_id, execution_id, asked: null, sandbox: null, done: Promise.resolve() }
+  const slot: Slot = { task_id, execution_id, asked: null, waiting: false, sandbox: null, done: Promise.resolve() }
   slots.set(execution_id, slot)
   line.say({ type: 'task_claimed', data: { task_id, execution_id, worker_id: options.worker_id } })
   log.info({ task_id, execution_id }, 'offer.claimed')
@@ -266,7 +274,7 @@ function openSandbox(desk: Desk, assignment: TaskAssignment): Promise<Sandbox> {
 function adopt(desk: Desk, sandbox: Sandbox): void {
   const { task_id, execution_id } = sandbox
   desk.broker?.admit(execution_id, sandbox.token_hash)
-  const slot: Slot = { task_id, execution_id, asked: null, sandbox, done: Promise.resolve() }
+  const slot: Slot = { task_id, execution_id, asked: null, waiting: false, sandbox, done: Promise.resolve() }
   desk.slots.set(execution_id, slot)
   desk.log.info({ task_id, execution_id }, 'sandbox.adopted')
   slot.done = follow(desk, slot, sandbox)
