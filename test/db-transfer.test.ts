@@ -45,9 +45,9 @@ async function filled() {
       values (gen_random_uuid(), ${TEAM}, ${USER}, 'k', 'user', '\\x00ff5c0a', now());
     insert into runs (run_id, team_id, parent_run_id, conversation_id, state, title, prompt, config, source,
         execution_location, creator_id,
-        created_at, updated_at, queued_at)
+        created_at, updated_at, queued_at, root_run_id)
       select ids.run_id::uuid, ${TEAM}, ids.parent::uuid, gen_random_uuid(), 'QUEUED', 't', ${literal(hard)},
-        ${literal(`{"deep": [${hard}, null, 1.50]}`)}, 'CLI', 'REMOTE', ${USER}, now(), now(), now()
+        ${literal(`{"deep": [${hard}, null, 1.50]}`)}, 'CLI', 'REMOTE', ${USER}, now(), now(), now(), ${PARENT}::uuid
       from (values (${PARENT}, null), (${RUN}, ${PARENT}))
         as ids (run_id, parent);
     insert into executions (execution_id, run_id, team_id, number, state, cause, token_hash, offered_at, expires_at,
@@ -59,6 +59,9 @@ async function filled() {
       select ${EXECUTION}, n, ${RUN}, ${TEAM}, 1, now(),
         'text', case when n = 1 then 'null' else to_jsonb(${literal(hard)}::text) end, case when n = 2 then '${BLOB_ID}' end, 10
       from generate_series(1, ${ENTRIES}) n;
+    insert into messages (message_id, team_id, sender_run_id, recipient_run_id, number, subject, body, hop, sent_at)
+      values (gen_random_uuid(), ${TEAM}, ${RUN}, ${PARENT}, 1, 's', ${literal(hard)}, 1, now());
+    insert into artifacts values (gen_random_uuid(), ${TEAM}, ${RUN}, 'PULL_REQUEST', '{}', now());
     insert into events (sequence, team_id, event_type, run_id, occurred_at)
       select n, ${TEAM}, 'run_queued', ${RUN}, now() from generate_series(1, 9) n;
     update event_counter set value = 9`)
