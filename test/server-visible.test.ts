@@ -30,8 +30,15 @@ const RUNNER = [
   'executions.append',
   'executions.deltas',
   'executions.finish',
+  'executions.inbox',
+  'executions.delivered',
+  'executions.children',
 ]
-const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, 'access.whoami'])
+/** The mailbox of its own run, and its own tree. */
+const MAIL = ['messages.send', 'messages.list', 'messages.read', 'messages.delivered', 'events.cursor', 'trees.get']
+/** They name no run: the token does. */
+const SUPPORT = all.filter((route) => route.name.startsWith('harness_support.')).map((route) => route.name)
+const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...SUPPORT, 'access.whoami'])
 
 let house: House
 let piece: Piece
@@ -69,7 +76,9 @@ beforeAll(async () => {
 afterAll(() => house.close())
 
 async function adopt(run_id: string, parent_run_id: string): Promise<void> {
-  await house.database.kysely.updateTable('runs').set({ parent_run_id }).where('run_id', '=', run_id).execute()
+  const { kysely } = house.database
+  const family = { parent_run_id, root_run_id: runs.own }
+  await kysely.updateTable('runs').set(family).where('run_id', '=', run_id).execute()
 }
 
 async function ask(route: Route, path: string, body?: string): Promise<number> {
@@ -106,12 +115,33 @@ test.each(RUNNER)('%s is for its own execution alone', async (name) => {
   const bodies: Record<string, string> = {
     'executions.append': '{"entries":[]}',
     'executions.deltas': '{"deltas":[]}',
+    'executions.delivered': '{"message_ids":[],"sequence":0}',
     'executions.finish': '{"outcome":{"outcome":"CANCELLED"},"entries":0}',
   }
   const body = route.method === 'GET' ? undefined : (bodies[name] ?? '{}')
   expect(await ask(route, route.path.replace('{execution_id}', stranger.execution_id), body)).toBe(404)
   const { state } = await house.client.runs.get({ params: { run_id: runs.stranger } })
   expect(state).toBe('INPROGRESS')
+})
+
+test('mail goes to its own tree alone, and is read by its own run alone', async () => {
+  const letter = { subject: 's', body: 'b' }
+  expect(await ask(named('messages.send'), '/agent/messages', JSON.stringify({ to: [runs.stranger], ...letter }))).toBe(
+    404,
+  )
+  expect(
+    await ask(named('messages.send'), '/agent/messages', JSON.stringify({ to: [runs.grandchild], ...letter })),
+  ).toBe(200)
+  const { message_ids } = await house.client.messages.send({ body: { to: [runs.stranger], ...letter } })
+  for (const name of ['messages.read', 'messages.delivered']) {
+    expect(await ask(named(name), named(name).path.replace('{message_id}', message_ids[0] ?? ''), '{}'), name).toBe(404)
+  }
+  for (const run_id of [runs.child, runs.stranger]) {
+    expect(await ask(named('messages.list'), `/agent/messages/${run_id}`)).toBe(404)
+    expect(await ask(named('events.cursor'), `/agent/runs/${run_id}/event-sequence`, '{"sequence":1}')).toBe(404)
+  }
+  expect(await ask(named('trees.get'), `/agent/runs/${runs.grandchild}/tree`)).toBe(200)
+  expect(await ask(named('trees.get'), `/agent/runs/${runs.stranger}/tree`)).toBe(404)
 })
 
 test.each(all.filter((route) => route.callers.length > 0 && !ALLOWED.has(route.name)).map((route) => route.name))(
