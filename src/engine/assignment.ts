@@ -17,11 +17,7 @@ export async function renderAssignment(
   entries_held: number,
 ): Promise<Assignment> {
   const config = AgentConfig.parse(run.config)
-  const { cause } = await room.database.kysely
-    .selectFrom('executions')
-    .select('cause')
-    .where('execution_id', '=', execution_id)
-    .executeTakeFirstOrThrow()
+  const cause = await causeOf(room, run, execution_id)
   const woken = cause === 'message'
   return {
     run_id: run.run_id,
@@ -40,6 +36,17 @@ export async function renderAssignment(
     placement: run.placement === 'parent' ? 'parent' : 'worker',
     context: woken ? await earlierTranscript(room, run) : null,
   }
+}
+
+/** A first execution is told by its run; it is part of every run's start. */
+async function causeOf(room: Room, run: Selectable<Runs>, execution_id: string): Promise<string> {
+  if (run.executions === 1) return run.source === 'LOCAL' ? 'local' : 'start'
+  const { cause } = await room.database.kysely
+    .selectFrom('executions')
+    .select('cause')
+    .where('execution_id', '=', execution_id)
+    .executeTakeFirstOrThrow()
+  return cause
 }
 
 async function earlierSession(room: Room, run: Selectable<Runs>, harness: string): Promise<Assignment['resume']> {
