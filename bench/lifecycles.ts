@@ -1,8 +1,7 @@
 /**
  * Whole lives of runs without processes: create, offer, claim, begin, five transcript entries, finish, each over
- * real HTTP and the real
- * worker WebSocket, with one server and one PostgreSQL; beside it, in the same PostgreSQL, what a bare queue of
- * one table does.
+ * real HTTP and the real worker WebSocket, with one server and one PostgreSQL; beside it, in the same PostgreSQL,
+ * what a bare queue of one table does.
  */
 import pg from 'pg'
 import { findPlace } from '../src/db/place.ts'

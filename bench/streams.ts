@@ -1,7 +1,7 @@
 /**
  * Fan-out: EVENTS_A_SECOND made by creating runs, read by STREAMS open event streams. Each stream must get every
- * event once, in
- * order. The streams are plain sockets in this process, so that reading them does not become what is measured.
+ * event once, in order. The streams are plain sockets in this process, so that reading them does not become what is
+ * measured.
  */
 import { connect as openSocket, type Socket } from 'node:net'
 import type { Client } from '../src/sdk/client.ts'

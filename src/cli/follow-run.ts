@@ -1,8 +1,7 @@
 /**
- * Following one run from the terminal: every entry once and in order, and the run whenever its state may have changed,
- * across breaks of the line and restarts of the server. The stream only says that there is something to see;
- * entries that
- * it left out are read from the transcript, so nothing is missed when it was too slow or down.
+ * Following one run from the terminal: every entry once and in order, and the run whenever its state may have
+ * changed, across breaks of the line and restarts of the server. The stream only says that there is something to
+ * see; entries that it left out are read from the transcript, so nothing is missed when it was too slow or down.
  */
 import { type Entry, type Event, isEnded, type Run, routes } from '../contract/index.ts'
 import type { Client } from '../sdk/client.ts'

@@ -1,7 +1,7 @@
 /**
  * Messages: letters from one run to another's inbox. Each recipient has its own row: accepted, then delivered
- * (surfaced to
- * the agent), and read (its body was fetched), which may come in either order. Nothing is "sent" without a row.
+ * (surfaced to the agent), and read (its body was fetched), which may come in either order. Nothing is "sent"
+ * without a row.
  */
 import { z } from 'zod'
 import { Nothing, QueryBoolean, route } from './route.ts'

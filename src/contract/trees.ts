@@ -1,7 +1,6 @@
 /**
  * Trees: a run and all that descends from it. A parent's own state speaks of its own work alone; the state of the
- * tree is
- * computed here, never stored.
+ * tree is computed here, never stored.
  */
 import { z } from 'zod'
 import { route } from './route.ts'

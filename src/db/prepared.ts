@@ -1,7 +1,6 @@
 /**
  * Kysely's view of the pool, with the statements that come again and again prepared: PostgreSQL then parses and
- * plans them
- * once a connection, which is most of what a short statement costs it.
+ * plans them once a connection, which is most of what a short statement costs it.
  *
  * A prepared statement lives as long as its connection, so only the first `STATEMENTS_MAX` texts that were seen
  * `SEEN_BEFORE` times get a name; lists of changing length make ever new texts.

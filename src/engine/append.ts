@@ -1,8 +1,7 @@
 /**
- * Transcript entries, exactly once: numbers are dense from 1 in each execution, what is held already is ignored,
- * a gap is
- * refused, and the answer is the highest number held. The execution's row is locked, so that two uploads of one runner
- * cannot interleave, and a write of an execution that has ended is refused.
+ * Transcript entries, exactly once: numbers are dense from 1 in each execution, what is held already is ignored, a
+ * gap is refused, and the answer is the highest number held. The execution's row is locked, so that two uploads of
+ * one runner cannot interleave, and a write of an execution that has ended is refused.
  */
 import { sql } from 'kysely'
 import { ENTRY_HEAD_BYTES, type EntryBody, Fault, type NewEntry } from '../contract/index.ts'

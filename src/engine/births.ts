@@ -1,7 +1,6 @@
 /**
  * Births: a run that has a parent. The root's row is locked for each, so that the limits of a tree are exact
- * however many
- * are asked for at once, and a cascade that holds the same lock leaves no gap for another child.
+ * however many are asked for at once, and a cascade that holds the same lock leaves no gap for another child.
  */
 import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'

@@ -1,9 +1,8 @@
 /**
  * The dispatcher: QUEUED → PENDING for runs that the team's limit allows and a connected worker has room for.
  *
- * Each server offers to its own connections. The team's row is locked while its busy runs are counted, so that
- * the limit
- * is exact with any number of servers; runs are taken oldest first with skip locked.
+ * Each server offers to its own connections. The team's row is locked while its busy runs are counted, so that the
+ * limit is exact with any number of servers; runs are taken oldest first with skip locked.
  */
 import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'

@@ -1,9 +1,8 @@
 /**
  * The engine: makes true in PostgreSQL what the contract says can be asked. It never sees HTTP.
  *
- * Every function takes the caller first and sees only the caller's team. Faults are thrown; anything else thrown
- * is a bug
- * or the database being away.
+ * Every function takes the caller first and sees only the caller's team. Faults are thrown; anything else thrown is
+ * a bug or the database being away.
  */
 import type { Logger } from 'pino'
 import type { Clock } from '../db/clock.ts'

@@ -1,7 +1,6 @@
 /**
- * Heartbeats: many runners renew their leases, by group commit. The answer waits for the write, so that a lease
- * is never
- * believed renewed that is not.
+ * Heartbeats: many runners renew their leases, by group commit. The answer waits for the write, so that a lease is
+ * never believed renewed that is not.
  */
 import { sql } from 'kysely'
 import type { Usage } from '../contract/index.ts'

@@ -1,8 +1,7 @@
 /**
- * Idempotency keys: the same key and body answer the same for `KEY_MS`, with one effect; the same key with
- * another body is
- * refused. The key's row is made in the transaction of the effect, so that a crash leaves both or neither, and the
- * row's lock makes simultaneous repeats wait for the first.
+ * Idempotency keys: the same key and body answer the same for `KEY_MS`, with one effect; the same key with another
+ * body is refused. The key's row is made in the transaction of the effect, so that a crash leaves both or neither,
+ * and the row's lock makes simultaneous repeats wait for the first.
  */
 import { createHash } from 'node:crypto'
 import type { Kysely } from 'kysely'

@@ -1,7 +1,6 @@
 /**
- * A run's mail as its runner and its agent get it: undelivered messages and the news of its children, in the
- * order of the log,
- * rendered as one text. Taking marks nothing; saying that it was delivered does, once.
+ * A run's mail as its runner and its agent get it: undelivered messages and the news of its children, in the order
+ * of the log, rendered as one text. Taking marks nothing; saying that it was delivered does, once.
  *
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
  */
@@ -115,8 +114,7 @@ export function mailEngine(room: Room) {
 
   /**
    * Marks what a text held, once: of the runner and a tool that would both give it, the first gets true. All or
-   * nothing:
-   * when a part of it was given meanwhile, nothing is marked, and who gets false looks again.
+   * nothing: when a part of it was given meanwhile, nothing is marked, and who gets false looks again.
    */
   async function mark(
     run_id: string,
@@ -183,8 +181,7 @@ export function mailEngine(room: Room) {
 
     /**
      * What an agent's `wait_for_events` answers. Text: it was marked as delivered, for the answer surfaces it.
-     * Null: the
-     * run now waits until `timeout_s` are over, and its agent is to end its turn.
+     * Null: the run now waits until `timeout_s` are over, and its agent is to end its turn.
      */
     async wait(caller: Caller, options: { hold_ms: number; timeout_s: number; signal: AbortSignal }): Promise<Held> {
       if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent can wait for events.')

@@ -3,8 +3,7 @@
  * the recipient has ended, with its waking.
  *
  * Every writer locks the runs concerned in the order of their ids: an end and a message that come together are
- * decided by the
- * recipient's row, so that no message is left behind by a run that ends.
+ * decided by the recipient's row, so that no message is left behind by a run that ends.
  */
 import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'

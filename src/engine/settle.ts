@@ -1,9 +1,8 @@
 /**
  * The end of an execution, whoever reports it: the runner, the worker that found it gone, or the sweep.
  *
- * One place decides what the end means for the run: final, or another try. A cancel that was acknowledged wins
- * over every
- * other outcome. A retryable failure goes back to the queue while tries are left.
+ * One place decides what the end means for the run: final, or another try. A cancel that was acknowledged wins over
+ * every other outcome. A retryable failure goes back to the queue while tries are left.
  */
 import type { Kysely, Selectable } from 'kysely'
 import { z } from 'zod'

@@ -135,9 +135,8 @@ export function workersEngine(room: Room) {
   }
 
   /**
-   * The sandbox is gone. When the runner reported its result this changes nothing; when it did not, there is
-   * none, and an
-   * exit code of 0 is no success.
+   * The sandbox is gone. When the runner reported its result this changes nothing; when it did not, there is none,
+   * and an exit code of 0 is no success.
    */
   async function ended(
     connection_id: string,

@@ -1,7 +1,6 @@
 /**
  * The server: carries a question in and an answer out, over HTTP, event streams and worker sockets. It keeps
- * nothing that
- * another server on the same database would miss.
+ * nothing that another server on the same database would miss.
  */
 import { randomUUID } from 'node:crypto'
 import { createServer, type Server as HttpServer } from 'node:http'

@@ -2,8 +2,7 @@
  * The slots of one worker connection: what it holds, and how much more it would take.
  *
  * A worker that said its capacity is offered what that leaves. One that did not is offered runs until it rejects
- * one; then
- * it is left alone until it ends one, or for `worker_full_ms`.
+ * one; then it is left alone until it ends one, or for `worker_full_ms`.
  */
 import type { ServerLimits } from './limits.ts'
 

@@ -1,9 +1,8 @@
 /**
  * Worker sockets: the public self-hosted worker protocol, with our optional frames.
  *
- * One connection is one pool of slots. Frames about one run are dealt with in the order in which they came;
- * frames about
- * different runs do not wait for each other.
+ * One connection is one pool of slots. Frames about one run are dealt with in the order in which they came; frames
+ * about different runs do not wait for each other.
  */
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'

@@ -2,8 +2,8 @@
  * Open event streams: written to with backpressure, kept alive, ended when their time is up.
  *
  * What waits for one reader is bounded: a writer asks `hasRoom` first, and where there is none it waits for
- * `drained` and
- * reads again from the database what it has skipped. So a slow reader costs `stream_bytes_max` and one frame, no more.
+ * `drained` and reads again from the database what it has skipped. So a slow reader costs `stream_bytes_max` and
+ * one frame, no more.
  */
 import type { ServerResponse } from 'node:http'
 import { Fault } from '../contract/index.ts'

@@ -1,11 +1,9 @@
 /**
  * Followed transcripts: each run that somebody watches is read once, whoever many watch it.
  *
- * A watcher reads on its own until it has caught up with the watch, then joins it. One whose buffer is full
- * leaves, drains
- * and reads on its own again. Live deltas go only to who has joined and has room: they are kept nowhere, and each
- * says by
- * its offset whether one is missing.
+ * A watcher reads on its own until it has caught up with the watch, then joins it. One whose buffer is full leaves,
+ * drains and reads on its own again. Live deltas go only to who has joined and has room: they are kept nowhere, and
+ * each says by its offset whether one is missing.
  */
 import type { Logger } from 'pino'
 import type { Delta, Entry } from '../contract/index.ts'

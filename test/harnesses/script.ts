@@ -1,8 +1,8 @@
 /**
  * The scripted model on loopback. What it does is said in the prompt:
  * `DIRECTIVE:EDIT` writes notes.txt with the harness's own tool, `DIRECTIVE:HANG` runs a command that does not end,
- * `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent.
- * It goes by the last directive in the conversation, since harnesses put words of their own around a prompt.
+ * `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent. It goes by the last
+ * directive in the conversation, since harnesses put words of their own around a prompt.
  */
 import { type ChatCompletionRequest, LLMock } from '@copilotkit/aimock'
 

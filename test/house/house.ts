@@ -1,7 +1,6 @@
 /**
- * A whole server for a test: real HTTP on a free port, a database of its own, the real engine, and scripted
- * workers over the
- * real socket. Whatever it opened, `close` closes.
+ * A whole server for a test: real HTTP on a free port, a database of its own, the real engine, and scripted workers
+ * over the real socket. Whatever it opened, `close` closes.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

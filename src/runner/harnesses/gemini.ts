@@ -1,11 +1,9 @@
 /**
  * Gemini CLI, which speaks ACP itself.
  *
- * Enforced against the checkout: its settings are hidden from Gemini (`GUARD`), since it takes settings above
- * them, those
- * of the system, from root's files alone; a `.env` of the checkout does not replace a variable that is set, and
- * the address is always set. The workspace has to be trusted, or
- * Gemini refuses mode `yolo`.
+ * Enforced against the checkout: its settings are hidden from Gemini (`GUARD`), since it takes settings above them,
+ * those of the system, from root's files alone; a `.env` of the checkout does not replace a variable that is set,
+ * and the address is always set. The workspace has to be trusted, or Gemini refuses mode `yolo`.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

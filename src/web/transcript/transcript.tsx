@@ -1,8 +1,7 @@
 /**
- * The transcript as it scrolls: only the rows near the eye are mounted. Whoever stands at the end stays there as
- * it grows; whoever
- * reads further up keeps the row that he reads, whatever comes before or after. The virtualizer alone moves the
- * scroll position.
+ * The transcript as it scrolls: only the rows near the eye are mounted. Whoever stands at the end stays there as it
+ * grows; whoever reads further up keeps the row that he reads, whatever comes before or after. The virtualizer
+ * alone moves the scroll position.
  */
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { ArrowDown } from 'lucide-react'

@@ -30,8 +30,7 @@ export const sha256 = (text: string): string => createHash('sha256').update(text
 
 /**
  * Whole or not at all, whenever this process is killed. Not synced to the disk: a power loss ends every sandbox
- * too, and what
- * is left of a record is then swept away.
+ * too, and what is left of a record is then swept away.
  */
 export async function writeAtomic(path: string, text: string): Promise<void> {
   const temporary = join(dirname(path), `.${randomUUID()}.tmp`)
