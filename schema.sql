@@ -20,7 +20,10 @@ create table teams (
   max_tree_wakes integer not null default 500,
   max_hops integer not null default 32,
   max_tree_tokens bigint,
+  children_ask boolean not null default false,
+  max_batch_tasks integer not null default 5000,
   constraint teams_pkey PRIMARY KEY (team_id),
+  constraint teams_max_batch_tasks_check CHECK ((max_batch_tasks >= 0)),
   constraint teams_max_children_check CHECK ((max_children >= 0)),
   constraint teams_max_concurrent_runs_check CHECK ((max_concurrent_runs >= 0)),
   constraint teams_max_depth_check CHECK ((max_depth >= 0)),
@@ -125,16 +128,30 @@ create table runs (
   tree_wakes integer not null default 0,
   stopped jsonb,
   released integer not null default 0,
+  mode text not null default 'normal'::text,
+  open_plan integer,
+  approved_plan integer,
+  parallelism integer,
+  paused_at timestamp with time zone,
+  lane_run_id uuid,
+  held boolean not null default false,
+  retry_on text not null default 'retryable'::text,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
+  constraint runs_lane_run_id_fkey FOREIGN KEY (lane_run_id) REFERENCES runs(run_id),
   constraint runs_parent_run_id_fkey FOREIGN KEY (parent_run_id) REFERENCES runs(run_id),
   constraint runs_root_run_id_fkey FOREIGN KEY (root_run_id) REFERENCES runs(run_id),
   constraint runs_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
   constraint runs_execution_location_check CHECK ((execution_location = ANY (ARRAY['LOCAL'::text, 'REMOTE'::text]))),
+  constraint runs_mode_check CHECK ((mode = ANY (ARRAY['normal'::text, 'plan'::text, 'orchestrate'::text]))),
+  constraint runs_parallelism_check CHECK ((parallelism >= 1)),
   constraint runs_placement_check CHECK ((placement = ANY (ARRAY['worker'::text, 'parent'::text]))),
+  constraint runs_retry_on_check CHECK ((retry_on = ANY (ARRAY['retryable'::text, 'all'::text]))),
   constraint runs_state_check CHECK ((state = ANY (ARRAY['QUEUED'::text, 'PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text, 'SUCCEEDED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))
 );
 CREATE INDEX runs_busy ON public.runs USING btree (team_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (execution_location = 'REMOTE'::text) AND (waiting_until IS NULL));
+CREATE INDEX runs_lane ON public.runs USING btree (lane_run_id, queued_at, run_id) WHERE ((state = 'QUEUED'::text) AND (lane_run_id IS NOT NULL));
+CREATE INDEX runs_lane_busy ON public.runs USING btree (lane_run_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (lane_run_id IS NOT NULL));
 CREATE INDEX runs_parent ON public.runs USING btree (parent_run_id) WHERE (parent_run_id IS NOT NULL);
 CREATE INDEX runs_queued ON public.runs USING btree (team_id, queued_at, run_id) WHERE (state = 'QUEUED'::text);
 CREATE INDEX runs_root ON public.runs USING btree (root_run_id, created_at);
@@ -274,12 +291,14 @@ create table messages (
   sent_at timestamp with time zone not null,
   delivered_at timestamp with time zone,
   read_at timestamp with time zone,
+  mode text,
   constraint messages_pkey PRIMARY KEY (message_id),
   constraint messages_recipient_run_id_number_key UNIQUE (recipient_run_id, number),
   constraint messages_cause_id_fkey FOREIGN KEY (cause_id) REFERENCES messages(message_id),
   constraint messages_recipient_run_id_fkey FOREIGN KEY (recipient_run_id) REFERENCES runs(run_id),
   constraint messages_sender_run_id_fkey FOREIGN KEY (sender_run_id) REFERENCES runs(run_id),
-  constraint messages_sender_user_id_fkey FOREIGN KEY (sender_user_id) REFERENCES users(user_id)
+  constraint messages_sender_user_id_fkey FOREIGN KEY (sender_user_id) REFERENCES users(user_id),
+  constraint messages_mode_check CHECK ((mode = ANY (ARRAY['normal'::text, 'plan'::text, 'orchestrate'::text])))
 );
 CREATE UNIQUE INDEX messages_send ON public.messages USING btree (COALESCE(sender_run_id, sender_user_id), send_key) WHERE (send_key IS NOT NULL);
 CREATE INDEX messages_undelivered ON public.messages USING btree (recipient_run_id, number) WHERE (delivered_at IS NULL);
@@ -296,3 +315,53 @@ create table artifacts (
   constraint artifacts_artifact_type_check CHECK ((artifact_type = ANY (ARRAY['PLAN'::text, 'PULL_REQUEST'::text, 'SCREENSHOT'::text, 'FILE'::text, 'EXTERNAL_REFERENCE'::text])))
 );
 CREATE INDEX artifacts_run ON public.artifacts USING btree (run_id, created_at);
+
+create table plans (
+  plan_id uuid not null,
+  team_id uuid not null,
+  run_id uuid not null,
+  version integer not null,
+  state text not null,
+  author text not null,
+  title text not null,
+  document text not null,
+  children jsonb not null,
+  config jsonb not null,
+  artifact_uid uuid not null,
+  propose_key text,
+  created_at timestamp with time zone not null,
+  decided_at timestamp with time zone,
+  decided_by uuid,
+  words text,
+  constraint plans_pkey PRIMARY KEY (plan_id),
+  constraint plans_run_id_version_key UNIQUE (run_id, version),
+  constraint plans_artifact_uid_fkey FOREIGN KEY (artifact_uid) REFERENCES artifacts(artifact_uid),
+  constraint plans_decided_by_fkey FOREIGN KEY (decided_by) REFERENCES users(user_id),
+  constraint plans_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
+  constraint plans_author_check CHECK ((author = ANY (ARRAY['agent'::text, 'person'::text]))),
+  constraint plans_state_check CHECK ((state = ANY (ARRAY['proposed'::text, 'approved'::text, 'changes_requested'::text, 'rejected'::text, 'superseded'::text])))
+);
+CREATE INDEX plans_open ON public.plans USING btree (team_id, created_at) WHERE (state = 'proposed'::text);
+CREATE UNIQUE INDEX plans_propose ON public.plans USING btree (run_id, propose_key) WHERE (propose_key IS NOT NULL);
+
+create table batches (
+  run_id uuid not null,
+  team_id uuid not null,
+  stop_on_failure boolean not null,
+  created_at timestamp with time zone not null,
+  constraint batches_pkey PRIMARY KEY (run_id),
+  constraint batches_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+);
+CREATE INDEX batches_team ON public.batches USING btree (team_id, created_at, run_id);
+
+create table batch_tasks (
+  run_id uuid not null,
+  batch_run_id uuid not null,
+  number integer not null,
+  name text not null,
+  depends_on uuid[] not null,
+  constraint batch_tasks_pkey PRIMARY KEY (run_id),
+  constraint batch_tasks_batch_run_id_number_key UNIQUE (batch_run_id, number),
+  constraint batch_tasks_batch_run_id_fkey FOREIGN KEY (batch_run_id) REFERENCES batches(run_id),
+  constraint batch_tasks_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+);

@@ -27,6 +27,8 @@ const WAITS = {
   worker: 'waits for a worker',
   retry: 'will be tried again',
   parent: 'waits for its parent to start it beside itself',
+  tasks: 'waits for other tasks of its batch',
+  lane: 'waits until fewer of its siblings are going on',
 }
 
 /** What a state alone does not say: why a run waits, or why it ended so. */

@@ -8,7 +8,8 @@ import { RunId, Timestamp } from './runs.ts'
 import { Delta, Entry } from './transcripts.ts'
 
 /** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
- * `run_resumed` when an agent waits for events with its turn ended, and goes on. */
+ * `run_resumed` when an agent waits for events with its turn ended, and goes on; `plan_proposed` and `plan_decided` (their
+ * `ref_id` is the plan's) when a plan is put before a person and answered. */
 export const EVENT_TYPES = [
   'run_queued',
   'run_in_progress',
@@ -23,6 +24,10 @@ export const EVENT_TYPES = [
   'run_session_linked',
   'run_waiting',
   'run_resumed',
+  'plan_proposed',
+  'plan_decided',
+  'batch_paused',
+  'batch_resumed',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 

@@ -21,6 +21,8 @@ export const Failure = z.object({
   /** A sentence for a person: what happened, and what to do where we know it. */
   message: z.string().max(16_384),
   retryable: z.boolean(),
+  /** Seconds that a provider asked to be left alone; a retry starts no sooner. */
+  retry_after_s: z.number().min(0).max(86_400).optional(),
   /** A machine's word for it, such as `setup_command`, `output_limit`, `lease_lapsed`. */
   reason: z.string().max(64).optional(),
 })

@@ -1,11 +1,14 @@
 /** The contract: what can be asked, and every shape that crosses a boundary. It knows nothing of ours. */
 export * from './access.ts'
+export * from './batches.ts'
 export * from './config.ts'
 export * from './events.ts'
 export * from './executions.ts'
 export * from './faults.ts'
 export * from './harness-support.ts'
 export * from './messages.ts'
+export * from './modes.ts'
+export * from './plans.ts'
 export * from './route.ts'
 export * from './runs.ts'
 export * from './transcripts.ts'
@@ -14,10 +17,12 @@ export * from './usage.ts'
 export * from './workers.ts'
 
 import { accessRoutes } from './access.ts'
+import { batchRoutes } from './batches.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
 import { harnessSupportRoutes } from './harness-support.ts'
 import { messageRoutes } from './messages.ts'
+import { followUpRoutes, planRoutes } from './plans.ts'
 import { runRoutes } from './runs.ts'
 import { transcriptRoutes } from './transcripts.ts'
 import { treeRoutes } from './trees.ts'
@@ -34,4 +39,7 @@ export const routes = {
   messages: messageRoutes,
   trees: treeRoutes,
   harnessSupport: harnessSupportRoutes,
+  plans: planRoutes,
+  followUps: followUpRoutes,
+  batches: batchRoutes,
 }

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
+import { RunMode } from './modes.ts'
 import { repeated, route } from './route.ts'
 import { RequestUsage } from './usage.ts'
 
@@ -81,6 +82,7 @@ export const CreateRun = z.object({
   interactive: z.boolean().optional(),
   /** Makes the run a child of that one: inherits its configuration where its own says nothing. */
   parent_run_id: RunId.optional(),
+  mode: RunMode.optional(),
   /** Ours: `parent` runs beside the parent, in its sandbox and files. */
   placement: z.enum(['worker', 'parent']).optional(),
 })
@@ -145,12 +147,17 @@ export const Run = z.object({
   /** Ours: a cancel was asked for and is being carried out. */
   cancel_requested: z.boolean(),
   /** Ours: why a QUEUED run waits. */
-  waiting_for: z.enum(['capacity', 'worker', 'retry', 'parent']).optional(),
+  waiting_for: z.enum(['capacity', 'worker', 'retry', 'parent', 'tasks', 'lane']).optional(),
   /** Ours: INPROGRESS, its turn ended, waiting for events until then. */
   waiting_until: Timestamp.optional(),
   /** Ours: the top of its tree. */
   root_run_id: RunId,
   depth: z.int(),
+  mode: RunMode,
+  /** Ours: the version of its plan that waits for a person; the run is BLOCKED until then. */
+  open_plan: z.int().optional(),
+  /** Ours: it is a batch; its children are its tasks. */
+  is_batch: z.boolean(),
   /** Ours: where a child runs; `parent` is in its parent's sandbox. */
   placement: z.enum(['worker', 'parent']),
   /** Ours: a queued retry starts no sooner than this. */

@@ -101,6 +101,8 @@ export const SpawnChild = z.object({
   title: z.string().max(512).optional(),
   harness: z.string().max(64).optional(),
   model_id: z.string().max(256).optional(),
+  /** An environment by uid or name. */
+  environment: z.string().max(128).optional(),
   /** `worker`: on any worker; `sandbox`: beside its parent, same files; otherwise a worker's name. */
   where: z.string().max(256).optional(),
 })

@@ -30,6 +30,21 @@ export interface Artifacts {
   team_id: string
 }
 
+export interface Batches {
+  created_at: Timestamp
+  run_id: string
+  stop_on_failure: boolean
+  team_id: string
+}
+
+export interface BatchTasks {
+  batch_run_id: string
+  depends_on: string[]
+  name: string
+  number: number
+  run_id: string
+}
+
 export interface Blobs {
   blob_id: string
   created_at: Timestamp
@@ -113,6 +128,7 @@ export interface Messages {
   delivered_at: Timestamp | null
   hop: number
   message_id: string
+  mode: string | null
   number: number
   read_at: Timestamp | null
   recipient_run_id: string
@@ -125,7 +141,27 @@ export interface Messages {
   urgent: Generated<boolean>
 }
 
+export interface Plans {
+  artifact_uid: string
+  author: string
+  children: Json
+  config: Json
+  created_at: Timestamp
+  decided_at: Timestamp | null
+  decided_by: string | null
+  document: string
+  plan_id: string
+  propose_key: string | null
+  run_id: string
+  state: string
+  team_id: string
+  title: string
+  version: number
+  words: string | null
+}
+
 export interface Runs {
+  approved_plan: number | null
   cancel_requested_at: Timestamp | null
   cancel_requested_by: string | null
   cause_id: string | null
@@ -139,17 +175,24 @@ export interface Runs {
   execution_location: string
   executions: Generated<number>
   failure: Json | null
+  held: Generated<boolean>
   hop: Generated<number>
+  lane_run_id: string | null
   last_event_sequence: number | null
   max_tries: Generated<number>
   messages: Generated<number>
   metadata: Generated<Json>
+  mode: Generated<string>
   not_before: Timestamp | null
+  open_plan: number | null
+  parallelism: number | null
   parent_run_id: string | null
+  paused_at: Timestamp | null
   placement: Generated<string>
   prompt: string
   queued_at: Timestamp
   released: Generated<number>
+  retry_on: Generated<string>
   root_run_id: string
   run_id: string
   source: string
@@ -193,7 +236,9 @@ export interface Store {
 }
 
 export interface Teams {
+  children_ask: Generated<boolean>
   created_at: Timestamp
+  max_batch_tasks: Generated<number>
   max_children: Generated<number>
   max_concurrent_runs: Generated<number>
   max_depth: Generated<number>
@@ -230,6 +275,8 @@ export interface WorkerConnections {
 export interface DB {
   api_keys: ApiKeys
   artifacts: Artifacts
+  batch_tasks: BatchTasks
+  batches: Batches
   blobs: Blobs
   entries: Entries
   event_counter: EventCounter
@@ -238,6 +285,7 @@ export interface DB {
   idempotency_keys: IdempotencyKeys
   login_codes: LoginCodes
   messages: Messages
+  plans: Plans
   runs: Runs
   schema_migrations: SchemaMigrations
   sessions: Sessions

@@ -9,7 +9,7 @@ import type { Tables } from '../db/connect.ts'
 import type { Runs, Teams } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { checkRunnable, hostOf, runNotFound, titleOf } from './runs.ts'
+import { checkRunnable, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
 import { enqueueIn } from './transitions.ts'
 
 export type Birth = {
@@ -60,6 +60,9 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     depth: parent.depth + 1,
     placement: beside ? 'parent' : 'worker',
     spawn_key: birth.spawn_key,
+    ...PLAIN,
+    mode: birth.body.mode ?? 'normal',
+    lane_run_id: parent.parallelism === null ? null : parent.run_id,
     execution_id: null,
     now: room.clock.now(),
   })

@@ -12,7 +12,7 @@ import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
-import { busyRuns } from './transitions.ts'
+import { busyRuns, roomInLane } from './transitions.ts'
 
 /** `free`: runs that the worker would take now. */
 export type Connection = { connection_id: string; team_id: string; worker_host: string; free: number }
@@ -65,20 +65,7 @@ export function dispatchEngine(room: Room) {
       if (most <= 0) return []
       const now = room.clock.now()
       const hosts = [...new Set(connections.map((connection) => connection.worker_host))]
-      const runs = await write
-        .selectFrom('runs')
-        .selectAll()
-        .where('team_id', '=', team_id)
-        .where('state', '=', 'QUEUED')
-        .where('placement', '=', 'worker')
-        .where((w) => w.or([w('not_before', 'is', null), w('not_before', '<=', now)]))
-        .where((w) => w.or([w('worker_host', 'is', null), w('worker_host', 'in', hosts)]))
-        .orderBy('queued_at')
-        .orderBy('run_id')
-        .limit(most)
-        .forNoKeyUpdate()
-        .skipLocked()
-        .execute()
+      const runs = await oldest(write, { team_id, hosts, most, now })
       const taken = assign(runs, connections)
       await offerAll(room, write, taken, now)
       return taken
@@ -87,6 +74,36 @@ export function dispatchEngine(room: Room) {
   }
 
   return { offer }
+}
+
+/**
+ * The oldest that may be offered, locked. A run in a lane counts only as far as its lane has room: the team's row is
+ * locked, so nobody else fills it meanwhile. Each lane is asked for its own oldest, so that a long one hides no other.
+ */
+async function oldest(
+  write: Kysely<Tables>,
+  { team_id, hosts, most, now }: { team_id: string; hosts: string[]; most: number; now: Date },
+): Promise<Selectable<Runs>[]> {
+  const ready = sql`q.state = 'QUEUED' and q.placement = 'worker' and not q.held
+    and (q.not_before is null or q.not_before <= ${now})
+    and (q.worker_host is null or q.worker_host = any(${hosts}::text[]))`
+  const { rows } = await sql<Selectable<Runs>>`
+    with free as (
+      (select q.run_id, q.queued_at from runs q where q.team_id = ${team_id} and q.lane_run_id is null and ${ready}
+        order by q.queued_at, q.run_id limit ${most})
+      union all
+      select laned.run_id, laned.queued_at from (
+        select distinct lane_run_id from runs
+        where team_id = ${team_id} and state = 'QUEUED' and lane_run_id is not null
+      ) as lanes cross join lateral (
+        select q.run_id, q.queued_at from runs q where q.lane_run_id = lanes.lane_run_id and ${ready}
+        order by q.queued_at, q.run_id limit greatest(0, (${roomInLane(sql`lanes.lane_run_id`)}))
+      ) as laned
+    )
+    select runs.* from runs where state = 'QUEUED'
+      and run_id in (select run_id from free order by queued_at, run_id limit ${most})
+    order by queued_at, run_id for no key update skip locked`.execute(write)
+  return rows
 }
 
 /** Children that are to run beside their parent, as many as the team's limit allows, for its runner to start. */
@@ -99,6 +116,9 @@ export async function offerBeside(room: Room, parent_run_id: string): Promise<Ta
       .where('runs.run_id', '=', parent_run_id)
       .executeTakeFirstOrThrow()
     const free = await freeOf(write, parent.team_id)
+    const { laned } = await write
+      .selectNoFrom(sql<number>`(${roomInLane(sql`${parent_run_id}::uuid`)})`.as('laned'))
+      .executeTakeFirstOrThrow()
     const now = room.clock.now()
     const runs = await write
       .selectFrom('runs')
@@ -108,7 +128,7 @@ export async function offerBeside(room: Room, parent_run_id: string): Promise<Ta
       .where('state', '=', 'QUEUED')
       .orderBy('queued_at')
       .orderBy('run_id')
-      .limit(Math.max(0, Math.min(free, BATCH)))
+      .limit(Math.max(0, Math.min(free, laned, BATCH)))
       .forNoKeyUpdate()
       .skipLocked()
       .execute()

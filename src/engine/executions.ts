@@ -18,7 +18,7 @@ import type { Caller, ExecutionCaller } from './caller.ts'
 import { offerBeside } from './dispatch.ts'
 import type { Room } from './engine.ts'
 import { heartbeats } from './heartbeats.ts'
-import { checkRunnable, personOf, titleOf } from './runs.ts'
+import { checkRunnable, PLAIN, personOf, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { announce, enqueueIn, superseded } from './transitions.ts'
@@ -67,6 +67,8 @@ export function executionsEngine(room: Room) {
         depth: 0,
         placement: 'worker',
         spawn_key: null,
+        ...PLAIN,
+        mode: body.mode ?? 'normal',
         execution_id,
         now,
       })

@@ -230,7 +230,7 @@ type Accepting = {
   key: string | undefined
 }
 
-async function accept(
+export async function accept(
   room: Room,
   write: Kysely<Tables>,
   events: NewEvent[],

@@ -8,6 +8,7 @@ import {
   Metadata,
   type RequestUsage,
   type Run,
+  RunMode,
   RunSource,
   RunState,
 } from '../contract/index.ts'
@@ -15,7 +16,7 @@ import type { Caller } from './caller.ts'
 import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
-import { busyRuns } from './transitions.ts'
+import { busyRuns, roomInLane } from './transitions.ts'
 import { visibleRuns } from './visible.ts'
 
 export async function readRun(room: Room, caller: Caller, run_id: string): Promise<Run> {
@@ -147,6 +148,11 @@ function select(room: Room, caller: Caller) {
         'data', a.data || jsonb_build_object('artifact_uid', a.artifact_uid)) order by a.created_at), '[]')
         from artifacts a where a.run_id = runs.run_id)`.as('artifacts'),
     )
+    .select(sql<boolean>`exists (select from batches where batches.run_id = runs.run_id)`.as('is_batch'))
+    .select(
+      sql<boolean>`runs.state = 'QUEUED' and runs.lane_run_id is not null
+        and (${roomInLane(sql`runs.lane_run_id`)}) <= 0`.as('lane_full'),
+    )
     .select(sql<Date>`${now}::timestamptz`.as('read_at'))
     .select(
       sql<boolean>`runs.state = 'QUEUED' and (${busyRuns(sql`runs.team_id`)}) >= teams.max_concurrent_runs`.as('full'),
@@ -193,6 +199,9 @@ function render(row: Selected): Run {
     ...(row.execution_id === null ? {} : { execution_id: row.execution_id }),
     root_run_id: row.root_run_id,
     depth: row.depth,
+    mode: RunMode.parse(row.mode),
+    ...(row.open_plan === null ? {} : { open_plan: row.open_plan }),
+    is_batch: row.is_batch,
     placement: row.placement === 'parent' ? 'parent' : 'worker',
     ...(row.waiting_until === null ? {} : { waiting_until: row.waiting_until.toISOString() }),
     executions: row.executions,
@@ -214,6 +223,8 @@ function waitOf(row: Selected, state: RunState): Pick<Run, 'waiting_for' | 'not_
   if (state !== 'QUEUED') return {}
   if (row.not_before && row.not_before > row.read_at)
     return { waiting_for: 'retry', not_before: row.not_before.toISOString() }
+  if (row.held) return { waiting_for: 'tasks' }
+  if (row.lane_full) return { waiting_for: 'lane' }
   if (row.full) return { waiting_for: 'capacity' }
   return { waiting_for: row.placement === 'parent' ? 'parent' : 'worker' }
 }

@@ -23,6 +23,15 @@ import { announce, enqueueIn, followIn, type NewRun, tellParent } from './transi
 
 const TITLE_CHARACTERS = 80
 
+/** A run that is nobody's task and bounds nobody. */
+export const PLAIN = {
+  mode: 'normal',
+  lane_run_id: null,
+  held: false,
+  parallelism: null,
+  retry_on: 'retryable',
+} as const
+
 export type CreateOptions = { source: RunSource; idempotency_key?: string | undefined }
 
 export function runsEngine(room: Room) {
@@ -59,6 +68,8 @@ export function runsEngine(room: Room) {
       depth: 0,
       placement: 'worker',
       spawn_key: null,
+      ...PLAIN,
+      mode: body.mode ?? 'normal',
       execution_id: null,
       now,
     }

@@ -120,6 +120,9 @@ function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string
   const now = room.clock.now()
   const outcome: Outcome = run.cancel_requested_at === null ? ending.outcome : { outcome: 'CANCELLED' }
   const step: Step = { run_id: run.run_id, execution_id, now, execution: endOf(ending, outcome, now) }
+  // A plan waits for a person whatever becomes of who proposed it.
+  if (run.open_plan !== null && outcome.outcome !== 'CANCELLED' && run.waiting_until !== null)
+    return followIn(write, 'shelve', { ...step, set: { waiting_until: run.waiting_until } })
   const ended = { ended_at: now, not_before: null }
   switch (outcome.outcome) {
     case 'SUCCEEDED':
@@ -128,15 +131,17 @@ function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string
         set: { ...ended, status_message: outcome.summary ?? null, failure: null },
       })
     case 'CANCELLED':
-      return followIn(write, 'cancel', { ...step, set: { ...ended, failure: null, status_message: null } })
+      return followIn(write, 'cancel', { ...step, set: { ...ended, failure: null } })
     case 'FAILED':
     case 'ERROR': {
       // An execution that never began used up no try of its own; count it, or a worker that loses all would be
       // asked for ever.
       const tries = run.tries + (run.has_begun ? 0 : 1)
       const { failure } = outcome
-      if (outcome.failure.retryable && tries < run.max_tries && run.execution_location === 'REMOTE') {
-        const not_before = new Date(now.getTime() + backoff(room, tries))
+      const mendable = failure.retryable || run.retry_on === 'all'
+      if (mendable && tries < run.max_tries && run.execution_location === 'REMOTE') {
+        const pause_ms = Math.max(backoff(room, tries), (failure.retry_after_s ?? 0) * 1000)
+        const not_before = new Date(now.getTime() + pause_ms)
         return followIn(write, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
       }
       const arrow = outcome.outcome === 'FAILED' ? 'fail' : 'err'
@@ -145,10 +150,10 @@ function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string
   }
 }
 
-/** Milliseconds before try number `tries + 1`: exponential with full jitter, never under a quarter of the step. */
+/** Milliseconds before try number `tries + 1`: anything up to a step that doubles with each, so that tries spread. */
 export function backoff(room: Pick<Room, 'limits'>, tries: number): number {
   const step = Math.min(room.limits.retry_first_ms * 2 ** Math.max(0, tries - 1), room.limits.retry_most_ms)
-  return step * (0.25 + 0.75 * Math.random())
+  return step * Math.random()
 }
 
 /** An end that the runner did not report itself. */

@@ -16,6 +16,8 @@ import {
   type Failure,
   Fault,
   type Outcome,
+  type RetryOn,
+  type RunMode,
   type RunSource,
   type RunState,
   type Usage,
@@ -40,9 +42,17 @@ export const ARROWS = {
   err: { from: ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'], to: 'ERROR', event: 'run_errored' },
   /** A retryable failure with tries left. */
   requeue: { from: ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'], to: 'QUEUED', event: 'run_queued' },
-  /** The storm guard stopped the tree that hangs on this run. */
+  /** A batch: it has no execution, for the server itself starts its tasks. */
+  open: { from: ['QUEUED'], to: 'INPROGRESS', event: 'run_in_progress' },
+  /** What it was to wait for will not come. */
+  skip: { from: ['QUEUED'], to: 'FAILED', event: 'run_failed' },
+  /** It waits for a person: a plan is open, or the storm guard stopped the tree that hangs on this run. */
   block: { from: ['INPROGRESS'], to: 'BLOCKED', event: 'run_blocked' },
   unblock: { from: ['BLOCKED'], to: 'INPROGRESS', event: 'run_in_progress' },
+  /** The same where its execution has gone meanwhile: another goes on. */
+  rouse: { from: ['BLOCKED'], to: 'QUEUED', event: 'run_queued' },
+  /** Its execution has ended while it waits for a person; the answer begins another. */
+  shelve: { from: ['BLOCKED'], to: 'BLOCKED', event: null },
   cancel: { from: ['QUEUED', 'PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'], to: 'CANCELLED', event: 'run_cancelled' },
   /** Asked for again after it had ended. */
   again: { from: ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'], to: 'QUEUED', event: 'run_queued' },
@@ -96,6 +106,8 @@ export type Step = {
   entries?: number
   /** With `entries`: undelivered messages do not matter. */
   leave_inbox?: boolean
+  /** Only if no execution of the run is at work. */
+  idle?: boolean
   /** Narrows the arrow: only from these of its states. */
   from?: readonly RunState[]
   set?: RunPatch
@@ -133,15 +145,14 @@ async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selec
       select * from unnest(
         ${steps.map((s) => s.run_id)}::uuid[], ${steps.map((s) => s.execution_id ?? null)}::uuid[],
         ${steps.map((s) => s.connection_id ?? null)}::uuid[], ${steps.map((s) => s.entries ?? null)}::int[],
-        ${steps.map((s) => s.leave_inbox ?? false)}::boolean[],
+        ${steps.map((s) => s.leave_inbox ?? false)}::boolean[], ${steps.map((s) => s.idle ?? false)}::boolean[],
         ${steps.map((s, at) => (s.from ?? arrows[at]?.from ?? []).join())}::text[], ${arrows.map((a) => a.to)}::text[],
         ${arrows.map((a) => a.event)}::text[], ${steps.map((s) => s.now)}::timestamptz[],
         ${steps.map((s) => JSON.stringify(s.set ?? {}))}::jsonb[],
         ${steps.map((s) => (s.execution?.from ?? []).join())}::text[],
         ${steps.map((s) => JSON.stringify(s.execution?.set ?? {}))}::jsonb[]
-      ) with ordinality as s(run_id, execution_id, connection_id, entries, leave_inbox, from_states,
-        to_state, event_type, now,
-        run_patch, execution_from, execution_patch, place)
+      ) with ordinality as s(run_id, execution_id, connection_id, entries, leave_inbox, idle, from_states,
+        to_state, event_type, now, run_patch, execution_from, execution_patch, place)
     ), moved as (
       update runs set state = s.to_state, updated_at = s.now,
         (started_at, ended_at, not_before, queued_at, tries, status_message, failure, cancel_requested_at,
@@ -156,7 +167,9 @@ async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selec
         and (s.execution_id is null or runs.execution_id = s.execution_id)
         and (s.connection_id is null or exists (select from executions e
           where e.execution_id = runs.execution_id and e.connection_id = s.connection_id))
-        and (s.entries is null or (runs.cancel_requested_at is null
+        and (not s.idle or not exists (select from executions e
+          where e.execution_id = runs.execution_id and e.state <> 'ended'))
+        and (s.entries is null or (runs.cancel_requested_at is null and runs.open_plan is null
           and (s.leave_inbox or runs.undelivered = 0) and exists (select from executions e
           where e.execution_id = runs.execution_id and e.state <> 'ended' and e.note is null
             and e.entries >= s.entries)))
@@ -210,6 +223,14 @@ export type NewRun = {
   depth: number
   placement: 'worker' | 'parent'
   spawn_key: string | null
+  mode: RunMode
+  /** Whose parallelism and pause bind it. */
+  lane_run_id: string | null
+  /** Not offered before the tasks that it depends on have completed. */
+  held: boolean
+  /** Of a parent: so many of its children are at work at a time. */
+  parallelism: number | null
+  retry_on: RetryOn
   /** With `CLAIMED`: the execution that it begins with. */
   execution_id: string | null
   now: Date
@@ -229,15 +250,17 @@ async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capa
     with made as (
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
         execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
-        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key)
+        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, mode, lane_run_id, held, parallelism,
+        retry_on)
       select n.run_id, n.team_id, n.conversation_id, n.state, n.title, n.prompt, n.config, n.metadata, n.source,
         n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
         case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now, n.parent_run_id, n.root_run_id,
-        n.depth, n.placement, n.spawn_key
+        n.depth, n.placement, n.spawn_key, n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on
       from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
         state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
         worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz, parent_run_id uuid,
-        root_run_id uuid, depth int, placement text, spawn_key text)
+        root_run_id uuid, depth int, placement text, spawn_key text, mode text, lane_run_id uuid, held boolean,
+        parallelism int, retry_on text)
       returning run_id, team_id, execution_id, parent_run_id, created_at
     ), news as (
       select team_id, 'child_agent_started' as event_type, parent_run_id as run_id, run_id::text as ref_id,
@@ -253,8 +276,10 @@ async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capa
         news.ref_id, news.execution_id, news.created_at
       from bump, news
     )
-    select made.run_id, (${busyRuns(sql`made.team_id`)}) >= teams.max_concurrent_runs as full
-    from made join teams using (team_id)`.execute(db)
+    select made.run_id, crowded.full from made join (
+      select teams.team_id, (${busyRuns(sql`teams.team_id`)}) >= teams.max_concurrent_runs as full
+      from teams where teams.team_id in (select team_id from made)
+    ) as crowded using (team_id)`.execute(db)
   const full = new Map(rows.map((row) => [row.run_id, row.full]))
   return runs.map(({ run_id }) => (full.get(run_id) ? { at_capacity: true } : {}))
 }
@@ -263,7 +288,14 @@ async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capa
 export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
   sql<number>`select count(*)::int from runs busy where busy.team_id = ${team_id}
     and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'
-    and busy.waiting_until is null`
+    and busy.waiting_until is null and busy.execution_id is not null`
+
+/** How many more of a lane's runs may be at work, as a scalar subquery; none while it is paused. */
+export const roomInLane = (lane_run_id: RawBuilder<unknown>): RawBuilder<number> =>
+  sql<number>`select case when lane.paused_at is not null then 0 else coalesce(lane.parallelism, 1000000)
+    - (select count(*) from runs busy where busy.lane_run_id = lane.run_id and busy.waiting_until is null
+      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) end::int
+    from runs lane where lane.run_id = ${lane_run_id}`
 
 /** Tells whoever reads the log and whoever dispatches that a run has moved. */
 export function announce(room: Pick<Room, 'bell'>): void {

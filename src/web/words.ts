@@ -110,6 +110,10 @@ export function waitingWords(run: Run): string | undefined {
       return 'An earlier try failed for a passing reason. It is tried again by itself.'
     case 'parent':
       return 'Waiting for its parent to start it in the same sandbox.'
+    case 'tasks':
+      return 'Waiting for the tasks that it depends on.'
+    case 'lane':
+      return 'Waiting for one of its siblings to end: as many are working as may at once.'
     case undefined:
       return 'Waiting to be given to a worker.'
   }
