@@ -16,6 +16,7 @@ import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
 import { mailEngine } from './mail.ts'
 import { messagesEngine } from './messages.ts'
+import { plansEngine } from './plans.ts'
 import { runsEngine } from './runs.ts'
 import { sweepEngine } from './sweep.ts'
 import { transcriptsEngine } from './transcripts.ts'
@@ -85,6 +86,7 @@ export async function openEngine(options: EngineOptions) {
     messages: messagesEngine(room),
     mail: mailEngine(room),
     trees: treesEngine(room),
+    plans: plansEngine(room),
     artifacts: artifactsEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room),

@@ -4,6 +4,7 @@ import { type AgentConfig, CreateRun, Fault, type SpawnChild, Tree } from '../co
 import { bear, isOver, plainName } from './births.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { asApproved, type Ruling, readRuling } from './rulings.ts'
 import { runNotFound } from './runs.ts'
 import { announce } from './transitions.ts'
 
@@ -114,8 +115,9 @@ export function treesEngine(room: Room) {
   ): Promise<Spawned[]> {
     if (caller.kind !== 'execution')
       throw new Fault('not_authorized', 'Only a running agent starts children this way; use parent_run_id.')
+    const ruling = await readRuling(db, caller.run_id)
     const results: Spawned[] = []
-    for (const [at, child] of asked.children.entries()) results.push(await spawnOne(caller, child, asked, at))
+    for (const [at, child] of asked.children.entries()) results.push(await spawnOne(caller, child, asked, ruling, at))
     announce(room)
     if (asked.children.some((child) => child.where === 'sandbox'))
       bell.ring('control', { execution_id: caller.execution_id })
@@ -124,12 +126,14 @@ export function treesEngine(room: Room) {
 
   async function spawnOne(
     caller: ExecutionCaller,
-    child: SpawnChild,
+    wanted: SpawnChild,
     asked: { base_prompt?: string | undefined; key: string },
+    ruling: Ruling,
     at: number,
   ): Promise<Spawned> {
-    const { name } = child
+    const { name } = wanted
     try {
+      const child = asApproved(ruling, wanted)
       const born = await db.transaction().execute(async (write) => {
         const spawn_key = `${asked.key}#${at}`
         const twin = await write
