@@ -95,6 +95,8 @@ export const Assignment = z.object({
   placement: z.enum(['worker', 'parent']),
   /** What happened in earlier executions, for a harness that cannot resume its session. */
   context: z.string().nullable(),
+  /** What the platform asks of the agent besides the prompt, such as to propose a plan first. */
+  instructions: z.string().nullable(),
 })
 export type Assignment = z.infer<typeof Assignment>
 

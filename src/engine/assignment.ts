@@ -1,9 +1,18 @@
 /** What a runner is told of its execution when it begins. */
 import type { Selectable } from 'kysely'
 import { sql } from 'kysely'
-import { AgentConfig, type Assignment, EntryBody, Execution, harnessOf, type Limits } from '../contract/index.ts'
+import {
+  AgentConfig,
+  type Assignment,
+  EntryBody,
+  Execution,
+  harnessOf,
+  type Limits,
+  RunMode,
+} from '../contract/index.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
+import { modeWords } from './mode-words.ts'
 
 /** Characters of an earlier transcript that are given along where the harness cannot resume its own session. */
 const CONTEXT_CHARACTERS = 40_000
@@ -35,6 +44,7 @@ export async function renderAssignment(
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
     context: woken ? await earlierTranscript(room, run) : null,
+    instructions: woken ? null : modeWords(RunMode.parse(run.mode)),
   }
 }
 

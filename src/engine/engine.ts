@@ -14,6 +14,7 @@ import type { BlobStore } from './blobs.ts'
 import { dispatchEngine } from './dispatch.ts'
 import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
+import { followUpsEngine } from './follow-ups.ts'
 import { mailEngine } from './mail.ts'
 import { messagesEngine } from './messages.ts'
 import { plansEngine } from './plans.ts'
@@ -74,6 +75,8 @@ export async function openEngine(options: EngineOptions) {
   const db = options.database.kysely
   const room = { ...options, limits, bell, follow: follower(db), enqueue: enqueuer(db) }
   const transcripts = transcriptsEngine(room)
+  const messages = messagesEngine(room)
+  const plans = plansEngine(room)
   return {
     limits,
     bell,
@@ -83,10 +86,11 @@ export async function openEngine(options: EngineOptions) {
     transcripts,
     events: eventsEngine(room),
     workers: workersEngine(room),
-    messages: messagesEngine(room),
+    messages,
     mail: mailEngine(room),
     trees: treesEngine(room),
-    plans: plansEngine(room),
+    plans,
+    followUps: followUpsEngine(room, { messages, plans }),
     artifacts: artifactsEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room),

@@ -5,12 +5,13 @@
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
  */
 import { type Kysely, sql } from 'kysely'
-import { CHILD_EVENTS, Fault, type Inbox } from '../contract/index.ts'
+import { CHILD_EVENTS, Fault, type Inbox, RunMode } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { logged } from './log.ts'
 import { markDelivered } from './messages.ts'
+import { modeWords } from './mode-words.ts'
 import { superseded } from './transitions.ts'
 
 /** Messages of one text, and the characters that it may have; what is over waits for the next. */
@@ -73,7 +74,9 @@ export function mailEngine(room: Room) {
         urgent: m.urgent,
         text:
           `${m.urgent ? 'Urgent message' : 'Message'} from ${m.sender_run_id === null ? 'a person' : `agent "${m.sender_name}" (run ${m.sender_run_id})`}\n` +
-          `Subject: ${m.subject}\n\n${m.body}`,
+          [`Subject: ${m.subject}`, m.body, m.mode === null ? null : modeWords(RunMode.parse(m.mode))]
+            .filter((part) => part !== null)
+            .join('\n\n'),
       }),
     )
     const changes = news

@@ -8,7 +8,15 @@
 import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'
-import { AgentConfig, Fault, harnessOf, type Message, type MessageHeader, type SendMessage } from '../contract/index.ts'
+import {
+  AgentConfig,
+  Fault,
+  harnessOf,
+  type Message,
+  type MessageHeader,
+  type RunMode,
+  type SendMessage,
+} from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Messages, Runs } from '../db/tables.ts'
 import { isOver } from './births.ts'
@@ -23,7 +31,11 @@ export function messagesEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
 
-  async function send(caller: Caller, body: SendMessage, options: { key?: string | undefined } = {}) {
+  async function send(
+    caller: Caller,
+    body: SendMessage,
+    options: { key?: string | undefined; mode?: RunMode | undefined } = {},
+  ) {
     const sender_run_id = senderOf(caller, body)
     const to = [...new Set(body.to.map((run_id) => run_id.toLowerCase()))]
     if (sender_run_id !== null && to.includes(sender_run_id)) {
@@ -42,7 +54,7 @@ export function messagesEngine(room: Room) {
       const storm = await checkStorm(write, recipients, sender)
       if (storm) return { storm }
       const user_id = caller.kind === 'user' ? caller.user_id : null
-      return accept(room, write, events, { body, sender, user_id, recipients, key: options.key })
+      return accept(room, write, events, { body, sender, user_id, recipients, key: options.key, mode: options.mode })
     })
     if ('storm' in sent) throw await stopTree(room, sent.storm)
     for (const execution_id of sent.reached) bell.ring('control', { execution_id })
@@ -228,13 +240,15 @@ type Accepting = {
   user_id: string | null
   recipients: Selectable<Runs>[]
   key: string | undefined
+  /** The agent is asked to plan or orchestrate from now on. */
+  mode?: RunMode | undefined
 }
 
 export async function accept(
   room: Room,
   write: Kysely<Tables>,
   events: NewEvent[],
-  { body, sender, user_id, recipients, key }: Accepting,
+  { body, sender, user_id, recipients, key, mode }: Accepting,
 ) {
   const now = room.clock.now()
   const hop = sender === null ? 0 : sender.hop + 1
@@ -251,6 +265,7 @@ export async function accept(
     hop,
     cause_id: sender?.cause_id ?? null,
     send_key: key === undefined ? null : `${key}#${at}`,
+    mode: mode ?? null,
     sent_at: now,
   }))
   await write.insertInto('messages').values(rows).execute()
@@ -258,6 +273,7 @@ export async function accept(
   await write
     .updateTable('runs')
     .set({ messages: sql<number>`messages + 1`, undelivered: sql<number>`undelivered + 1` })
+    .$if(mode !== undefined, (u) => u.set({ mode: mode ?? 'normal', approved_plan: null }))
     .where('run_id', 'in', ids)
     .execute()
   const woken = recipients.filter((run) => isOver(run.state))

@@ -19,7 +19,7 @@ import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { listRuns, readRun, readRuns } from './run-view.ts'
-import { announce, enqueueIn, followIn, type NewRun, tellParent } from './transitions.ts'
+import { announce, enqueueIn, followIn, type NewRun, type Step, tellParent } from './transitions.ts'
 
 const TITLE_CHARACTERS = 80
 
@@ -131,6 +131,11 @@ export function runsEngine(room: Room) {
     return caller.run_id
   }
 
+  async function isBatch(run_id: string): Promise<boolean> {
+    const batch = await db.selectFrom('batches').select('run_id').where('run_id', '=', run_id).executeTakeFirst()
+    return batch !== undefined
+  }
+
   async function isBelow(run_id: string, ancestor: string): Promise<boolean> {
     const { rows } = await sql<{ found: boolean }>`
       with recursive above as (
@@ -147,19 +152,12 @@ export function runsEngine(room: Room) {
   ): Promise<string> {
     const by = await checkCancel(caller, run_id)
     if (options.cascade) return cancelTree(run_id, by)
+    if (await isBatch(run_id)) return cancelTree(run_id, by)
     const now = clock.now()
     const intent = { cancel_requested_at: now, cancel_requested_by: by }
-    // Nothing has begun yet: it ends here. The worker, if one was offered the run, is told, and its token is worthless.
-    const ended = await room.follow('cancel', {
-      run_id,
-      from: ['QUEUED', 'PENDING', 'CLAIMED'],
-      now,
-      set: { ...intent, ended_at: now, not_before: null },
-      execution: {
-        from: ['offered', 'claimed'],
-        set: { state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null },
-      },
-    })
+    const ended =
+      (await room.follow('cancel', cancelUnbegun(run_id, now, intent))) ??
+      (await room.follow('cancel', cancelIdle(run_id, now, intent)))
     const touched = ended ?? (await askToCancel(run_id, intent, now))
     const run = touched ?? (await readRow(caller, run_id))
     if (!touched && isEnded(RunState.parse(run.state))) {
@@ -204,21 +202,11 @@ export function runsEngine(room: Room) {
           and state in ('QUEUED', 'PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')
         returning run_id, team_id, execution_id, state`.execute(write)
       for (const run of asked) {
-        if (run.state === 'INPROGRESS' || run.state === 'BLOCKED') {
-          const { run_id, team_id, execution_id } = run
-          events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id })
-          continue
-        }
-        await followIn(write, 'cancel', {
-          run_id: run.run_id,
-          from: ['QUEUED', 'PENDING', 'CLAIMED'],
-          now,
-          set: { ended_at: now, not_before: null },
-          execution: {
-            from: ['offered', 'claimed'],
-            set: { state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null },
-          },
-        })
+        const { run_id, team_id, execution_id, state } = run
+        const atWork = state === 'INPROGRESS' || state === 'BLOCKED'
+        const step = atWork ? cancelIdle(run_id, now) : cancelUnbegun(run_id, now)
+        const ended = await followIn(write, 'cancel', step)
+        if (!ended) events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id })
       }
       return asked
     })
@@ -300,6 +288,29 @@ export function runsEngine(room: Room) {
     getMany: (caller: Caller, run_ids: string[]): Promise<Run[]> => readRuns(room, caller, run_ids),
   }
 }
+
+type Intent = { cancel_requested_at: Date; cancel_requested_by: string }
+
+/** Nothing has begun yet: it ends here. The worker, if one was offered the run, is told, and its token is worthless. */
+const cancelUnbegun = (run_id: string, now: Date, intent?: Intent): Step => ({
+  run_id,
+  from: ['QUEUED', 'PENDING', 'CLAIMED'],
+  now,
+  set: { ...intent, ended_at: now, not_before: null },
+  execution: {
+    from: ['offered', 'claimed'],
+    set: { state: 'ended', outcome: 'CANCELLED', ended_at: now, expires_at: null },
+  },
+})
+
+/** There is no runner to ask: a batch, or a run that waits for a person and whose execution has gone. */
+const cancelIdle = (run_id: string, now: Date, intent?: Intent): Step => ({
+  run_id,
+  from: ['INPROGRESS', 'BLOCKED'],
+  idle: true,
+  now,
+  set: { ...intent, ended_at: now, not_before: null },
+})
 
 export const runNotFound = (run_id: string): Fault => new Fault('resource_not_found', `There is no run ${run_id}.`)
 

@@ -56,7 +56,7 @@ export async function converse(its: Drive, open: OpenHarness, name: string): Pro
 /** Null: the inbox holds it. */
 function firstPrompt({ its: { assignment }, open }: Talk): string | null {
   if (assignment.cause === 'message') return null
-  return pieces([...before(assignment, open), assignment.prompt])
+  return pieces([...before(assignment, open), assignment.instructions ?? '', assignment.prompt])
 }
 
 /** What an earlier runner of this execution had claimed for the agent: nobody else will give it again. */

@@ -16,6 +16,7 @@ import { eventAnswers } from './routes/events.ts'
 import { executionAnswers } from './routes/executions.ts'
 import { harnessSupportAnswers } from './routes/harness-support.ts'
 import { messageAnswers } from './routes/messages.ts'
+import { planAnswers } from './routes/plans.ts'
 import { runAnswers } from './routes/runs.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
 import { treeAnswers } from './routes/trees.ts'
@@ -33,6 +34,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     workerAnswers,
     messageAnswers,
     treeAnswers,
+    planAnswers,
     harnessSupportAnswers,
   ].flatMap((make) => make(room))
   checkComplete(answers)

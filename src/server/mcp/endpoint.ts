@@ -10,6 +10,7 @@ import type { ToolRoom } from './call.ts'
 import { heldCalls } from './held-calls.ts'
 import { addMailTools } from './mail-tools.ts'
 import { addOutcomeTools } from './outcome-tools.ts'
+import { addPlanTools } from './plan-tools.ts'
 import { addRunAgents } from './run-agents.ts'
 import { readSkill, type Skill } from './skills.ts'
 
@@ -52,6 +53,7 @@ function makeServer(its: ToolRoom, skill: Skill): McpServer {
   addRunAgents(server, its)
   addMailTools(server, its)
   addAgentTools(server, its)
+  addPlanTools(server, its)
   addOutcomeTools(server, its)
   const { name, description, uri, text } = skill
   server.registerResource(name, uri, { title: 'Orchestrating', description, mimeType: 'text/markdown' }, () => ({
