@@ -327,6 +327,15 @@ export function checkRunnable(body: CreateRun): void {
       errors: [{ pointer: '/prompt', detail: 'Give a prompt that is not empty.' }],
     })
   const config = body.config ?? {}
+  if ((body.mode ?? 'normal') !== 'normal' && harnessOf(config) === 'command') {
+    throw new Fault(
+      'invalid_request',
+      'A plain command cannot propose a plan; choose another harness, or mode normal.',
+      {
+        errors: [{ pointer: '/mode', detail: 'needs an agent' }],
+      },
+    )
+  }
   if (config.environment_id !== undefined) {
     throw new Fault(
       'invalid_request',

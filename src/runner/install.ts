@@ -138,6 +138,7 @@ const bareAssignment = (harness: string): HarnessStart['assignment'] => ({
   resume: null,
   cause: 'start',
   placement: 'worker',
+  instructions: null,
   context: null,
 })
 const LIMITS: HarnessStart['assignment']['limits'] = {
