@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { AgentConfig, HarnessName } from './config.ts'
 import { repeated, route } from './route.ts'
-import { PageInfo, RunId, Timestamp, UserProfile } from './runs.ts'
+import { Metadata, PageInfo, RunId, Timestamp, UserProfile } from './runs.ts'
 import { RequestUsage } from './usage.ts'
 
 /** Tasks of one batch that the contract bears; a team's own limit is `max_batch_tasks`. */
@@ -61,7 +61,8 @@ export const CreateBatch = z.object({
   defaults: TaskSettings.optional(),
   /** The first task that fails for good keeps the others from starting; those at work go on. */
   stop_on_failure: z.boolean().default(false),
-  metadata: z.record(z.string(), z.string()).optional(),
+  /** Of the batch and of each task. */
+  metadata: Metadata.optional(),
 })
 export type CreateBatch = z.infer<typeof CreateBatch>
 
@@ -78,6 +79,8 @@ export const Batch = z.object({
   state: z.enum(BATCH_STATES),
   concurrency: z.int(),
   stop_on_failure: z.boolean(),
+  /** How it ended, in a sentence; null before that. */
+  message: z.string().nullable(),
   /** Tasks by state; each state is there. */
   counts: z.record(TaskState, z.int()),
   tasks: z.int(),
@@ -94,7 +97,7 @@ export const BatchTask = z.object({
   number: z.int(),
   name: z.string(),
   title: z.string(),
-  /** `failed` with `next_try_at`: it is tried again then. */
+  /** `failed` with `next_try_at`: it is tried again then, or as soon as there is room. */
   state: TaskState,
   /** Executions that counted as tries, and how many there may be. */
   tries: z.int(),
@@ -102,7 +105,7 @@ export const BatchTask = z.object({
   next_try_at: Timestamp.nullable(),
   depends_on: z.array(z.string()),
   harness: z.string(),
-  /** Why it failed, or failed last. */
+  /** Why it failed, failed last, or was not started. */
   error: z.string().nullable(),
   /** The end of what it said last, one line. */
   last_words: z.string().nullable(),
@@ -201,9 +204,10 @@ export const batchRoutes = {
     path: '/agent/batches/{batch_id}/retry',
     tag: TAG,
     callers: ['user'],
-    summary: 'Try the tasks again that failed or were cancelled; with `tasks` only those of these names.',
+    summary:
+      'Try the tasks again that failed or were cancelled; with `tasks` those of these names, what they depend on and what waits for them.',
     params: BatchPath,
-    body: z.object({ tasks: z.array(z.string().max(128)).max(BATCH_TASKS_MAX).optional() }),
+    body: z.object({ tasks: z.array(z.string().max(128)).min(1).max(BATCH_TASKS_MAX).optional() }),
     answer: Batch,
   }),
   cancel: route({

@@ -8,7 +8,7 @@ import { z } from 'zod'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
 import { route } from './route.ts'
-import { CreateRun, RunId, Timestamp } from './runs.ts'
+import { CreateRun, RunId, RunState, Timestamp } from './runs.ts'
 import { Delta, NewEntry } from './transcripts.ts'
 import { Usage } from './usage.ts'
 import { TaskAssignment } from './workers.ts'
@@ -74,6 +74,24 @@ export const Limits = z.object({
   execution_ms: z.int().optional(),
 })
 export type Limits = z.infer<typeof Limits>
+
+/** What a task that this one depends on has come to. */
+export const TaskResult = z.object({
+  name: z.string(),
+  run_id: RunId,
+  state: RunState,
+  harness: z.string(),
+  model_id: z.string().optional(),
+  /** The agent's own summary, else its last words or the command's output; the end of what is too long. */
+  text: z.string(),
+  artifacts: z.array(
+    z.object({ artifact_uid: z.string(), artifact_type: z.string(), created_at: Timestamp, data: z.unknown() }),
+  ),
+  usage: Usage,
+  /** Of all its executions together. */
+  run_seconds: z.number(),
+})
+export type TaskResult = z.infer<typeof TaskResult>
 
 export const Assignment = z.object({
   run_id: RunId,

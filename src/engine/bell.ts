@@ -16,6 +16,8 @@ export type Rings = {
   control: { execution_id: string }
   /** A transcript grew. */
   entries: { run_id: string }
+  /** A task of a batch has ended. */
+  batches: { run_id: string }
   /** Rings may have been missed: poll everything once. */
   reconnected: Record<string, never>
 }
@@ -28,7 +30,7 @@ const RINGS_A_PAYLOAD = 80
 
 const Payload = z.object({
   from: z.string(),
-  rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'entries']), z.record(z.string(), z.string())])),
+  rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'entries', 'batches']), z.record(z.string(), z.string())])),
 })
 
 export async function openBell(database: Database, server_id: string) {

@@ -91,6 +91,7 @@ async function lockTree(write: Kysely<Tables>, caller: Caller, parent_run_id: st
     .selectAll()
     .where('run_id', '=', parent_run_id)
     .executeTakeFirstOrThrow()
+  await checkNoBatch(write, parent)
   if (root.stopped !== null) throw stoppedTree(root.stopped)
   if (parent.cancel_requested_at !== null) {
     throw new Fault('conflict', `Run ${parent_run_id} is cancelled; it can have no further children.`, {
@@ -105,6 +106,17 @@ async function lockTree(write: Kysely<Tables>, caller: Caller, parent_run_id: st
   return { parent, team }
 }
 
+/** A batch's children are its tasks. What never had an execution, yet bounds its children, may be one. */
+async function checkNoBatch(write: Kysely<Tables>, parent: Selectable<Runs>): Promise<void> {
+  if (parent.execution_id !== null || parent.parallelism === null) return
+  const { run_id } = parent
+  const batch = await write.selectFrom('batches').select('run_id').where('run_id', '=', run_id).executeTakeFirst()
+  if (!batch) return
+  throw new Fault('invalid_request', `Run ${run_id} is a batch; its tasks are its only children. Start another batch.`, {
+    errors: [{ pointer: '/parent_run_id', detail: 'is a batch' }],
+  })
+}
+
 async function checkLimits(write: Kysely<Tables>, parent: Selectable<Runs>, team: Selectable<Teams>): Promise<void> {
   if (parent.depth + 1 > team.max_depth) {
     throw overLimit('max_depth', team.max_depth, `A child of this run would be at depth ${parent.depth + 1}`)
@@ -116,6 +128,8 @@ async function checkLimits(write: Kysely<Tables>, parent: Selectable<Runs>, team
       r.fn.countAll<number>().filterWhere('parent_run_id', '=', parent.run_id).as('children'),
     ])
     .where('root_run_id', '=', parent.root_run_id)
+    // Tasks have a limit of their own.
+    .where((r) => r.not(r.exists(r.selectFrom('batch_tasks').whereRef('batch_tasks.run_id', '=', 'runs.run_id'))))
     .executeTakeFirstOrThrow()
   if (counts.children >= team.max_children) {
     throw overLimit('max_children', team.max_children, `This run has ${counts.children} children`)

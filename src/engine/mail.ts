@@ -98,7 +98,8 @@ export function mailEngine(room: Room) {
     const since = row.last_event_sequence ?? 0
     const found: Piece[] = []
     let characters = 0
-    for (const piece of await pieces(row.run_id, since)) {
+    // While a plan is before a person its agent is told nothing else.
+    for (const piece of row.open_plan === null ? await pieces(row.run_id, since) : []) {
       if (found.length > 0 && characters + piece.text.length > TEXT_CHARACTERS_MAX) break
       found.push(piece)
       characters += piece.text.length

@@ -51,6 +51,7 @@ export function messagesEngine(room: Room) {
       const sender = sender_run_id === null ? null : (family.get(sender_run_id) ?? null)
       for (const run_id of to) checkRecipient(family.get(run_id), run_id, sender, caller)
       const recipients = to.map((run_id) => family.get(run_id) as Selectable<Runs>)
+      await checkNoBatch(write, recipients)
       const storm = await checkStorm(write, recipients, sender)
       if (storm) return { storm }
       const user_id = caller.kind === 'user' ? caller.user_id : null
@@ -232,6 +233,18 @@ function checkRecipient(
       `Run ${run_id} has ended, and the place where it ran is not a worker's; it cannot be woken.`,
     )
   }
+}
+
+/** A batch has no agent that could be told something; only what never had an execution may be one. */
+async function checkNoBatch(write: Kysely<Tables>, recipients: Selectable<Runs>[]): Promise<void> {
+  const run_ids = recipients.filter((run) => run.execution_id === null).map((run) => run.run_id)
+  if (run_ids.length === 0) return
+  const batch = await write.selectFrom('batches').select('run_id').where('run_id', 'in', run_ids).executeTakeFirst()
+  if (!batch) return
+  throw new Fault(
+    'operation_not_supported',
+    `Run ${batch.run_id} is a batch, which has no agent of its own; send the message to one of its tasks.`,
+  )
 }
 
 type Accepting = {

@@ -79,6 +79,8 @@ type RunPatch = Partial<{
   waiting_until: Date
   stopped: unknown
   released: number
+  /** Only what is queued is held. */
+  held: boolean
 }>
 
 /** Columns of `executions` that a step may set. */
@@ -115,7 +117,7 @@ export type Step = {
   execution?: { from: readonly ExecutionState[]; set: ExecutionPatch }
 }
 
-type NamedStep = Step & { name: ArrowName }
+export type NamedStep = Step & { name: ArrowName }
 
 /** Follows an arrow and logs its event; undefined when it does not lead from where the run is. */
 export type Follow = (name: ArrowName, step: Step) => Promise<Selectable<Runs> | undefined>
@@ -137,8 +139,8 @@ export async function followIn(write: Kysely<Tables>, name: ArrowName, step: Ste
   return (await followAll(write, [{ ...step, name }]))[0]
 }
 
-/** One statement for any number of steps, each of another run. */
-async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selectable<Runs> | undefined)[]> {
+/** One statement for any number of steps, each of another run; the answers come in their order. */
+export async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selectable<Runs> | undefined)[]> {
   const arrows = steps.map((step): Arrow => ARROWS[step.name])
   const { rows } = await sql<Selectable<Runs> & { place: number }>`
     with steps as (
@@ -156,11 +158,11 @@ async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise<(Selec
     ), moved as (
       update runs set state = s.to_state, updated_at = s.now,
         (started_at, ended_at, not_before, queued_at, tries, status_message, failure, cancel_requested_at,
-          cancel_requested_by, stopped, released, waiting_until)
+          cancel_requested_by, stopped, released, held, waiting_until)
         = (select coalesce(runs.started_at, p.started_at), p.ended_at, p.not_before, p.queued_at,
             p.tries + coalesce((s.run_patch->>'tries_more')::int, 0), p.status_message,
             nullif(p.failure, 'null'), p.cancel_requested_at, p.cancel_requested_by, nullif(p.stopped, 'null'),
-            p.released, (s.run_patch->>'waiting_until')::timestamptz
+            p.released, p.held and s.to_state = 'QUEUED', (s.run_patch->>'waiting_until')::timestamptz
           from jsonb_populate_record(runs, s.run_patch) as p)
       from steps s
       where runs.run_id = s.run_id and runs.state = any(string_to_array(s.from_states, ','))
@@ -245,7 +247,8 @@ export async function enqueueIn(write: Kysely<Tables>, row: NewRun): Promise<{ a
   return (await enqueueAll(write, [row]))[0] ?? {}
 }
 
-async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capacity?: boolean }[]> {
+/** One statement for any number of runs, parents before or among their children. */
+export async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capacity?: boolean }[]> {
   const { rows } = await sql<{ run_id: string; full: boolean }>`
     with made as (
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
@@ -290,9 +293,9 @@ export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
     and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'
     and busy.waiting_until is null and busy.execution_id is not null`
 
-/** How many more of a lane's runs may be at work, as a scalar subquery; none while it is paused. */
+/** How many more of a lane's runs may be at work, as a scalar subquery; none while it is paused. An end ends a pause. */
 export const roomInLane = (lane_run_id: RawBuilder<unknown>): RawBuilder<number> =>
-  sql<number>`select case when lane.paused_at is not null then 0 else coalesce(lane.parallelism, 1000000)
+  sql<number>`select case when lane.paused_at is not null and lane.state in ('INPROGRESS', 'BLOCKED') then 0 else coalesce(lane.parallelism, 1000000)
     - (select count(*) from runs busy where busy.lane_run_id = lane.run_id and busy.waiting_until is null
       and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) end::int
     from runs lane where lane.run_id = ${lane_run_id}`
@@ -303,9 +306,14 @@ export function announce(room: Pick<Room, 'bell'>): void {
   room.bell.ring('queue', {})
 }
 
-/** The parent's runner hears at once that there is news of a child; it would find out by itself within a heartbeat. */
+/**
+ * The parent's runner hears at once that there is news of a child; it would find out by itself within a heartbeat. Where
+ * the parent is a batch, a server goes on with it.
+ */
 export async function tellParent(room: Pick<Room, 'bell' | 'database'>, run: Selectable<Runs>): Promise<void> {
   if (run.parent_run_id === null) return
+  if (run.parent_run_id === run.lane_run_id && run.ended_at !== null)
+    room.bell.ring('batches', { run_id: run.parent_run_id })
   const parent = await room.database.kysely
     .selectFrom('runs')
     .select('execution_id')

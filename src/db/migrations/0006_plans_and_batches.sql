@@ -54,9 +54,14 @@ create table batches (
   run_id uuid primary key references runs,
   team_id uuid not null,
   stop_on_failure boolean not null,
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  -- Failures up to then do not stop it: a person has seen them and asked for tasks to be tried again.
+  retried_at timestamptz
 );
 create index batches_team on batches (team_id, created_at, run_id);
+-- Batches that have not ended: nothing else is at work without an execution.
+create index runs_without_execution on runs (run_id)
+  where execution_id is null and state in ('INPROGRESS', 'BLOCKED');
 
 create table batch_tasks (
   run_id uuid primary key references runs,
@@ -67,3 +72,4 @@ create table batch_tasks (
   depends_on uuid[] not null,
   unique (batch_run_id, number)
 );
+create index batch_tasks_dependent on batch_tasks (batch_run_id) where depends_on <> '{}';

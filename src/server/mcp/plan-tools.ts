@@ -1,6 +1,6 @@
 import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { PlanChild, PlanConfig, Proposal } from '../../contract/index.ts'
+import { Fault, PlanChild, PlanConfig, Proposal } from '../../contract/index.ts'
 import { answer, answerOrSay, keyOf, type ToolRoom } from './call.ts'
 import { isLoose, listOf, pick, present, shownAs, unpack } from './liberal.ts'
 
@@ -52,8 +52,9 @@ export function addPlanTools(server: McpServer, its: ToolRoom): void {
 }
 
 async function propose({ room, caller }: ToolRoom, { plan, title, agents, config }: Input, key: string) {
-  const proposal = Proposal.parse(present({ title, document: plan, children: agents, config }))
-  const proposed = await room.engine.plans.propose(caller, proposal, { key })
+  const proposal = Proposal.safeParse(present({ title, document: plan, children: agents, config }))
+  if (!proposal.success) throw new Fault('invalid_request', z.prettifyError(proposal.error))
+  const proposed = await room.engine.plans.propose(caller, proposal.data, { key })
   const { plan_id, version } = proposed.plan
   if (!proposed.waits) {
     return answer(
