@@ -3,7 +3,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import pg from 'pg'
 import { z } from 'zod'
+import { findPlace } from '../src/db/place.ts'
+import { readPostmaster } from '../src/db/postgres-process.ts'
+import { postgresUser } from '../src/db/postgres-user.ts'
 import { type Client, connect, pause } from '../src/sdk/client.ts'
 
 export const ENTRY = resolve(import.meta.dirname, '../bin/baton.js')
@@ -54,6 +58,14 @@ async function waitForReady(child: ChildProcess, file: string): Promise<z.infer<
     await pause(20)
   }
   throw new Error('baton up was not ready in time')
+}
+
+/** Its PostgreSQL, past the product: to set the scene, and for bare yardsticks. */
+export async function openPool(baton: Up, options: { max?: number; database?: string } = {}): Promise<pg.Pool> {
+  const running = await readPostmaster((await findPlace(baton.data_dir, await postgresUser())).cluster)
+  if (!running) throw new Error('PostgreSQL does not run')
+  const { max = 4, database = 'baton' } = options
+  return new pg.Pool({ host: running.socket, user: 'baton', database, max })
 }
 
 /** Resident memory of a process in bytes, from the kernel. */
