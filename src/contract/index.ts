@@ -1,22 +1,27 @@
 /** The contract: what can be asked, and every shape that crosses a boundary. It knows nothing of ours. */
 export * from './access.ts'
 export * from './config.ts'
+export * from './environments.ts'
 export * from './events.ts'
 export * from './executions.ts'
 export * from './faults.ts'
 export * from './harness-support.ts'
+export * from './identities.ts'
 export * from './messages.ts'
 export * from './route.ts'
 export * from './runs.ts'
+export * from './skills.ts'
 export * from './transcripts.ts'
 export * from './trees.ts'
 export * from './usage.ts'
 export * from './workers.ts'
 
 import { accessRoutes } from './access.ts'
+import { environmentRoutes } from './environments.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
 import { harnessSupportRoutes } from './harness-support.ts'
+import { identityRoutes } from './identities.ts'
 import { messageRoutes } from './messages.ts'
 import { runRoutes } from './runs.ts'
 import { transcriptRoutes } from './transcripts.ts'
@@ -34,4 +39,6 @@ export const routes = {
   messages: messageRoutes,
   trees: treeRoutes,
   harnessSupport: harnessSupportRoutes,
+  environments: environmentRoutes,
+  identities: identityRoutes,
 }

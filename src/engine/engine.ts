@@ -12,11 +12,15 @@ import { artifactsEngine } from './artifacts.ts'
 import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
 import { dispatchEngine } from './dispatch.ts'
+import { environmentsEngine } from './environments.ts'
 import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
+import { identitiesEngine } from './identities.ts'
 import { mailEngine } from './mail.ts'
+import { mailboxEngine } from './mailbox.ts'
 import { messagesEngine } from './messages.ts'
 import { runsEngine } from './runs.ts'
+import { sessionsEngine } from './sessions.ts'
 import { sweepEngine } from './sweep.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
@@ -79,13 +83,17 @@ export async function openEngine(options: EngineOptions) {
     access: accessEngine(room),
     runs: runsEngine(room),
     executions: executionsEngine(room),
+    sessions: sessionsEngine(room),
     transcripts,
     events: eventsEngine(room),
     workers: workersEngine(room),
     messages: messagesEngine(room),
+    mailbox: mailboxEngine(room),
     mail: mailEngine(room),
     trees: treesEngine(room),
     artifacts: artifactsEngine(room),
+    environments: environmentsEngine(room),
+    identities: identitiesEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room),
     close: () => bell.close(),

@@ -2,10 +2,10 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import {
+  type AgentConfig,
   type CreatedRun,
   type CreateRun,
   Fault,
-  harnessOf,
   isEnded,
   type ListRuns,
   type Run,
@@ -15,6 +15,7 @@ import {
 import type { Tables } from '../db/connect.ts'
 import { bear } from './births.ts'
 import type { Caller } from './caller.ts'
+import { configureRun } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
@@ -36,21 +37,43 @@ export function runsEngine(room: Room) {
   ): Promise<{ answer: CreatedRun; replayed: boolean }> {
     if (body.parent_run_id !== undefined) return createChild(caller, body, body.parent_run_id, options)
     const user_id = personOf(caller)
-    const config = body.config ?? {}
-    checkRunnable(body)
     const now = clock.now()
+    const use = {
+      caller,
+      route: 'runs.create',
+      key: options.idempotency_key,
+      body: { body, source: options.source },
+      now,
+    }
+    const result = await once(db, use, async (write): Promise<CreatedRun> => {
+      const row = await newRun(write ?? db, caller, { body, user_id, source: options.source, now })
+      const { run_id } = row
+      const answer = write === null ? await room.enqueue(row) : await enqueueIn(write, row)
+      return { run_id, task_id: run_id, state: 'QUEUED', ...answer }
+    })
+    if (!result.replayed) announce(room)
+    return result
+  }
+
+  async function newRun(
+    read: Kysely<Tables>,
+    { team_id }: Caller,
+    { body, user_id, source, now }: { body: CreateRun; user_id: string; source: RunSource; now: Date },
+  ): Promise<NewRun> {
+    const { config, identity_uid } = await configureRun(read, team_id, body)
     const run_id = randomUUID()
-    const row: NewRun = {
+    return {
       run_id,
-      team_id: caller.team_id,
+      team_id,
       conversation_id: randomUUID(),
       state: 'QUEUED',
       creator_id: user_id,
-      title: body.title ?? titleOf(body.prompt ?? ''),
+      title: body.title ?? titleOf(body.prompt, config),
       prompt: body.prompt ?? '',
       config,
+      identity_uid,
       metadata: body.metadata ?? {},
-      source: options.source,
+      source,
       execution_location: 'REMOTE',
       worker_host: hostOf(config.worker_host),
       max_tries: config.max_tries ?? room.limits.max_tries,
@@ -62,25 +85,6 @@ export function runsEngine(room: Room) {
       execution_id: null,
       now,
     }
-    const use = {
-      caller,
-      route: 'runs.create',
-      key: options.idempotency_key,
-      body: { body, source: options.source },
-      now,
-    }
-    const result = await once(
-      db,
-      use,
-      async (write): Promise<CreatedRun> => ({
-        run_id,
-        task_id: run_id,
-        state: 'QUEUED',
-        ...(await (write === null ? room.enqueue(row) : enqueueIn(write, row))),
-      }),
-    )
-    if (!result.replayed) announce(room)
-    return result
   }
 
   /** An execution makes children of its own run alone. */
@@ -298,39 +302,9 @@ export function personOf(caller: Caller): string {
   return caller.user_id
 }
 
-/** Says what is missing before a row is made for it. */
-export function checkRunnable(body: CreateRun): void {
-  if (body.prompt === undefined || body.prompt.trim() === '')
-    throw new Fault('invalid_request', 'A run needs a prompt.', {
-      errors: [{ pointer: '/prompt', detail: 'Give a prompt that is not empty.' }],
-    })
-  const config = body.config ?? {}
-  if (config.environment_id !== undefined) {
-    throw new Fault(
-      'invalid_request',
-      'Stored environments are not known to this server yet; give repositories and setup commands in config.environment.',
-      { errors: [{ pointer: '/config/environment_id', detail: 'not supported; use config.environment' }] },
-    )
-  }
-  if (config.skill_spec !== undefined)
-    throw new Fault(
-      'invalid_request',
-      'Skills are not known to this server yet; put the instructions into the prompt.',
-      { errors: [{ pointer: '/config/skill_spec', detail: 'not supported' }] },
-    )
-  for (const [name, server] of Object.entries(config.mcp_servers ?? {})) {
-    if ('warp_id' in server)
-      throw new Fault(
-        'invalid_request',
-        `MCP server ${name}: warp_id names a server that is stored at Warp; give a url or a command.`,
-        { errors: [{ pointer: `/config/mcp_servers/${name}`, detail: 'give url or command' }] },
-      )
-  }
-  harnessOf(config)
-}
-
-export function titleOf(prompt: string): string {
-  const line = prompt.trim().split('\n', 1)[0]?.trim() ?? ''
+/** The prompt's first line, or what the run is called by its skill. */
+export function titleOf(prompt: string | undefined, { name }: AgentConfig): string {
+  const line = (prompt?.trim() || name || '').split('\n', 1)[0]?.trim() ?? ''
   return line.length <= TITLE_CHARACTERS ? line : `${line.slice(0, TITLE_CHARACTERS - 1)}…`
 }
 
