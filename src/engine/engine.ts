@@ -19,9 +19,11 @@ import { identitiesEngine } from './identities.ts'
 import { mailEngine } from './mail.ts'
 import { mailboxEngine } from './mailbox.ts'
 import { messagesEngine } from './messages.ts'
+import { noticesEngine } from './notices.ts'
 import { runsEngine } from './runs.ts'
 import { sessionsEngine } from './sessions.ts'
 import { sweepEngine } from './sweep.ts'
+import { teamEngine } from './team.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
 import { treesEngine } from './trees.ts'
@@ -91,7 +93,9 @@ export async function openEngine(options: EngineOptions) {
     mailbox: mailboxEngine(room),
     mail: mailEngine(room),
     trees: treesEngine(room),
+    team: teamEngine(room),
     artifacts: artifactsEngine(room),
+    notices: noticesEngine(room),
     environments: environmentsEngine(room),
     identities: identitiesEngine(room),
     dispatch: dispatchEngine(room),

@@ -56,7 +56,7 @@ export async function converse(its: Drive, open: OpenHarness, name: string): Pro
 /** Null: the inbox holds it. */
 function firstPrompt({ its }: Talk): string | null {
   if (its.assignment.cause === 'message') return null
-  return pieces([...before(its), its.assignment.prompt])
+  return pieces([...before(its), its.assignment.prompt]) || its.progress.instructions
 }
 
 /** What an earlier runner of this execution had claimed for the agent: nobody else will give it again. */
@@ -77,7 +77,7 @@ function earlierLetters({ journal, assignment }: Drive): string[] {
 
 /** What the agent must know first, and does not remember. */
 function before({ assignment: { config, context, missed }, progress }: Drive): string[] {
-  return progress.remembers ? [missed ?? ''] : [config.base_prompt ?? '', context ?? '']
+  return progress.remembers ? [missed ?? ''] : [config.base_prompt ?? '', progress.instructions, context ?? '']
 }
 
 const pieces = (texts: string[]) => texts.filter((text) => text !== '').join('\n\n')
