@@ -128,6 +128,8 @@ create table runs (
   tree_wakes integer not null default 0,
   stopped jsonb,
   released integer not null default 0,
+  identity_uid text,
+  ancestors uuid[] not null default '{}'::uuid[],
   mode text not null default 'normal'::text,
   open_plan integer,
   approved_plan integer,
@@ -138,6 +140,7 @@ create table runs (
   retry_on text not null default 'retryable'::text,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
+  constraint runs_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
   constraint runs_lane_run_id_fkey FOREIGN KEY (lane_run_id) REFERENCES runs(run_id),
   constraint runs_parent_run_id_fkey FOREIGN KEY (parent_run_id) REFERENCES runs(run_id),
   constraint runs_root_run_id_fkey FOREIGN KEY (root_run_id) REFERENCES runs(run_id),
@@ -150,6 +153,8 @@ create table runs (
   constraint runs_state_check CHECK ((state = ANY (ARRAY['QUEUED'::text, 'PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text, 'SUCCEEDED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))
 );
 CREATE INDEX runs_busy ON public.runs USING btree (team_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (execution_location = 'REMOTE'::text) AND (waiting_until IS NULL));
+CREATE INDEX runs_environment ON public.runs USING btree (((config ->> 'environment_id'::text)), created_at DESC) WHERE (config ? 'environment_id'::text);
+CREATE INDEX runs_identity ON public.runs USING btree (identity_uid) WHERE (identity_uid IS NOT NULL);
 CREATE INDEX runs_lane ON public.runs USING btree (lane_run_id, queued_at, run_id) WHERE ((state = 'QUEUED'::text) AND (lane_run_id IS NOT NULL));
 CREATE INDEX runs_lane_busy ON public.runs USING btree (lane_run_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (lane_run_id IS NOT NULL));
 CREATE INDEX runs_parent ON public.runs USING btree (parent_run_id) WHERE (parent_run_id IS NOT NULL);
@@ -158,6 +163,7 @@ CREATE INDEX runs_root ON public.runs USING btree (root_run_id, created_at);
 CREATE UNIQUE INDEX runs_spawn ON public.runs USING btree (parent_run_id, spawn_key) WHERE (spawn_key IS NOT NULL);
 CREATE INDEX runs_team_created ON public.runs USING btree (team_id, created_at DESC, run_id DESC);
 CREATE INDEX runs_team_updated ON public.runs USING btree (team_id, updated_at DESC, run_id DESC);
+CREATE INDEX runs_without_execution ON public.runs USING btree (run_id) WHERE ((execution_id IS NULL) AND (state = ANY (ARRAY['INPROGRESS'::text, 'BLOCKED'::text])));
 
 create table executions (
   execution_id uuid not null,
@@ -182,6 +188,7 @@ create table executions (
   failure jsonb,
   usage jsonb,
   note jsonb,
+  environment jsonb,
   constraint executions_pkey PRIMARY KEY (execution_id),
   constraint executions_run_id_number_key UNIQUE (run_id, number),
   constraint executions_token_hash_key UNIQUE (token_hash),
@@ -237,6 +244,7 @@ create table events (
   constraint events_pkey PRIMARY KEY (sequence),
   constraint events_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
+CREATE INDEX events_message ON public.events USING btree (ref_id) WHERE (event_type = 'new_message'::text);
 CREATE INDEX events_run ON public.events USING btree (run_id, sequence);
 
 create table idempotency_keys (
@@ -310,11 +318,108 @@ create table artifacts (
   artifact_type text not null,
   data jsonb not null,
   created_at timestamp with time zone not null,
+  report_key text,
   constraint artifacts_pkey PRIMARY KEY (artifact_uid),
   constraint artifacts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
   constraint artifacts_artifact_type_check CHECK ((artifact_type = ANY (ARRAY['PLAN'::text, 'PULL_REQUEST'::text, 'SCREENSHOT'::text, 'FILE'::text, 'EXTERNAL_REFERENCE'::text])))
 );
+CREATE UNIQUE INDEX artifacts_report ON public.artifacts USING btree (run_id, report_key) WHERE (report_key IS NOT NULL);
 CREATE INDEX artifacts_run ON public.artifacts USING btree (run_id, created_at);
+
+create table environments (
+  environment_uid text not null,
+  team_id uuid not null,
+  name text not null,
+  description text,
+  docker_image text,
+  repositories jsonb not null,
+  setup_commands jsonb not null,
+  variables jsonb not null,
+  mcp_servers jsonb not null,
+  version integer not null default 1,
+  creator_id uuid not null,
+  editor_id uuid not null,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  deleted_at timestamp with time zone,
+  constraint environments_pkey PRIMARY KEY (environment_uid),
+  constraint environments_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
+  constraint environments_editor_id_fkey FOREIGN KEY (editor_id) REFERENCES users(user_id),
+  constraint environments_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
+  constraint environments_environment_uid_check CHECK ((environment_uid ~ '^[A-Za-z0-9]{22}$'::text))
+);
+CREATE UNIQUE INDEX environments_name ON public.environments USING btree (team_id, lower(name)) WHERE (deleted_at IS NULL);
+
+create table identities (
+  identity_uid text not null,
+  team_id uuid not null,
+  name text not null,
+  description text,
+  prompt text,
+  base_model text,
+  harness jsonb,
+  environment_uid text,
+  worker_host text,
+  skills jsonb not null,
+  mcp_servers jsonb not null,
+  creator_id uuid not null,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  deleted_at timestamp with time zone,
+  constraint identities_pkey PRIMARY KEY (identity_uid),
+  constraint identities_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
+  constraint identities_environment_uid_fkey FOREIGN KEY (environment_uid) REFERENCES environments(environment_uid),
+  constraint identities_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
+  constraint identities_identity_uid_check CHECK ((identity_uid ~ '^[A-Za-z0-9]{22}$'::text))
+);
+CREATE INDEX identities_team ON public.identities USING btree (team_id, created_at);
+
+create table harness_sessions (
+  run_id uuid not null,
+  team_id uuid not null,
+  harness text not null,
+  session_id text not null,
+  execution_number integer not null,
+  entries integer not null,
+  kept_at timestamp with time zone not null,
+  constraint harness_sessions_pkey PRIMARY KEY (run_id),
+  constraint harness_sessions_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+);
+
+create table harness_session_files (
+  run_id uuid not null,
+  path text not null,
+  blob_id text not null,
+  packed_bytes integer not null,
+  constraint harness_session_files_pkey PRIMARY KEY (run_id, path),
+  constraint harness_session_files_blob_id_fkey FOREIGN KEY (blob_id) REFERENCES blobs(blob_id),
+  constraint harness_session_files_run_id_fkey FOREIGN KEY (run_id) REFERENCES harness_sessions(run_id)
+);
+
+create table givings (
+  execution_id uuid not null,
+  run_id uuid not null,
+  call_key text not null,
+  message_ids uuid[] not null,
+  sequence bigint not null,
+  text text not null,
+  given_at timestamp with time zone not null,
+  constraint givings_pkey PRIMARY KEY (execution_id),
+  constraint givings_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id) ON DELETE CASCADE,
+  constraint givings_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+);
+CREATE INDEX givings_run ON public.givings USING btree (run_id);
+
+create table notices (
+  notice_id uuid not null,
+  team_id uuid not null,
+  run_id uuid not null,
+  message text not null,
+  created_at timestamp with time zone not null,
+  constraint notices_pkey PRIMARY KEY (notice_id),
+  constraint notices_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+);
+CREATE INDEX notices_run ON public.notices USING btree (run_id, created_at);
 
 create table plans (
   plan_id uuid not null,
@@ -349,6 +454,7 @@ create table batches (
   team_id uuid not null,
   stop_on_failure boolean not null,
   created_at timestamp with time zone not null,
+  retried_at timestamp with time zone,
   constraint batches_pkey PRIMARY KEY (run_id),
   constraint batches_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
@@ -365,3 +471,4 @@ create table batch_tasks (
   constraint batch_tasks_batch_run_id_fkey FOREIGN KEY (batch_run_id) REFERENCES batches(run_id),
   constraint batch_tasks_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
+CREATE INDEX batch_tasks_dependent ON public.batch_tasks USING btree (batch_run_id) WHERE (depends_on <> '{}'::uuid[]);

@@ -18,3 +18,4 @@ export const median = (sample: number[]): number => quantile(sample, 0.5)
 export const ms = (value: number): string => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`
 export const mebibytes = (bytes: number): string => `${Math.round(bytes / 1024 / 1024)} MiB`
 export const times = (ratio: number): string => `${ratio.toFixed(2)}×`
+export const percent = (share: number): string => `${(share * 100).toFixed(1)}%`

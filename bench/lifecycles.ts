@@ -3,13 +3,9 @@
  * real HTTP and the real worker WebSocket, with one server and one PostgreSQL; beside it, in the same PostgreSQL,
  * what a bare queue of one table does.
  */
-import pg from 'pg'
-import { findPlace } from '../src/db/place.ts'
-import { readPostmaster } from '../src/db/postgres-process.ts'
-import { postgresUser } from '../src/db/postgres-user.ts'
 import { openScriptedWorker } from '../test/house/worker.ts'
 import { type Figure, times } from './figures.ts'
-import { type Up, up } from './house.ts'
+import { openPool, type Up, up } from './house.ts'
 
 const LIVES = 1500
 const IN_FLIGHT = 48
@@ -62,9 +58,7 @@ async function live(baton: Up): Promise<number> {
 
 /** Rows a second through insert, `for update skip locked`, and the mark that it is done, each its own commit. */
 async function bareQueue(baton: Up): Promise<number> {
-  const running = await readPostmaster((await findPlace(baton.data_dir, await postgresUser())).cluster)
-  if (!running) throw new Error('PostgreSQL does not run')
-  const pool = new pg.Pool({ host: running.socket, user: 'baton', database: 'postgres', max: BARE_CLIENTS })
+  const pool = await openPool(baton, { max: BARE_CLIENTS, database: 'postgres' })
   try {
     await pool.query(
       'create table if not exists bare_queue (id bigserial primary key, state text not null, payload jsonb)',

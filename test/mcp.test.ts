@@ -1,5 +1,6 @@
 /** The platform as agents see it: every tool of `/mcp`, over both protocols, through the real client. */
 import { randomUUID } from 'node:crypto'
+import { request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type House, startHouse } from './house/house.ts'
 import { type Agent, type Protocol, takeAgent } from './house/mcp-agent.ts'
@@ -136,6 +137,68 @@ describe.each(PROTOCOLS)('over protocol %s', (protocol) => {
     expect(text).toMatch(/Here it is\./)
     expect(performance.now() - began).toBeLessThan(10_000)
   })
+})
+
+test('an agent that gives its call up loses nothing, whenever it does', async () => {
+  const { parent, child } = await startPair()
+  const heard = new Set<string>()
+  const note = (text: string) => {
+    for (const [word] of text.matchAll(/letter-\d+/g)) heard.add(word)
+  }
+  /** Over Node's own HTTP, where it is known whether a byte of the answer was read. */
+  const ask = (id: number, signal: AbortSignal) =>
+    new Promise<void>((resolve) => {
+      const url = `${house.url}/mcp?hold_ms=300`
+      const headers = {
+        authorization: `Bearer ${parent.token}`,
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        'mcp-protocol-version': '2025-11-25',
+      }
+      const asked = request(url, { method: 'POST', signal, headers }, (response) => {
+        let text = ''
+        response.on('data', (piece) => note((text += piece)))
+        response.on('error', () => {}).on('close', resolve)
+      })
+      asked.on('error', () => resolve())
+      const params = { name: 'wait_for_events', arguments: {} }
+      asked.end(JSON.stringify({ jsonrpc: '2.0', id, method: 'tools/call', params }))
+    })
+  for (let n = 0; n < 25; n++) {
+    const call = new AbortController()
+    const asked = ask(1000 + n, call.signal)
+    await house.client.messages.send({
+      body: { to: [parent.run_id], sender_run_id: child.run_id, subject: 's', body: `letter-${n}` },
+    })
+    await new Promise((resolve) => setTimeout(resolve, n % 9))
+    call.abort()
+    await asked
+    // No agent calls again before its model has said so.
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  for (let id = 2000; id < 2010 && heard.size < 25; id++) await ask(id, AbortSignal.timeout(10_000))
+  expect(heard.size).toBe(25)
+})
+
+test('a call that is given up as its answer comes is answered again', async () => {
+  const { parent, child } = await startPair()
+  const post = (message: object) =>
+    fetch(`${house.url}/mcp?hold_ms=0`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${parent.token}`,
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        'mcp-protocol-version': '2025-11-25',
+      },
+      body: JSON.stringify({ jsonrpc: '2.0', ...message }),
+    }).then((response) => response.text())
+  const call = (id: number) => post({ id, method: 'tools/call', params: { name: 'wait_for_events', arguments: {} } })
+  await child.call('send_message_to_agent', { addresses: ['parent'], subject: 's', message: 'crossed' })
+  expect(await call(1)).toMatch(/crossed/)
+  await post({ method: 'notifications/cancelled', params: { requestId: 1 } })
+  await expect.poll(() => call(2)).toMatch(/crossed/)
+  expect(await call(3)).not.toMatch(/crossed/)
 })
 
 test('a wait that ends without events says until when the agent is waited for, and shows it as waiting', async () => {

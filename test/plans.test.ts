@@ -53,9 +53,9 @@ async function nextPrompt(agent: Agent): Promise<string> {
 
 test('the first prompt says what the mode asks for, and a normal run is asked nothing', async () => {
   const agent = await planner('orchestrate')
-  expect((await agent.start()).instructions).toMatch(/ORCHESTRATE.*propose_plan/s)
+  expect((await agent.start()).guidance).toMatch(/ORCHESTRATE.*propose_plan/s)
   const plain = await planner('normal')
-  expect((await plain.start()).instructions).toBeNull()
+  expect((await plain.start()).guidance).toBeNull()
 })
 
 test('a proposal makes the run BLOCKED with a version, an artifact and an entry in the list of open plans', async () => {

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -94,7 +95,13 @@ test('two children beside their parent share its files, and it hears of the end 
     }
     seen = readdirSync(workspace).sort()
     const both = children.every((run_id) => prompts.join('\n').includes(`${run_id}) has succeeded`))
-    if (!both) await engine.mail.wait(caller, { hold_ms: 0, timeout_s: 600, signal: new AbortController().signal })
+    if (!both)
+      await engine.mail.wait(caller, {
+        call_key: randomUUID(),
+        hold_ms: 0,
+        timeout_s: 600,
+        signal: new AbortController().signal,
+      })
   })
   const report = await runExecution(optionsFor(created, { harness }))
   expect(report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })

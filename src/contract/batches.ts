@@ -79,7 +79,7 @@ export const Batch = z.object({
   state: z.enum(BATCH_STATES),
   concurrency: z.int(),
   stop_on_failure: z.boolean(),
-  /** How it ended, in a sentence; null before that. */
+  /** How it ended, in a sentence; null before that, and where somebody cancelled it as a whole. */
   message: z.string().nullable(),
   /** Tasks by state; each state is there. */
   counts: z.record(TaskState, z.int()),

@@ -4,6 +4,7 @@
  * Unknown fields are dropped, never refused: newer clients send more than we know.
  */
 import { z } from 'zod'
+import { SkillSpec } from './skills.ts'
 
 /** Built-in harness names and their other spellings. Any other name must be configured on the worker. */
 export const HARNESS_ALIASES: Record<string, string> = {
@@ -31,7 +32,7 @@ export const HarnessChoice = z.object({
 })
 export type HarnessChoice = z.infer<typeof HarnessChoice>
 
-const NoNul = z.string().refine((s) => !s.includes('\0'), 'must not contain a NUL byte')
+export const NoNul = z.string().refine((s) => !s.includes('\0'), 'must not contain a NUL byte')
 
 /** `url`: https, ssh or, where the worker allows it, the path of a repository on the worker's own disk. */
 export const Repository = z.object({
@@ -47,7 +48,7 @@ export const VariableName = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'A variable name is letters, digits and _, not starting with a digit.')
 
-/** Where a run happens, given with the run itself instead of by `environment_id`. */
+/** Where a run happens, given with the run itself: instead of an environment, or on top of one. */
 export const InlineEnvironment = z.object({
   repositories: z.array(Repository).max(20).default([]),
   /** Shell commands, run in order in the workspace before the harness starts; the first that fails ends the run. */
@@ -75,13 +76,16 @@ export const AgentConfig = z.object({
   name: z.string().max(256).optional(),
   model_id: z.string().max(256).optional(),
   base_prompt: z.string().max(131_072).optional(),
-  environment_id: z.string().max(64).optional(),
+  /** Uid or, ours, name of an environment; null: none, also where the parent has one. */
+  environment_id: z.string().min(1).max(128).nullish(),
   worker_host: z.string().max(256).optional(),
   harness: HarnessChoice.nullish(),
   mcp_servers: z.record(z.string().max(64), McpServer).optional(),
   idle_timeout_minutes: z.int().min(1).max(60).optional(),
   computer_use_enabled: z.boolean().optional(),
-  skill_spec: z.string().max(1024).optional(),
+  /** Answers carry the first of `skills` here; what is asked names one or the other. */
+  skill_spec: z.union([z.literal(''), SkillSpec]).optional(),
+  skills: z.array(SkillSpec).max(20).optional(),
   /** Ours. */
   environment: InlineEnvironment.optional(),
   /** Ours: the longest that one execution may take. */

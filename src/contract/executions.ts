@@ -49,6 +49,8 @@ export const Execution = z.object({
   outcome: z.enum(['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED', 'LAPSED']).optional(),
   failure: Failure.optional(),
   worker_host: z.string().optional(),
+  /** The environment as this execution has it, whatever became of it since. */
+  environment: z.object({ uid: z.string(), name: z.string(), version: z.int() }).optional(),
   session_id: z.string().optional(),
   offered_at: Timestamp,
   claimed_at: Timestamp.nullable(),
@@ -106,15 +108,17 @@ export const Assignment = z.object({
   limits: Limits,
   /** Entries of this execution that the server already holds: above 0 when a runner starts again. */
   entries_held: z.int(),
-  /** The harness's own session of an earlier execution, where there is one to go on with. */
-  resume: z.object({ harness: z.string(), session_id: z.string() }).nullable(),
+  /** The harness's own session, where there is one to go on with. `kept`: the server holds its files. */
+  resume: z.object({ harness: z.string(), session_id: z.string(), kept: z.boolean().optional() }).nullable(),
   /** What began it; `message`: there is no prompt, the inbox holds it. */
   cause: Execution.shape.cause,
   placement: z.enum(['worker', 'parent']),
-  /** What happened in earlier executions, for a harness that cannot resume its session. */
+  /** What happened before and how it ended, for a harness that does not remember; null: it was never given anything. */
   context: z.string().nullable(),
   /** What the platform asks of the agent besides the prompt, such as to propose a plan first. */
-  instructions: z.string().nullable(),
+  guidance: z.string().nullable(),
+  /** The same for one that remembers: what its session does not hold. */
+  missed: z.string().nullable().optional(),
 })
 export type Assignment = z.infer<typeof Assignment>
 
@@ -125,11 +129,45 @@ export const Inbox = z.object({
   message_ids: z.array(z.uuid()),
   /** The log up to here is in the text. */
   sequence: z.int(),
+  /** What came up to here was given before. */
+  since: z.int(),
   urgent: z.boolean(),
   /** Its agent waits for events until then; null: it does not wait, and a turn that ends without more ends the run. */
   waiting_until: Timestamp.nullable(),
 })
 export type Inbox = z.infer<typeof Inbox>
+
+/** Files of one harness session, all of them together before they are packed, and what they are packed into. */
+export const SESSION_FILES_MAX = 200
+export const SESSION_BYTES_MAX = 32 * 1024 * 1024
+export const SESSION_PACKED_BYTES_MAX = 12 * 1024 * 1024
+const PATH_LENGTH_MAX = 512
+
+/** Below the harness's home, with `/`: it cannot lead out of it. */
+const SessionPath = z
+  .string()
+  .max(PATH_LENGTH_MAX)
+  .refine(
+    (path) => !/[\\\0]/.test(path) && path.split('/').every((part) => !['', '.', '..'].includes(part)),
+    'must be a path below the home of the harness',
+  )
+
+/** A harness's own session, as its runner packs it. */
+export const KeptSession = z.object({
+  session_id: z.string().max(256),
+  /** Transcript entries of this execution that the session knows of. */
+  entries: z.int().nonnegative(),
+  files: z
+    .array(
+      z.object({
+        path: SessionPath,
+        /** gzip, in base64. Absent when it is sent: the same as before. */
+        packed: z.string().optional(),
+      }),
+    )
+    .max(SESSION_FILES_MAX),
+})
+export type KeptSession = z.infer<typeof KeptSession>
 
 const ExecutionPath = z.object({ execution_id: ExecutionId })
 
@@ -257,6 +295,8 @@ export const executionRoutes = {
     callers: ['execution'],
     summary: 'What waits for the agent, as the text of its next prompt. It stays until it is said to be delivered.',
     params: ExecutionPath,
+    /** `turn_over`: the agent's turn has ended, so that what its tools answered has arrived. */
+    body: z.object({ turn_over: z.boolean().optional() }),
     answer: Inbox,
   }),
   delivered: route({
@@ -267,7 +307,12 @@ export const executionRoutes = {
     callers: ['execution'],
     summary: 'The agent was given what the inbox held up to here; it is never given it again.',
     params: ExecutionPath,
-    body: z.object({ message_ids: z.array(z.uuid()).max(500), sequence: z.int().nonnegative() }),
+    body: z.object({
+      message_ids: z.array(z.uuid()).max(500),
+      sequence: z.int().nonnegative(),
+      /** As the inbox said it: if anything was given since, nothing is marked. */
+      since: z.int().nonnegative().optional(),
+    }),
     /** `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. */
     answer: z.object({ already: z.boolean().optional() }),
   }),
@@ -280,5 +325,27 @@ export const executionRoutes = {
     summary: 'Takes the children that are to run beside this run: each is offered to its runner.',
     params: ExecutionPath,
     answer: z.object({ assignments: z.array(TaskAssignment) }),
+  }),
+  session: route({
+    name: 'executions.session',
+    method: 'GET',
+    path: '/executions/{execution_id}/session',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary: "The harness's session as the last runner of the run left it, to go on with.",
+    params: ExecutionPath,
+    answer: KeptSession,
+  }),
+  keep: route({
+    name: 'executions.keep',
+    method: 'PUT',
+    path: '/executions/{execution_id}/session',
+    tag: 'Runner',
+    callers: ['execution'],
+    summary: "Keep the harness's session, in place of the one kept before.",
+    params: ExecutionPath,
+    body: KeptSession,
+    answer: z.object({ bytes: z.int() }),
+    body_bytes_max: 20 * 1024 * 1024,
   }),
 }

@@ -2,15 +2,18 @@
 export * from './access.ts'
 export * from './batches.ts'
 export * from './config.ts'
+export * from './environments.ts'
 export * from './events.ts'
 export * from './executions.ts'
 export * from './faults.ts'
 export * from './harness-support.ts'
+export * from './identities.ts'
 export * from './messages.ts'
 export * from './modes.ts'
 export * from './plans.ts'
 export * from './route.ts'
 export * from './runs.ts'
+export * from './skills.ts'
 export * from './transcripts.ts'
 export * from './trees.ts'
 export * from './usage.ts'
@@ -18,9 +21,11 @@ export * from './workers.ts'
 
 import { accessRoutes } from './access.ts'
 import { batchRoutes } from './batches.ts'
+import { environmentRoutes } from './environments.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
 import { harnessSupportRoutes } from './harness-support.ts'
+import { identityRoutes } from './identities.ts'
 import { messageRoutes } from './messages.ts'
 import { followUpRoutes, planRoutes } from './plans.ts'
 import { runRoutes } from './runs.ts'
@@ -42,4 +47,6 @@ export const routes = {
   plans: planRoutes,
   followUps: followUpRoutes,
   batches: batchRoutes,
+  environments: environmentRoutes,
+  identities: identityRoutes,
 }

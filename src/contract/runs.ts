@@ -3,7 +3,8 @@ import { z } from 'zod'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
 import { RunMode } from './modes.ts'
-import { repeated, route } from './route.ts'
+import { QueryBoolean, repeated, route } from './route.ts'
+import { SkillSpec } from './skills.ts'
 import { RequestUsage } from './usage.ts'
 
 export const RUN_STATES = [
@@ -74,12 +75,17 @@ const Prompt = z
   .refine((p) => !p.includes('\0'), 'A prompt has no NUL byte.')
 
 export const CreateRun = z.object({
+  /** May be absent where a skill is named. */
   prompt: Prompt.optional(),
+  /** Goes before `config.skill_spec` and `config.skills`. */
+  skill: SkillSpec.optional(),
   title: z.string().max(512).optional(),
   config: AgentConfig.optional(),
   metadata: Metadata.optional(),
   team: z.boolean().optional(),
   interactive: z.boolean().optional(),
+  /** Uid or, ours, name of the agent identity that works on it; null: none, also where the parent has one. */
+  agent_identity_uid: z.string().min(1).max(128).nullish(),
   /** Makes the run a child of that one: inherits its configuration where its own says nothing. */
   parent_run_id: RunId.optional(),
   mode: RunMode.optional(),
@@ -129,6 +135,9 @@ export const Run = z.object({
   executor: UserProfile,
   request_usage: RequestUsage.optional(),
   agent_config: AgentConfig,
+  agent_skill: z.object({ name: z.string(), full_path: z.string().optional() }).optional(),
+  /** Ours: the environment that `agent_config.environment_id` names. */
+  environment: z.object({ uid: z.string(), name: z.string() }).optional(),
   conversation_id: z.string(),
   session_id: z.string().optional(),
   session_link: z.string().optional(),
@@ -140,6 +149,10 @@ export const Run = z.object({
   metadata: z.record(z.string(), z.string()),
   last_event_sequence: z.number().nullable(),
   children: z.array(z.string()),
+  /** Ours: how many of its children are in each state. */
+  child_states: z.partialRecord(z.enum(RUN_STATES), z.int()),
+  /** Ours: the name that its parent goes by, else the parent's title. */
+  parent_name: z.string().optional(),
   /** Ours: the execution that is current, or was last; absent before the first offer. */
   execution_id: z.string().optional(),
   /** Ours: executions so far. */
@@ -185,6 +198,8 @@ export const ListRuns = z.object({
   created_before: z.iso.datetime({ offset: true }).optional(),
   updated_after: z.iso.datetime({ offset: true }).optional(),
   ancestor_run_id: RunId.optional(),
+  /** Ours: only runs that no other run started. */
+  top: QueryBoolean.optional(),
   q: z.string().max(512).optional(),
 })
 export type ListRuns = z.infer<typeof ListRuns>

@@ -97,12 +97,15 @@ export const treeRoutes = {
 /** One child that an agent asks for. */
 export const SpawnChild = z.object({
   name: z.string().min(1).max(128),
-  prompt: z.string().min(1),
+  /** May be absent where skills are named. */
+  prompt: z.string().optional(),
   title: z.string().max(512).optional(),
   harness: z.string().max(64).optional(),
   model_id: z.string().max(256).optional(),
-  /** An environment by uid or name. */
-  environment: z.string().max(128).optional(),
+  /** Uid or name of an environment or an agent identity; null: none; absent: the parent's. */
+  environment_id: z.string().max(128).nullish(),
+  agent_identity_uid: z.string().max(128).nullish(),
+  skills: z.array(z.string()).optional(),
   /** `worker`: on any worker; `sandbox`: beside its parent, same files; otherwise a worker's name. */
   where: z.string().max(256).optional(),
 })

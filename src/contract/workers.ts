@@ -101,6 +101,8 @@ export const TaskAssignment = z.object({
     owner: z.object({ Type: z.enum(['USER', 'TEAM']), Id: z.int() }).optional(),
     agent_config_snapshot: AgentConfig.optional(),
   }),
+  /** Of the environment; workers without containers take no notice of it. */
+  docker_image: z.string().optional(),
   /** Carries the execution's own token as WARP_API_KEY; never a person's key. */
   env_vars: z.record(z.string(), z.string()),
   additional_oz_args: z.array(z.string()).default([]),

@@ -26,12 +26,14 @@ export interface Artifacts {
   artifact_uid: string
   created_at: Timestamp
   data: Json
+  report_key: string | null
   run_id: string
   team_id: string
 }
 
 export interface Batches {
   created_at: Timestamp
+  retried_at: Timestamp | null
   run_id: string
   stop_on_failure: boolean
   team_id: string
@@ -64,6 +66,24 @@ export interface Entries {
   team_id: string
 }
 
+export interface Environments {
+  created_at: Timestamp
+  creator_id: string
+  deleted_at: Timestamp | null
+  description: string | null
+  docker_image: string | null
+  editor_id: string
+  environment_uid: string
+  mcp_servers: Json
+  name: string
+  repositories: Json
+  setup_commands: Json
+  team_id: string
+  updated_at: Timestamp
+  variables: Json
+  version: Generated<number>
+}
+
 export interface EventCounter {
   one: Generated<boolean>
   value: number
@@ -86,6 +106,7 @@ export interface Executions {
   connection_id: string | null
   ended_at: Timestamp | null
   entries: Generated<number>
+  environment: Json | null
   execution_id: string
   expires_at: Timestamp | null
   failure: Json | null
@@ -105,6 +126,33 @@ export interface Executions {
   worker_host: string | null
 }
 
+export interface Givings {
+  call_key: string
+  execution_id: string
+  given_at: Timestamp
+  message_ids: string[]
+  run_id: string
+  sequence: number
+  text: string
+}
+
+export interface HarnessSessionFiles {
+  blob_id: string
+  packed_bytes: number
+  path: string
+  run_id: string
+}
+
+export interface HarnessSessions {
+  entries: number
+  execution_number: number
+  harness: string
+  kept_at: Timestamp
+  run_id: string
+  session_id: string
+  team_id: string
+}
+
 export interface IdempotencyKeys {
   answer: Json | null
   body_hash: Buffer
@@ -113,6 +161,24 @@ export interface IdempotencyKeys {
   key: string
   route: string
   team_id: string
+}
+
+export interface Identities {
+  base_model: string | null
+  created_at: Timestamp
+  creator_id: string
+  deleted_at: Timestamp | null
+  description: string | null
+  environment_uid: string | null
+  harness: Json | null
+  identity_uid: string
+  mcp_servers: Json
+  name: string
+  prompt: string | null
+  skills: Json
+  team_id: string
+  updated_at: Timestamp
+  worker_host: string | null
 }
 
 export interface LoginCodes {
@@ -141,6 +207,14 @@ export interface Messages {
   urgent: Generated<boolean>
 }
 
+export interface Notices {
+  created_at: Timestamp
+  message: string
+  notice_id: string
+  run_id: string
+  team_id: string
+}
+
 export interface Plans {
   artifact_uid: string
   author: string
@@ -161,6 +235,7 @@ export interface Plans {
 }
 
 export interface Runs {
+  ancestors: Generated<string[]>
   approved_plan: number | null
   cancel_requested_at: Timestamp | null
   cancel_requested_by: string | null
@@ -177,6 +252,7 @@ export interface Runs {
   failure: Json | null
   held: Generated<boolean>
   hop: Generated<number>
+  identity_uid: string | null
   lane_run_id: string | null
   last_event_sequence: number | null
   max_tries: Generated<number>
@@ -279,12 +355,18 @@ export interface DB {
   batches: Batches
   blobs: Blobs
   entries: Entries
+  environments: Environments
   event_counter: EventCounter
   events: Events
   executions: Executions
+  givings: Givings
+  harness_session_files: HarnessSessionFiles
+  harness_sessions: HarnessSessions
   idempotency_keys: IdempotencyKeys
+  identities: Identities
   login_codes: LoginCodes
   messages: Messages
+  notices: Notices
   plans: Plans
   runs: Runs
   schema_migrations: SchemaMigrations

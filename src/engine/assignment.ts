@@ -1,4 +1,10 @@
-/** What a runner is told of its execution when it begins. */
+/**
+ * What a runner is told of its execution when it begins.
+ *
+ * An execution that is not the first goes on with what its agent remembers: the session of its harness, where that is
+ * kept. Who does not remember is given the transcript; who does is given what came after the session was kept. Either
+ * is told how the last execution ended, and that its task is not a new one: the half of it may be done.
+ */
 import type { Selectable } from 'kysely'
 import { sql } from 'kysely'
 import {
@@ -6,50 +12,69 @@ import {
   type Assignment,
   EntryBody,
   Execution,
+  FrozenEnvironment,
   harnessOf,
   type Limits,
   RunMode,
 } from '../contract/index.ts'
 import type { Runs } from '../db/tables.ts'
+import { configureExecution } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { modeWords } from './mode-words.ts'
 
-/** Characters of an earlier transcript that are given along where the harness cannot resume its own session. */
+/** Characters of an earlier transcript that are given along where the harness does not remember. */
 const CONTEXT_CHARACTERS = 40_000
 const CONTEXT_ENTRIES = 400
+
+type Run = Selectable<Runs>
+type Before = Pick<Assignment, 'resume' | 'context' | 'missed'> & { again: string | null }
 
 /** `run.executions` is the number of the current execution; `entries_held` of its transcript the server has. */
 export async function renderAssignment(
   room: Room,
-  run: Selectable<Runs>,
+  run: Run,
   execution_id: string,
   entries_held: number,
 ): Promise<Assignment> {
-  const config = AgentConfig.parse(run.config)
+  const asked = AgentConfig.parse(run.config)
+  const config = configureExecution(asked, asked.environment_id ? await frozenFor(room, execution_id) : null)
   const cause = await causeOf(room, run, execution_id)
-  const woken = cause === 'message'
+  const is_first = run.executions === 1 && entries_held === 0
+  const { again, ...before } = is_first
+    ? NOTHING_BEFORE
+    : await whatWasBefore(room, run, harnessOf(config), entries_held)
   return {
     run_id: run.run_id,
     execution_id,
     number: run.executions,
     team_id: run.team_id,
     title: run.title,
-    prompt: woken ? '' : run.prompt,
+    prompt: cause === 'message' ? '' : (again ?? run.prompt),
     config,
     parent_run_id: run.parent_run_id,
     conversation_id: run.conversation_id,
     limits: limitsFor(room, config),
     entries_held,
-    resume: run.executions === 1 ? null : await earlierSession(room, run, harnessOf(config)),
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
-    context: woken ? await earlierTranscript(room, run) : null,
-    instructions: woken ? null : modeWords(RunMode.parse(run.mode)),
+    guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
+    ...before,
   }
 }
 
+const NOTHING_BEFORE: Before = { resume: null, context: null, missed: null, again: null }
+
+async function frozenFor(room: Room, execution_id: string): Promise<FrozenEnvironment | null> {
+  const { environment } = await room.database.kysely
+    .selectFrom('executions')
+    .select('environment')
+    .where('execution_id', '=', execution_id)
+    .executeTakeFirstOrThrow()
+  return environment === null ? null : FrozenEnvironment.parse(environment)
+}
+
 /** A first execution is told by its run; it is part of every run's start. */
-async function causeOf(room: Room, run: Selectable<Runs>, execution_id: string): Promise<string> {
+async function causeOf(room: Room, run: Run, execution_id: string): Promise<string> {
   if (run.executions === 1) return run.source === 'LOCAL' ? 'local' : 'start'
   const { cause } = await room.database.kysely
     .selectFrom('executions')
@@ -59,44 +84,123 @@ async function causeOf(room: Room, run: Selectable<Runs>, execution_id: string):
   return cause
 }
 
-async function earlierSession(room: Room, run: Selectable<Runs>, harness: string): Promise<Assignment['resume']> {
+async function whatWasBefore(room: Room, run: Run, harness: string, entries_held: number): Promise<Before> {
+  // A command remembers nothing and is told nothing.
+  if (harness === 'command') return NOTHING_BEFORE
+  const kept = await keptSession(room, run, harness)
+  const session_id = kept?.session_id ?? (await toldSession(room, run, harness, entries_held))
+  const resume = session_id === null ? null : { harness, session_id, ...(kept === null ? {} : { kept: true }) }
+  const told = await entriesOf(room, run, null)
+  // What was never given to an agent is as new.
+  if (!told.some(isGiven)) return { ...NOTHING_BEFORE, resume }
+  const end = entries_held > 0 ? RESTARTED : await endOfLast(room, run)
+  const since = kept === null ? [] : linesOf(await entriesOf(room, run, kept))
+  return {
+    resume,
+    context: pieces([...linesOf(told), end.text]),
+    missed: pieces([...(since.length === 0 ? [] : [SINCE, ...since]), end.text]) || null,
+    again: end.succeeded
+      ? `You are asked again:\n\n${run.prompt}`
+      : `Your task, which you were given before:\n\n${run.prompt}\n\nGo on with it from where it stands.`,
+  }
+}
+
+const SINCE = 'Since what you remember of this, the following happened:'
+
+type Kept = { session_id: string; execution_number: number; entries: number }
+
+async function keptSession(room: Room, run: Run, harness: string): Promise<Kept | null> {
+  const kept = await room.database.kysely
+    .selectFrom('harness_sessions')
+    .select(['session_id', 'execution_number', 'entries'])
+    .where('run_id', '=', run.run_id)
+    .where('harness', '=', harness)
+    .executeTakeFirst()
+  return kept ?? null
+}
+
+/** A session that is not kept here may lie where its harness has always kept it, with its owner's own login. */
+async function toldSession(room: Room, run: Run, harness: string, entries_held: number): Promise<string | null> {
   const earlier = await room.database.kysely
     .selectFrom('executions')
     .select('session_id')
     .where('run_id', '=', run.run_id)
-    .where('number', '<', run.executions)
+    .where('number', entries_held > 0 ? '<=' : '<', run.executions)
     .where('harness', '=', harness)
     .where('session_id', 'is not', null)
     .orderBy('number', 'desc')
     .limit(1)
     .executeTakeFirst()
-  return earlier?.session_id ? { harness, session_id: earlier.session_id } : null
+  return earlier?.session_id ?? null
 }
 
-/** The end of what was asked, said and done, newest kept. Heads of long entries suffice here. */
-async function earlierTranscript(room: Room, run: Selectable<Runs>): Promise<string | null> {
+type End = { succeeded: boolean; text: string }
+
+const UNFINISHED = 'Some of what you had begun may have taken effect: look at what is there before you go on.'
+const RESTARTED: End = {
+  succeeded: false,
+  text: `Then you were interrupted: the runner was started again. ${UNFINISHED}`,
+}
+const ENDS: Record<string, string> = {
+  CANCELLED: 'Then you were stopped: your run was cancelled.',
+  FAILED: 'Then your run failed.',
+  ERROR: 'Then you were interrupted.',
+}
+
+/** Of the executions that began. */
+async function endOfLast(room: Room, run: Run): Promise<End> {
+  const last = await room.database.kysely
+    .selectFrom('executions')
+    .select(['outcome', sql<string | null>`failure->>'message'`.as('message')])
+    .where('run_id', '=', run.run_id)
+    .where('number', '<', run.executions)
+    .where('started_at', 'is not', null)
+    .orderBy('number', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  const words = ENDS[last?.outcome ?? '']
+  if (words === undefined) return { succeeded: true, text: '' }
+  return { succeeded: false, text: [words, last?.message, UNFINISHED].filter(Boolean).join(' ') }
+}
+
+/** Of what was asked, said and done the newest, oldest first. Heads of long entries suffice here. */
+async function entriesOf(room: Room, run: Run, after: Kept | null): Promise<EntryBody[]> {
   const rows = await room.database.kysely
     .selectFrom('entries')
     .select('body')
     .where('run_id', '=', run.run_id)
-    .where('execution_number', '<', run.executions)
-    .where(sql<boolean>`kind in ('prompt', 'text', 'tool_call')`)
+    .where(sql<boolean>`(kind in ('prompt', 'text', 'tool_call')
+      or (kind = 'system' and body->>'name' = 'harness_started'))`)
+    .$if(after !== null, (q) =>
+      q.where(sql<boolean>`(execution_number, number) > (${after?.execution_number ?? 0}, ${after?.entries ?? 0})`),
+    )
     .orderBy('execution_number', 'desc')
     .orderBy('number', 'desc')
     .limit(CONTEXT_ENTRIES)
     .execute()
+  return rows.reverse().flatMap((row) => {
+    const body = EntryBody.safeParse(row.body)
+    return body.success ? [body.data] : []
+  })
+}
+
+/** A prompt is written down before there is an agent to give it to. */
+const isGiven = (body: EntryBody): boolean => body.kind !== 'prompt'
+
+function linesOf(bodies: EntryBody[]): string[] {
   const lines: string[] = []
   let characters = 0
-  for (const row of rows) {
-    const body = EntryBody.safeParse(row.body)
-    const line = body.success ? contextLine(body.data) : null
+  for (const body of bodies.toReversed()) {
+    const line = contextLine(body)
     if (line === null) continue
     characters += line.length
     if (characters > CONTEXT_CHARACTERS && lines.length > 0) break
     lines.unshift(line)
   }
-  return lines.length === 0 ? null : lines.join('\n\n')
+  return lines
 }
+
+const pieces = (texts: string[]): string => texts.filter((text) => text !== '').join('\n\n')
 
 function contextLine(body: EntryBody): string | null {
   switch (body.kind) {

@@ -30,7 +30,9 @@ const RINGS_A_PAYLOAD = 80
 
 const Payload = z.object({
   from: z.string(),
-  rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'entries', 'batches']), z.record(z.string(), z.string())])),
+  rings: z.array(
+    z.tuple([z.enum(['log', 'queue', 'control', 'entries', 'batches']), z.record(z.string(), z.string())]),
+  ),
 })
 
 export async function openBell(database: Database, server_id: string) {

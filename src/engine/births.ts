@@ -4,12 +4,13 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'
-import { AgentConfig, type CreateRun, Fault, harnessOf, isEnded, type RunSource, RunState } from '../contract/index.ts'
+import { AgentConfig, type CreateRun, Fault, isEnded, type RunSource, RunState } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs, Teams } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
+import { configureRun } from './configuration.ts'
 import type { Room } from './engine.ts'
-import { checkRunnable, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
+import { checkMode, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
 import { enqueueIn } from './transitions.ts'
 
 export type Birth = {
@@ -35,8 +36,8 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     if (twin) return { run_id: twin.run_id, already: true }
   }
   await checkLimits(write, parent, team)
-  const config = inherit(AgentConfig.parse(parent.config), birth.body.config ?? {})
-  checkRunnable({ ...birth.body, config })
+  const inherited = { config: AgentConfig.parse(parent.config), identity_uid: parent.identity_uid }
+  const { config, identity_uid } = await configureRun(write, parent.team_id, birth.body, inherited)
   const run_id = randomUUID()
   const prompt = birth.body.prompt ?? ''
   const beside = (birth.body.placement ?? 'worker') === 'parent'
@@ -45,9 +46,10 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     team_id: parent.team_id,
     conversation_id: randomUUID(),
     state: 'QUEUED',
-    title: birth.body.title ?? titleOf(prompt),
+    title: birth.body.title ?? titleOf(prompt, config),
     prompt,
     config,
+    identity_uid,
     metadata: { ...metadataOf(parent), ...birth.body.metadata },
     source: birth.source,
     execution_location: beside ? (parent.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE') : 'REMOTE',
@@ -61,7 +63,7 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     placement: beside ? 'parent' : 'worker',
     spawn_key: birth.spawn_key,
     ...PLAIN,
-    mode: birth.body.mode ?? 'normal',
+    mode: checkMode(birth.body.mode, config),
     lane_run_id: parent.parallelism === null ? null : parent.run_id,
     execution_id: null,
     now: room.clock.now(),
@@ -112,9 +114,13 @@ async function checkNoBatch(write: Kysely<Tables>, parent: Selectable<Runs>): Pr
   const { run_id } = parent
   const batch = await write.selectFrom('batches').select('run_id').where('run_id', '=', run_id).executeTakeFirst()
   if (!batch) return
-  throw new Fault('invalid_request', `Run ${run_id} is a batch; its tasks are its only children. Start another batch.`, {
-    errors: [{ pointer: '/parent_run_id', detail: 'is a batch' }],
-  })
+  throw new Fault(
+    'invalid_request',
+    `Run ${run_id} is a batch; its tasks are its only children. Start another batch.`,
+    {
+      errors: [{ pointer: '/parent_run_id', detail: 'is a batch' }],
+    },
+  )
 }
 
 async function checkLimits(write: Kysely<Tables>, parent: Selectable<Runs>, team: Selectable<Teams>): Promise<void> {
@@ -153,15 +159,6 @@ function parentNotFound(run_id: string): Fault {
   return new Fault('invalid_request', `parent_run_id: ${runNotFound(run_id).message}`, {
     errors: [{ pointer: '/parent_run_id', detail: 'no such run' }],
   })
-}
-
-/** A child's own settings win; a model belongs to the harness that it was chosen for. */
-export function inherit(parent: AgentConfig, own: AgentConfig): AgentConfig {
-  const { name: _name, base_prompt: _base, worker_host: _host, ...inherited } = parent
-  const same = own.harness === undefined || own.harness === null || harnessOf(own) === harnessOf(parent)
-  const { model_id, harness, ...rest } = inherited
-  const model = same ? { ...(model_id === undefined ? {} : { model_id }), ...(harness ? { harness } : {}) } : {}
-  return { ...rest, ...model, ...own }
 }
 
 function metadataOf(parent: Selectable<Runs>): Record<string, string> {

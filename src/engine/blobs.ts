@@ -2,7 +2,8 @@
  * Blobs: bytes too large for a row, named by their SHA-256.
  *
  * A store must have the bytes on disk (fsync) before `write` resolves, must show a blob only when it is complete, and
- * must answer null, not throw, for a name that it does not hold.
+ * must answer null, not throw, for a name that it does not hold. Only what no other row can name may be removed: equal
+ * bytes have one name, whoever wrote them.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
@@ -11,6 +12,8 @@ import { dirname, join } from 'node:path'
 export type BlobStore = {
   write(bytes: Uint8Array): Promise<string>
   read(blob_id: string): Promise<Uint8Array | null>
+  /** A name that is not held is no fault. */
+  remove(blob_id: string): Promise<void>
 }
 
 export function folderBlobs(folder: string): BlobStore {
@@ -45,6 +48,9 @@ export function folderBlobs(folder: string): BlobStore {
         if (error.code === 'ENOENT') return null
         throw error
       })
+    },
+    async remove(blob_id) {
+      if (/^[0-9a-f]{64}$/.test(blob_id)) await rm(place(blob_id), { force: true })
     },
   }
 }

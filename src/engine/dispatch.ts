@@ -7,10 +7,11 @@
 import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'
-import { AgentConfig, harnessOf, type TaskAssignment } from '../contract/index.ts'
+import { AgentConfig, type FrozenEnvironment, harnessOf, type TaskAssignment } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
+import { freezeEnvironments } from './environments.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
 
@@ -26,6 +27,9 @@ type Place = { worker_host: string | null; connection_id: string | null }
 
 type Taken = {
   run: Selectable<Runs>
+  config: AgentConfig
+  /** As it stands now; null: none. */
+  environment: FrozenEnvironment | null
   place: Place
   execution_id: string
   token: string
@@ -157,10 +161,15 @@ async function freeOf(write: Kysely<Tables>, team_id: string): Promise<number> {
 async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: Date): Promise<void> {
   if (taken.length === 0) return
   const expires_at = new Date(now.getTime() + room.limits.offer_ms)
+  const frozen = await freezeEnvironments(
+    write,
+    taken.map(({ config }) => config),
+  )
+  for (const one of taken) one.environment = frozen.get(one.config.environment_id ?? '') ?? null
   await write
     .insertInto('executions')
     .values(
-      taken.map(({ run, place, execution_id, token, number, cause }) => ({
+      taken.map(({ run, config, environment, place, execution_id, token, number, cause }) => ({
         execution_id,
         run_id: run.run_id,
         team_id: run.team_id,
@@ -171,7 +180,8 @@ async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: 
         ...place,
         offered_at: now,
         expires_at,
-        harness: harnessOf(AgentConfig.parse(run.config)),
+        harness: harnessOf(config),
+        environment: environment === null ? null : JSON.stringify(environment),
       })),
     )
     .execute()
@@ -207,6 +217,8 @@ function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
 function take(run: Selectable<Runs>, place: Place): Taken {
   return {
     run,
+    config: AgentConfig.parse(run.config),
+    environment: null,
     place,
     execution_id: randomUUID(),
     token: newExecutionToken(),
@@ -221,7 +233,7 @@ function causeOf(run: Selectable<Runs>): Taken['cause'] {
   return run.undelivered > 0 ? 'message' : 'requested'
 }
 
-function render({ run, execution_id, token }: Taken): TaskAssignment {
+function render({ run, config, environment, execution_id, token }: Taken): TaskAssignment {
   const parent = run.parent_run_id
   return {
     task_id: run.run_id,
@@ -232,8 +244,9 @@ function render({ run, execution_id, token }: Taken): TaskAssignment {
       task_definition: { prompt: run.prompt },
       created_at: run.created_at.toISOString(),
       updated_at: run.updated_at.toISOString(),
-      agent_config_snapshot: AgentConfig.parse(run.config),
+      agent_config_snapshot: config,
     },
+    ...(environment?.docker_image ? { docker_image: environment.docker_image } : {}),
     env_vars: {
       WARP_API_KEY: token,
       BATON_EXECUTION_ID: execution_id,

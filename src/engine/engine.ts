@@ -9,17 +9,24 @@ import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import { accessEngine } from './access.ts'
 import { artifactsEngine } from './artifacts.ts'
+import { batchesEngine } from './batches.ts'
 import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
 import { dispatchEngine } from './dispatch.ts'
+import { environmentsEngine } from './environments.ts'
 import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
 import { followUpsEngine } from './follow-ups.ts'
+import { identitiesEngine } from './identities.ts'
 import { mailEngine } from './mail.ts'
+import { mailboxEngine } from './mailbox.ts'
 import { messagesEngine } from './messages.ts'
+import { noticesEngine } from './notices.ts'
 import { plansEngine } from './plans.ts'
 import { runsEngine } from './runs.ts'
+import { sessionsEngine } from './sessions.ts'
 import { sweepEngine } from './sweep.ts'
+import { teamEngine } from './team.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
 import { treesEngine } from './trees.ts'
@@ -77,21 +84,29 @@ export async function openEngine(options: EngineOptions) {
   const transcripts = transcriptsEngine(room)
   const messages = messagesEngine(room)
   const plans = plansEngine(room)
+  const runs = runsEngine(room)
   return {
     limits,
     bell,
     access: accessEngine(room),
-    runs: runsEngine(room),
+    runs,
     executions: executionsEngine(room),
+    sessions: sessionsEngine(room),
     transcripts,
     events: eventsEngine(room),
     workers: workersEngine(room),
     messages,
+    plans,
+    batches: batchesEngine(room, { runs }),
+    followUps: followUpsEngine(room, { messages, plans }),
+    mailbox: mailboxEngine(room),
     mail: mailEngine(room),
     trees: treesEngine(room),
-    plans,
-    followUps: followUpsEngine(room, { messages, plans }),
+    team: teamEngine(room),
     artifacts: artifactsEngine(room),
+    notices: noticesEngine(room),
+    environments: environmentsEngine(room),
+    identities: identitiesEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room),
     close: () => bell.close(),

@@ -15,10 +15,13 @@ import { appendEntries } from './append.ts'
 import { renderAssignment } from './assignment.ts'
 import { hasChildrenBeside, hasMail, hasUrgentMail } from './attention.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
+import { configureRun } from './configuration.ts'
 import { offerBeside } from './dispatch.ts'
 import type { Room } from './engine.ts'
+import { freezeEnvironments } from './environments.ts'
+import { givings } from './givings.ts'
 import { heartbeats } from './heartbeats.ts'
-import { checkRunnable, PLAIN, personOf, titleOf } from './runs.ts'
+import { checkMode, PLAIN, personOf, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { announce, enqueueIn, superseded } from './transitions.ts'
@@ -38,24 +41,26 @@ export function executionsEngine(room: Room) {
   const { clock, bell, limits } = room
   const db = room.database.kysely
   const beat = heartbeats(room)
+  const mail = givings(room)
 
   async function createLocal(caller: Caller, body: CreateRun) {
     const creator_id = personOf(caller)
-    checkRunnable(body)
-    const config = body.config ?? {}
+    const { config, identity_uid } = await configureRun(db, caller.team_id, body)
     const run_id = randomUUID()
     const execution_id = randomUUID()
     const token = newExecutionToken()
     const now = clock.now()
     await db.transaction().execute(async (write) => {
+      const [environment] = (await freezeEnvironments(write, [config])).values()
       await enqueueIn(write, {
         run_id,
         team_id: caller.team_id,
         conversation_id: randomUUID(),
         state: 'CLAIMED',
-        title: body.title ?? titleOf(body.prompt ?? ''),
+        title: body.title ?? titleOf(body.prompt, config),
         prompt: body.prompt ?? '',
         config,
+        identity_uid,
         metadata: body.metadata ?? {},
         source: 'LOCAL',
         execution_location: 'LOCAL',
@@ -68,7 +73,7 @@ export function executionsEngine(room: Room) {
         placement: 'worker',
         spawn_key: null,
         ...PLAIN,
-        mode: body.mode ?? 'normal',
+        mode: checkMode(body.mode, config),
         execution_id,
         now,
       })
@@ -86,6 +91,7 @@ export function executionsEngine(room: Room) {
           claimed_at: now,
           expires_at: new Date(now.getTime() + limits.begin_ms),
           harness: harnessOf(config),
+          environment: environment === undefined ? null : JSON.stringify(environment),
         })
         .execute()
     })
@@ -108,8 +114,11 @@ export function executionsEngine(room: Room) {
       },
     })
     if (begun) bell.ring('log', {})
-    // A runner that was restarted, or whose answer was lost, asks again: the same execution goes on.
-    return begun ? renderAssignment(room, begun, execution_id, 0) : readAssignment(execution_id)
+    if (begun) return renderAssignment(room, begun, execution_id, 0)
+    // A runner that was restarted, or whose answer was lost, asks again: the same execution goes on. What a tool of
+    // the harness before had answered may have died with it.
+    await mail.giveBack(execution_id, null)
+    return readAssignment(execution_id)
   }
 
   async function readAssignment(execution_id: string): Promise<Assignment> {
@@ -174,6 +183,7 @@ export function executionsEngine(room: Room) {
           outcome: row.outcome ?? undefined,
           failure: row.failure ?? undefined,
           worker_host: row.worker_host ?? undefined,
+          environment: row.environment ?? undefined,
           session_id: row.session_id ?? undefined,
           offered_at: row.offered_at.toISOString(),
           claimed_at: row.claimed_at?.toISOString() ?? null,

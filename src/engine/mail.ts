@@ -1,6 +1,7 @@
 /**
  * A run's mail as its runner and its agent get it: undelivered messages and the news of its children, in the order
- * of the log, rendered as one text. Taking marks nothing; saying that it was delivered does, once.
+ * of the log, rendered as one text. Looking marks nothing; giving does, once: the runner by claiming what it puts into
+ * a prompt, a tool's answer in two steps (`givings.ts`).
  *
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
  */
@@ -9,6 +10,7 @@ import { CHILD_EVENTS, Fault, type Inbox, RunMode } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { givings, type Seen } from './givings.ts'
 import { logged } from './log.ts'
 import { markDelivered } from './messages.ts'
 import { modeWords } from './mode-words.ts'
@@ -21,109 +23,48 @@ const WAIT_MS_MAX = 7 * 24 * 3_600_000
 
 type Piece = { sequence: number; text: string; message_id: string | null; urgent: boolean }
 
-export type Held = { text: string | null; inbox: Inbox }
+export type Waiting = {
+  /** The same for a call that is repeated. */
+  call_key: string
+  hold_ms: number
+  timeout_s: number
+  signal: AbortSignal
+}
+
+/** `repeated`: the same answer as before to the same call. */
+export type Held = { text: string | null; inbox: Inbox; call_key: string }
+
+type Look = {
+  run_id: string
+  seen: Seen
+  given: { call_key: string; text: string } | null
+  /** How many messages the agent was given so far, by whomever. */
+  taken: number
+  inbox: Inbox
+}
 
 export function mailEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
+  const mail = givings(room)
 
-  async function readRow(execution_id: string) {
-    const row = await db
-      .selectFrom('runs')
-      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
-      .selectAll('runs')
-      .where('runs.execution_id', '=', execution_id)
-      .where('executions.state', '=', 'running')
-      .executeTakeFirst()
-    if (!row) throw superseded()
-    return row
-  }
-
-  async function pieces(run_id: string, since: number): Promise<Piece[]> {
-    const messages = await db
-      .selectFrom('messages as m')
-      .innerJoin('events as e', (on) =>
-        on.onRef('e.run_id', '=', 'm.recipient_run_id').on('e.ref_id', '=', sql<string>`m.message_id::text`),
-      )
-      .leftJoin('runs as s', 's.run_id', 'm.sender_run_id')
-      .selectAll('m')
-      .select(['e.sequence', sql<string | null>`coalesce(s.config->>'name', s.title)`.as('sender_name')])
-      .where('m.recipient_run_id', '=', run_id)
-      .where('m.delivered_at', 'is', null)
-      .where('e.event_type', '=', 'new_message')
-      .orderBy('m.number')
-      .limit(MESSAGES_MAX)
-      .execute()
-    const { rows: news } = await sql<{
-      sequence: number
-      event_type: string
-      run_id: string
-      name: string
-      words: string | null
-    }>`
-      select distinct on (e.run_id) e.sequence, e.event_type, e.run_id::text,
-        coalesce(c.config->>'name', c.title) as name,
-        coalesce(c.failure->>'message', c.status_message) as words
-      from events e join runs c using (run_id)
-      where c.parent_run_id = ${run_id} and e.sequence > ${since} and e.event_type = any(${[...CHILD_EVENTS]}::text[])
-      order by e.run_id, e.sequence desc`.execute(db)
-    const letters = messages.map(
-      (m): Piece => ({
-        sequence: m.sequence,
-        message_id: m.message_id,
-        urgent: m.urgent,
-        text:
-          `${m.urgent ? 'Urgent message' : 'Message'} from ${m.sender_run_id === null ? 'a person' : `agent "${m.sender_name}" (run ${m.sender_run_id})`}\n` +
-          [`Subject: ${m.subject}`, m.body, m.mode === null ? null : modeWords(RunMode.parse(m.mode))]
-            .filter((part) => part !== null)
-            .join('\n\n'),
-      }),
-    )
-    const changes = news
-      .filter((n) => n.event_type !== 'run_in_progress')
-      .map(
-        (n): Piece => ({
-          sequence: n.sequence,
-          message_id: null,
-          urgent: false,
-          text: `Your agent "${n.name}" (run ${n.run_id}) ${CHANGES[n.event_type] ?? n.event_type}.${n.words ? ` It says: ${n.words}` : ''}`,
-        }),
-      )
-    return [...letters, ...changes].sort((a, b) => a.sequence - b.sequence)
-  }
-
-  /** `timed_out`: the time for which the agent waited is over; that too is something to be told. */
-  async function take(execution_id: string): Promise<Inbox & { run_id: string; timed_out: boolean }> {
-    const row = await readRow(execution_id)
-    const since = row.last_event_sequence ?? 0
-    const found: Piece[] = []
-    let characters = 0
-    // While a plan is before a person its agent is told nothing else.
-    for (const piece of row.open_plan === null ? await pieces(row.run_id, since) : []) {
-      if (found.length > 0 && characters + piece.text.length > TEXT_CHARACTERS_MAX) break
-      found.push(piece)
-      characters += piece.text.length
-    }
-    const timed_out = found.length === 0 && row.waiting_until !== null && row.waiting_until <= clock.now()
-    return {
-      run_id: row.run_id,
-      timed_out,
-      text: found.length > 0 ? render(found) : timed_out ? TIMED_OUT : null,
-      message_ids: found.flatMap((piece) => (piece.message_id === null ? [] : [piece.message_id])),
-      sequence: Math.max(since, ...found.map((piece) => piece.sequence)),
-      urgent: found.some((piece) => piece.urgent),
-      waiting_until: row.waiting_until?.toISOString() ?? null,
+  async function look(execution_id: string): Promise<Look> {
+    for (;;) {
+      const row = await readMail(db, execution_id)
+      if (!row) throw superseded()
+      if (!row.stale) return lookOf(row, clock.now())
+      await mail.settle(row.run_id)
     }
   }
 
   /**
-   * Marks what a text held, once: of the runner and a tool that would both give it, the first gets true. All or
-   * nothing: when a part of it was given meanwhile, nothing is marked, and who gets false looks again.
+   * Marks what a text held as delivered, all or nothing: false when anything of it was given meanwhile. The runner's
+   * way of giving; what it has claimed is in its journal.
    */
-  async function mark(
+  async function claim(
     run_id: string,
     execution_id: string,
-    given: { message_ids: string[]; sequence: number },
+    given: { message_ids: string[]; sequence: number; since?: number | undefined },
   ): Promise<boolean> {
     return logged(room, async (write, events) => {
       const before = await write
@@ -134,7 +75,11 @@ export function mailEngine(room: Room) {
         .forNoKeyUpdate()
         .executeTakeFirst()
       if (!before) throw superseded()
-      const news = given.sequence > (before.last_event_sequence ?? 0) || before.waiting_until !== null
+      const held = await write.selectFrom('givings').selectAll().where('run_id', '=', run_id).execute()
+      const cursor = Math.max(before.last_event_sequence ?? 0, ...held.map((giving) => giving.sequence))
+      if (given.since !== undefined && given.since !== cursor) return false
+      if (held.some((giving) => giving.message_ids.some((id) => given.message_ids.includes(id)))) return false
+      const news = given.sequence > cursor || before.waiting_until !== null
       const fresh = given.message_ids.length > 0 ? await areUndelivered(write, given.message_ids) : news
       if (!fresh) return false
       await markDelivered(write, run_id, given.message_ids, clock.now())
@@ -150,63 +95,67 @@ export function mailEngine(room: Room) {
     })
   }
 
-  /** Its turn may end now: the run keeps its session, costs nothing and takes up no slot. */
-  async function park(execution_id: string, waiting_until: Date): Promise<void> {
-    await logged(room, async (write, events) => {
-      const parked = await write
-        .updateTable('runs')
-        .set({ waiting_until })
-        .where('execution_id', '=', execution_id)
-        .where('state', '=', 'INPROGRESS')
-        .where('stopped', 'is', null)
-        .where('waiting_until', 'is', null)
-        .returning(['team_id', 'run_id'])
-        .executeTakeFirst()
-      if (parked) events.push({ ...parked, event_type: 'run_waiting', execution_id })
-    })
-    bell.ring('queue', {})
-  }
-
   return {
-    async inbox(caller: Caller, execution_id: string): Promise<Inbox> {
+    /** `turn_over`: the agent's turn has ended, and with it whatever its tools had answered has arrived. */
+    async inbox(caller: Caller, execution_id: string, { turn_over = false } = {}): Promise<Inbox> {
       own(caller, execution_id)
-      const { run_id: _run, timed_out: _late, ...inbox } = await take(execution_id)
-      return inbox
+      if (turn_over) await mail.confirm(execution_id)
+      return (await look(execution_id)).inbox
     },
 
     async delivered(
       caller: Caller,
       execution_id: string,
-      given: { message_ids: string[]; sequence: number },
+      given: { message_ids: string[]; sequence: number; since?: number | undefined },
     ): Promise<{ already?: boolean }> {
       own(caller, execution_id)
-      return (await mark(caller.run_id, execution_id, given)) ? {} : { already: true }
+      return (await claim(caller.run_id, execution_id, given)) ? {} : { already: true }
     },
 
+    /** The agent calls a tool: it has read the answer to its call before. */
+    async heard(caller: ExecutionCaller): Promise<void> {
+      await mail.confirm(caller.execution_id)
+    },
+
+    /** The answer to this call did not arrive. */
+    giveBack: (caller: ExecutionCaller, call_key: string): Promise<void> =>
+      mail.giveBack(caller.execution_id, call_key),
+
     /**
-     * What an agent's `wait_for_events` answers. Text: it was marked as delivered, for the answer surfaces it.
-     * Null: the run now waits until `timeout_s` are over, and its agent is to end its turn.
+     * What an agent's `wait_for_events` answers. Text: it is given, and delivered when the agent goes on. Null: the run
+     * now waits until `timeout_s` are over, and its agent is to end its turn. The same call again gets the same text.
      */
-    async wait(caller: Caller, options: { hold_ms: number; timeout_s: number; signal: AbortSignal }): Promise<Held> {
+    async wait(caller: Caller, options: Waiting): Promise<Held> {
       if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent can wait for events.')
       const { execution_id } = caller
+      const { call_key } = options
       const until = performance.now() + options.hold_ms
       const waiting_until = new Date(clock.now().getTime() + Math.min(options.timeout_s * 1000, WAIT_MS_MAX))
       const ringing = rings(execution_id)
+      let taken: number | null = null
+      let parked = false
       try {
-        for (let parked = false; ; ) {
-          const { run_id, timed_out: _late, ...inbox } = await take(execution_id)
-          if (options.signal.aborted) return { text: null, inbox }
+        for (;;) {
+          const found = await look(execution_id)
+          const { inbox, run_id, seen, given } = found
+          if (options.signal.aborted) return { text: null, inbox, call_key }
+          if (given?.call_key === call_key) return { text: given.text, inbox, call_key }
+          if (given !== null && taken === null) {
+            await mail.confirm(execution_id)
+            continue
+          }
+          taken ??= found.taken
+          if (found.taken > taken) return { text: GIVEN_ELSEWHERE, inbox, call_key }
           if (inbox.text !== null) {
-            if (await mark(run_id, execution_id, inbox)) return { text: inbox.text, inbox }
-            // The runner gave it first, and the run no longer waits.
-            parked = false
+            const { message_ids, sequence, text } = inbox
+            if (await mail.give({ execution_id, run_id, call_key, message_ids, sequence, text, seen }))
+              return { text, inbox, call_key }
           } else if (!parked) {
             // Waiting is a row before the last look, so that whatever comes after the look finds it.
-            await park(execution_id, waiting_until)
+            await mail.park({ execution_id, waiting_until })
             parked = true
           } else if (performance.now() >= until) {
-            return { text: null, inbox }
+            return { text: null, inbox, call_key }
           } else {
             await ringing.next(Math.min(POLL_MS, until - performance.now()), options.signal)
           }
@@ -259,7 +208,127 @@ const CHANGES: Record<string, string> = {
 const TIMED_OUT =
   'Nothing came in the time that you waited for. Wait again with wait_for_events, or finish your work without it.'
 
-const render = (found: Piece[]): string => `${found.map((piece) => piece.text).join('\n\n---\n\n')}\n`
+const GIVEN_ELSEWHERE =
+  'What came while you waited was given to you directly, beside this call. Deal with it, then wait again if agents are ' +
+  'still at work.'
+
+/**
+ * Everything that a look needs, in one statement, so that it is of one moment. While a plan is before a person its agent
+ * is told nothing else.
+ */
+async function readMail(db: Kysely<Tables>, execution_id: string) {
+  const { rows } = await sql<Row>`
+    select r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until, r.stopped is not null as stopped,
+      g.call_key, g.text, greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0)) as since,
+      exists (select from givings old where old.run_id = r.run_id and old.execution_id <> x.execution_id) as stale,
+      letters.all as letters, news.all as news
+    from runs r join executions x on x.execution_id = r.execution_id
+      left join givings g on g.execution_id = x.execution_id
+      cross join lateral (
+        select coalesce(jsonb_agg(l order by l.number), '[]') as all from (
+          select m.number, e.sequence, m.message_id, m.urgent, m.subject, m.body, m.mode, m.sender_run_id,
+            coalesce(s.config->>'name', s.title) as sender_name
+          from messages m join events e on e.ref_id = m.message_id::text and e.event_type = 'new_message'
+            left join runs s on s.run_id = m.sender_run_id
+          where m.recipient_run_id = r.run_id and m.delivered_at is null and r.open_plan is null
+            and m.message_id <> all(coalesce(g.message_ids, '{}'))
+          order by m.number limit ${MESSAGES_MAX}
+        ) as l
+      ) as letters
+      cross join lateral (
+        select coalesce(jsonb_agg(n order by n.sequence), '[]') as all from (
+          select distinct on (e.run_id) e.sequence, e.event_type, e.run_id, coalesce(c.config->>'name', c.title) as name,
+            coalesce(c.failure->>'message', c.status_message) as words
+          from events e join runs c on c.run_id = e.run_id
+          where c.parent_run_id = r.run_id and r.open_plan is null
+            and e.sequence > greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0))
+            and e.event_type = any(${[...CHILD_EVENTS]}::text[])
+          order by e.run_id, e.sequence desc
+        ) as n
+      ) as news
+    where r.execution_id = ${execution_id} and x.state = 'running'`.execute(db)
+  return rows[0]
+}
+
+type Letter = {
+  sequence: number
+  message_id: string
+  urgent: boolean
+  subject: string
+  body: string
+  mode: string | null
+  sender_run_id: string | null
+  sender_name: string | null
+}
+type News = { sequence: number; event_type: string; run_id: string; name: string; words: string | null }
+type Row = Seen & {
+  run_id: string
+  call_key: string | null
+  text: string | null
+  since: number
+  stale: boolean
+  letters: Letter[]
+  news: News[]
+}
+
+/** That the time for which the agent waited is over is something to be told, too. */
+function lookOf(row: Row, now: Date): Look {
+  const { run_id, messages, undelivered, last_event_sequence, waiting_until, stopped, since } = row
+  const found: Piece[] = []
+  let characters = 0
+  for (const piece of piecesOf(row)) {
+    if (found.length > 0 && characters + piece.text.length > TEXT_CHARACTERS_MAX) break
+    found.push(piece)
+    characters += piece.text.length
+  }
+  const timed_out = found.length === 0 && waiting_until !== null && waiting_until <= now
+  return {
+    run_id,
+    seen: { messages, undelivered, last_event_sequence, waiting_until, stopped },
+    given: row.call_key === null || row.text === null ? null : { call_key: row.call_key, text: row.text },
+    taken: messages - undelivered,
+    inbox: {
+      text:
+        found.length > 0 ? `${found.map((piece) => piece.text).join('\n\n---\n\n')}\n` : timed_out ? TIMED_OUT : null,
+      message_ids: found.flatMap((piece) => (piece.message_id === null ? [] : [piece.message_id])),
+      sequence: Math.max(since, ...found.map((piece) => piece.sequence)),
+      since,
+      urgent: found.some((piece) => piece.urgent),
+      waiting_until: waiting_until?.toISOString() ?? null,
+    },
+  }
+}
+
+function piecesOf({ letters, news }: Row): Piece[] {
+  const messages = letters.map((m): Piece => {
+    const sender = m.sender_run_id === null ? 'a person' : `agent "${m.sender_name}" (run ${m.sender_run_id})`
+    return {
+      sequence: m.sequence,
+      message_id: m.message_id,
+      urgent: m.urgent,
+      text: [
+        `${m.urgent ? 'Urgent message' : 'Message'} from ${sender}\nSubject: ${m.subject}`,
+        m.body,
+        ...(m.mode === null ? [] : [modeWords(RunMode.parse(m.mode)) ?? '']),
+      ].join('\n\n'),
+    }
+  })
+  // Behind the last letter of a full look there may be another, which the agent is to have before such news.
+  const up_to = letters.length < MESSAGES_MAX ? Number.POSITIVE_INFINITY : (letters.at(-1)?.sequence ?? 0)
+  const changes = news
+    .filter((n) => n.event_type !== 'run_in_progress' && n.sequence < up_to)
+    .map((n): Piece => {
+      const words = n.words ? ` It says: ${n.words}` : ''
+      const what = CHANGES[n.event_type] ?? n.event_type
+      return {
+        sequence: n.sequence,
+        message_id: null,
+        urgent: false,
+        text: `Your agent "${n.name}" (run ${n.run_id}) ${what}.${words}`,
+      }
+    })
+  return [...messages, ...changes].sort((a, b) => a.sequence - b.sequence)
+}
 
 async function areUndelivered(write: Kysely<Tables>, message_ids: string[]): Promise<boolean> {
   const { count } = await write

@@ -128,7 +128,7 @@ export function messagesEngine(room: Room) {
   }
 }
 
-/** Marks once, and takes as many off the run's count as were marked. One statement. */
+/** Marks once, and takes off the run's count what was marked and not given by a tool before. One statement. */
 export async function markDelivered(
   db: Kysely<Tables>,
   run_id: string,
@@ -143,9 +143,13 @@ export async function markDelivered(
       where recipient_run_id = held.run_id and message_id = any(${message_ids}::uuid[]) and delivered_at is null
       returning message_id, hop, number
     )
-    update runs set undelivered = runs.undelivered - more.count, hop = greatest(runs.hop, more.hop),
+    update runs set undelivered = runs.undelivered - more.counted, hop = greatest(runs.hop, more.hop),
       cause_id = (select message_id from marked order by number desc limit 1)
-    from (select count(*)::int as count, max(hop) as hop from marked) as more
+    from (
+      select count(*)::int as count, max(hop) as hop, count(*) filter (where not exists (
+        select from givings g where g.run_id = ${run_id} and marked.message_id = any(g.message_ids)))::int as counted
+      from marked
+    ) as more
     where runs.run_id = ${run_id} and more.count > 0`.execute(db)
 }
 

@@ -54,7 +54,7 @@ export function asApproved(ruling: Ruling, asked: SpawnChild): SpawnChild {
   }
   const harness = child.harness ?? config.harness ?? asked.harness
   const model_id = child.model_id ?? config.model_id ?? asked.model_id
-  const environment = child.environment ?? config.environment ?? asked.environment
+  const environment_id = child.environment ?? config.environment ?? asked.environment_id
   const where = config.where ?? asked.where
   const expected = child.expected_return === undefined ? '' : `\n\nReturn: ${child.expected_return}`
   return {
@@ -64,7 +64,7 @@ export function asApproved(ruling: Ruling, asked: SpawnChild): SpawnChild {
     ...(child.title === undefined ? {} : { title: child.title }),
     ...(harness === undefined ? {} : { harness }),
     ...(model_id === undefined ? {} : { model_id }),
-    ...(environment === undefined ? {} : { environment }),
+    ...(environment_id === undefined ? {} : { environment_id }),
     ...(where === undefined ? {} : { where }),
   }
 }

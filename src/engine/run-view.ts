@@ -6,11 +6,13 @@ import {
   isEnded,
   type ListRuns,
   Metadata,
+  parseSkillSpec,
   type RequestUsage,
-  type Run,
+  Run,
   RunMode,
   RunSource,
   RunState,
+  skillNameOf,
 } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import { readCursor, renderCursor } from './cursor.ts'
@@ -18,6 +20,8 @@ import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
 import { visibleRuns } from './visible.ts'
+
+const ChildStates = Run.shape.child_states
 
 export async function readRun(room: Room, caller: Caller, run_id: string): Promise<Run> {
   const row = await select(room, caller).where('runs.run_id', '=', run_id).executeTakeFirst()
@@ -77,6 +81,7 @@ function filtered(room: Room, caller: Caller, query: ListRuns) {
   if (query.created_after) rows = rows.where('runs.created_at', '>', new Date(query.created_after))
   if (query.created_before) rows = rows.where('runs.created_at', '<', new Date(query.created_before))
   if (query.updated_after) rows = rows.where('runs.updated_at', '>', new Date(query.updated_after))
+  if (query.top) rows = rows.where('runs.parent_run_id', 'is', null)
   if (query.ancestor_run_id) rows = rows.where('runs.parent_run_id', '=', query.ancestor_run_id)
   if (query.q) {
     const like = `%${query.q.replace(/[\\%_]/g, '\\$&')}%`
@@ -94,6 +99,10 @@ function select(room: Room, caller: Caller) {
     .where(visibleRuns(caller))
     .innerJoin('users', 'users.user_id', 'runs.creator_id')
     .innerJoin('teams', 'teams.team_id', 'runs.team_id')
+    .leftJoin('identities', 'identities.identity_uid', 'runs.identity_uid')
+    .leftJoin('environments', (on) =>
+      on.on(sql<boolean>`environments.environment_uid = runs.config->>'environment_id'`),
+    )
     .leftJoin('executions as current', 'current.execution_id', 'runs.execution_id')
     .leftJoinLateral(
       (from) =>
@@ -119,6 +128,9 @@ function select(room: Room, caller: Caller) {
     .select([
       'users.display_name',
       'users.email',
+      'identities.name as identity_name',
+      'environments.environment_uid',
+      'environments.name as environment_name',
       'teams.max_concurrent_runs',
       'current.state as execution_state',
       'current.session_id',
@@ -139,6 +151,19 @@ function select(room: Room, caller: Caller) {
         string[]
       >`array(select child.run_id::text from runs child where child.parent_run_id = runs.run_id order by child.created_at)`.as(
         'children',
+      ),
+    )
+    .select(
+      sql<unknown>`(select coalesce(jsonb_object_agg(of_state.state, of_state.count), '{}') from (select child.state,
+        count(*)::int as count from runs child where child.parent_run_id = runs.run_id group by child.state) of_state)`.as(
+        'child_states',
+      ),
+    )
+    .select(
+      sql<
+        string | null
+      >`(select coalesce(parent.config->>'name', parent.title) from runs parent where parent.run_id = runs.parent_run_id)`.as(
+        'parent_name',
       ),
     )
     .select(
@@ -167,6 +192,7 @@ function render(row: Selected): Run {
     display_name: row.display_name,
     ...(row.email === null ? {} : { email: row.email }),
   }
+  const config = AgentConfig.parse(row.config)
   const failure = row.failure === null ? null : Failure.parse(row.failure)
   return {
     run_id: row.run_id,
@@ -183,9 +209,13 @@ function render(row: Selected): Run {
     source: RunSource.parse(row.source),
     execution_location: row.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE',
     creator: user,
-    executor: user,
+    executor: executorOf(row, user),
     ...usageOf(row),
-    agent_config: AgentConfig.parse(row.config),
+    agent_config: config,
+    ...skillOf(config),
+    ...(row.environment_uid === null || row.environment_name === null
+      ? {}
+      : { environment: { uid: row.environment_uid, name: row.environment_name } }),
     conversation_id: row.conversation_id,
     ...(row.session_id === null ? {} : { session_id: row.session_id }),
     ...(row.parent_run_id === null ? {} : { parent_run_id: row.parent_run_id }),
@@ -196,6 +226,8 @@ function render(row: Selected): Run {
     metadata: Metadata.parse(row.metadata),
     last_event_sequence: row.last_event_sequence,
     children: row.children,
+    child_states: ChildStates.parse(row.child_states),
+    ...(row.parent_name === null ? {} : { parent_name: row.parent_name }),
     ...(row.execution_id === null ? {} : { execution_id: row.execution_id }),
     root_run_id: row.root_run_id,
     depth: row.depth,
@@ -209,6 +241,19 @@ function render(row: Selected): Run {
     ...waitOf(row, state),
     ...(row.current_host === null ? {} : { worker_host: row.current_host }),
   }
+}
+
+function executorOf(row: Selected, creator: Run['creator']): Run['executor'] {
+  if (row.identity_uid === null) return creator
+  return { type: 'service_account', uid: row.identity_uid, display_name: row.identity_name ?? '' }
+}
+
+/** As it was asked for: what it is found as, the runner says in the transcript. */
+function skillOf({ skills: [spec] = [] }: AgentConfig): Pick<Run, 'agent_skill'> {
+  if (spec === undefined) return {}
+  const place = parseSkillSpec(spec)
+  const path = place !== null && 'path' in place ? { full_path: place.path } : {}
+  return { agent_skill: { name: skillNameOf(spec), ...path } }
 }
 
 function statusOf(message: string | null, failure: Failure | null, state: RunState) {

@@ -2,10 +2,10 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import {
+  type AgentConfig,
   type CreatedRun,
   type CreateRun,
   Fault,
-  harnessOf,
   isEnded,
   type ListRuns,
   type Run,
@@ -13,13 +13,15 @@ import {
   RunState,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import { retryTasks } from './batch-retry.ts'
 import { bear } from './births.ts'
 import type { Caller } from './caller.ts'
+import { configureRun } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { listRuns, readRun, readRuns } from './run-view.ts'
-import { announce, enqueueIn, followIn, type NewRun, type Step, tellParent } from './transitions.ts'
+import { announce, enqueueIn, followAll, type NewRun, type Step, tellParent } from './transitions.ts'
 
 const TITLE_CHARACTERS = 80
 
@@ -45,21 +47,43 @@ export function runsEngine(room: Room) {
   ): Promise<{ answer: CreatedRun; replayed: boolean }> {
     if (body.parent_run_id !== undefined) return createChild(caller, body, body.parent_run_id, options)
     const user_id = personOf(caller)
-    const config = body.config ?? {}
-    checkRunnable(body)
     const now = clock.now()
+    const use = {
+      caller,
+      route: 'runs.create',
+      key: options.idempotency_key,
+      body: { body, source: options.source },
+      now,
+    }
+    const result = await once(db, use, async (write): Promise<CreatedRun> => {
+      const row = await newRun(write ?? db, caller, { body, user_id, source: options.source, now })
+      const { run_id } = row
+      const answer = write === null ? await room.enqueue(row) : await enqueueIn(write, row)
+      return { run_id, task_id: run_id, state: 'QUEUED', ...answer }
+    })
+    if (!result.replayed) announce(room)
+    return result
+  }
+
+  async function newRun(
+    read: Kysely<Tables>,
+    { team_id }: Caller,
+    { body, user_id, source, now }: { body: CreateRun; user_id: string; source: RunSource; now: Date },
+  ): Promise<NewRun> {
+    const { config, identity_uid } = await configureRun(read, team_id, body)
     const run_id = randomUUID()
-    const row: NewRun = {
+    return {
       run_id,
-      team_id: caller.team_id,
+      team_id,
       conversation_id: randomUUID(),
       state: 'QUEUED',
       creator_id: user_id,
-      title: body.title ?? titleOf(body.prompt ?? ''),
+      title: body.title ?? titleOf(body.prompt, config),
       prompt: body.prompt ?? '',
       config,
+      identity_uid,
       metadata: body.metadata ?? {},
-      source: options.source,
+      source,
       execution_location: 'REMOTE',
       worker_host: hostOf(config.worker_host),
       max_tries: config.max_tries ?? room.limits.max_tries,
@@ -69,29 +93,10 @@ export function runsEngine(room: Room) {
       placement: 'worker',
       spawn_key: null,
       ...PLAIN,
-      mode: body.mode ?? 'normal',
+      mode: checkMode(body.mode, config),
       execution_id: null,
       now,
     }
-    const use = {
-      caller,
-      route: 'runs.create',
-      key: options.idempotency_key,
-      body: { body, source: options.source },
-      now,
-    }
-    const result = await once(
-      db,
-      use,
-      async (write): Promise<CreatedRun> => ({
-        run_id,
-        task_id: run_id,
-        state: 'QUEUED',
-        ...(await (write === null ? room.enqueue(row) : enqueueIn(write, row))),
-      }),
-    )
-    if (!result.replayed) announce(room)
-    return result
   }
 
   /** An execution makes children of its own run alone. */
@@ -134,6 +139,15 @@ export function runsEngine(room: Room) {
   async function isBatch(run_id: string): Promise<boolean> {
     const batch = await db.selectFrom('batches').select('run_id').where('run_id', '=', run_id).executeTakeFirst()
     return batch !== undefined
+  }
+
+  async function batchOf(run_id: string): Promise<string | null> {
+    const task = await db
+      .selectFrom('batch_tasks')
+      .select('batch_run_id')
+      .where('run_id', '=', run_id)
+      .executeTakeFirst()
+    return task?.batch_run_id ?? null
   }
 
   async function isBelow(run_id: string, ancestor: string): Promise<boolean> {
@@ -201,17 +215,18 @@ export function runsEngine(room: Room) {
         where run_id = any(${run_ids}::uuid[]) and cancel_requested_at is null
           and state in ('QUEUED', 'PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')
         returning run_id, team_id, execution_id, state`.execute(write)
-      for (const run of asked) {
-        const { run_id, team_id, execution_id, state } = run
+      const steps = asked.map(({ run_id, state }) => {
         const atWork = state === 'INPROGRESS' || state === 'BLOCKED'
-        const step = atWork ? cancelIdle(run_id, now) : cancelUnbegun(run_id, now)
-        const ended = await followIn(write, 'cancel', step)
-        if (!ended) events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id })
-      }
-      return asked
+        return { ...(atWork ? cancelIdle(run_id, now) : cancelUnbegun(run_id, now)), name: 'cancel' as const }
+      })
+      const ended = await followAll(write, steps)
+      for (const [at, { run_id, team_id, execution_id }] of asked.entries())
+        if (!ended[at]) events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id })
+      return { asked, top: ended.find((run) => run?.run_id === run_id) }
     })
     announce(room)
-    for (const { execution_id } of touched) if (execution_id) bell.ring('control', { execution_id })
+    if (touched.top) await tellParent(room, touched.top)
+    for (const { execution_id } of touched.asked) if (execution_id) bell.ring('control', { execution_id })
     return run_id
   }
 
@@ -241,6 +256,12 @@ export function runsEngine(room: Room) {
         'operation_not_supported',
         'This run was started by hand where it ran; start it there again with `baton agent run`.',
       )
+    }
+    const batch = (await isBatch(run_id)) ? run_id : await batchOf(run_id)
+    if (batch !== null) {
+      await retryTasks(room, batch, batch === run_id ? {} : { run_id })
+      const { state } = await readRow(caller, run_id)
+      return { run_id, task_id: run_id, state: RunState.parse(state) }
     }
     const now = clock.now()
     const run = await room.follow('again', {
@@ -292,7 +313,7 @@ export function runsEngine(room: Room) {
 type Intent = { cancel_requested_at: Date; cancel_requested_by: string }
 
 /** Nothing has begun yet: it ends here. The worker, if one was offered the run, is told, and its token is worthless. */
-const cancelUnbegun = (run_id: string, now: Date, intent?: Intent): Step => ({
+export const cancelUnbegun = (run_id: string, now: Date, intent?: Intent): Step => ({
   run_id,
   from: ['QUEUED', 'PENDING', 'CLAIMED'],
   now,
@@ -320,48 +341,19 @@ export function personOf(caller: Caller): string {
   return caller.user_id
 }
 
-/** Says what is missing before a row is made for it. */
-export function checkRunnable(body: CreateRun): void {
-  if (body.prompt === undefined || body.prompt.trim() === '')
-    throw new Fault('invalid_request', 'A run needs a prompt.', {
-      errors: [{ pointer: '/prompt', detail: 'Give a prompt that is not empty.' }],
+/** A plain command proposes nothing. */
+export function checkMode(mode: RunMode | undefined, config: AgentConfig): RunMode {
+  if (mode !== undefined && mode !== 'normal' && harnessOf(config) === 'command') {
+    throw new Fault('invalid_request', 'A plain command proposes no plan; choose another harness, or mode normal.', {
+      errors: [{ pointer: '/mode', detail: 'needs an agent' }],
     })
-  const config = body.config ?? {}
-  if ((body.mode ?? 'normal') !== 'normal' && harnessOf(config) === 'command') {
-    throw new Fault(
-      'invalid_request',
-      'A plain command cannot propose a plan; choose another harness, or mode normal.',
-      {
-        errors: [{ pointer: '/mode', detail: 'needs an agent' }],
-      },
-    )
   }
-  if (config.environment_id !== undefined) {
-    throw new Fault(
-      'invalid_request',
-      'Stored environments are not known to this server yet; give repositories and setup commands in config.environment.',
-      { errors: [{ pointer: '/config/environment_id', detail: 'not supported; use config.environment' }] },
-    )
-  }
-  if (config.skill_spec !== undefined)
-    throw new Fault(
-      'invalid_request',
-      'Skills are not known to this server yet; put the instructions into the prompt.',
-      { errors: [{ pointer: '/config/skill_spec', detail: 'not supported' }] },
-    )
-  for (const [name, server] of Object.entries(config.mcp_servers ?? {})) {
-    if ('warp_id' in server)
-      throw new Fault(
-        'invalid_request',
-        `MCP server ${name}: warp_id names a server that is stored at Warp; give a url or a command.`,
-        { errors: [{ pointer: `/config/mcp_servers/${name}`, detail: 'give url or command' }] },
-      )
-  }
-  harnessOf(config)
+  return mode ?? 'normal'
 }
 
-export function titleOf(prompt: string): string {
-  const line = prompt.trim().split('\n', 1)[0]?.trim() ?? ''
+/** The prompt's first line, or what the run is called by its skill. */
+export function titleOf(prompt: string | undefined, { name }: AgentConfig): string {
+  const line = (prompt?.trim() || name || '').split('\n', 1)[0]?.trim() ?? ''
   return line.length <= TITLE_CHARACTERS ? line : `${line.slice(0, TITLE_CHARACTERS - 1)}…`
 }
 

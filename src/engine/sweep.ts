@@ -6,6 +6,7 @@
  * before it believes any of them dead: it may be the server that was away.
  */
 import type { Room } from './engine.ts'
+import { givings } from './givings.ts'
 import { KEY_MS } from './idempotency.ts'
 import { lost, settle } from './settle.ts'
 import { workersEngine } from './workers.ts'
@@ -21,6 +22,7 @@ export function sweepEngine(room: Room) {
   const { clock, limits, bell } = room
   const db = room.database.kysely
   const workers = workersEngine(room)
+  const mail = givings(room)
   const started = clock.now()
   let tidied = started
 
@@ -95,6 +97,7 @@ export function sweepEngine(room: Room) {
           swept += 1
         }
       }
+      swept += await mail.settle(null)
       if (swept > 0) bell.ring('queue', {})
       if (clock.now().getTime() - tidied.getTime() >= TIDY_MS) await tidy()
       return { swept }

@@ -213,6 +213,8 @@ export type NewRun = {
   title: string
   prompt: string
   config: AgentConfig
+  /** The agent identity in whose name it is worked on. */
+  identity_uid: string | null
   metadata: Record<string, string>
   source: RunSource
   execution_location: 'LOCAL' | 'REMOTE'
@@ -253,17 +255,17 @@ export async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ 
     with made as (
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
         execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
-        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, mode, lane_run_id, held, parallelism,
-        retry_on)
+        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, identity_uid, mode, lane_run_id, held,
+        parallelism, retry_on)
       select n.run_id, n.team_id, n.conversation_id, n.state, n.title, n.prompt, n.config, n.metadata, n.source,
         n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
         case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now, n.parent_run_id, n.root_run_id,
-        n.depth, n.placement, n.spawn_key, n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on
+        n.depth, n.placement, n.spawn_key, n.identity_uid, n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on
       from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
         state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
         worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz, parent_run_id uuid,
-        root_run_id uuid, depth int, placement text, spawn_key text, mode text, lane_run_id uuid, held boolean,
-        parallelism int, retry_on text)
+        root_run_id uuid, depth int, placement text, spawn_key text, identity_uid text, mode text,
+        lane_run_id uuid, held boolean, parallelism int, retry_on text)
       returning run_id, team_id, execution_id, parent_run_id, created_at
     ), news as (
       select team_id, 'child_agent_started' as event_type, parent_run_id as run_id, run_id::text as ref_id,

@@ -217,10 +217,13 @@ function bodyOf(child: SpawnChild, base_prompt: string | undefined): CreateRun {
       : { type: child.harness, ...(child.model_id === undefined ? {} : { model_id: child.model_id }) }
   const config: Record<string, unknown> = { name: child.name, ...(harness === undefined ? {} : { harness }) }
   if (child.model_id !== undefined) config.model_id = child.model_id
+  if (child.environment_id !== undefined) config.environment_id = child.environment_id
+  if (child.skills !== undefined) config.skills = child.skills
   if (child.where !== undefined && child.where !== 'worker' && child.where !== 'sandbox')
     config.worker_host = child.where
   const body = CreateRun.safeParse({
-    prompt: base_prompt === undefined || base_prompt.trim() === '' ? child.prompt : `${base_prompt}\n\n${child.prompt}`,
+    prompt: [base_prompt, child.prompt].filter((text) => text?.trim()).join('\n\n'),
+    agent_identity_uid: child.agent_identity_uid,
     title: child.title ?? child.name,
     config: config satisfies Partial<AgentConfig> | Record<string, unknown>,
     placement: child.where === 'sandbox' ? 'parent' : 'worker',

@@ -14,6 +14,7 @@ import {
   type OpenHarness,
 } from './harnesses/harness.ts'
 import type { Open, Work } from './open.ts'
+import { openResumed } from './resume.ts'
 import type { RunnerOptions } from './run.ts'
 import { runSetup } from './setup.ts'
 import { converse, type Driven, promptOnce } from './turns.ts'
@@ -37,9 +38,13 @@ export async function drive(its: Drive): Promise<Driven> {
   try {
     const start = await prepare(its)
     const harness = its.options.harness ?? (await findNamed(harnessOf(assignment.config), its.options.env))
-    const open = await openHarness(harness, { ...start, mcp: mcpOf(harness, its) }, its)
+    const { open, held, resume } = await openResumed(its, harness, { ...start, mcp: mcpOf(harness, its) }, (next) =>
+      openHarness(harness, next, its),
+    )
     if (open === null) return STOPPED
     its.progress.session_id = open.session_id
+    its.progress.remembers = resume !== null && resume.session_id === open.session_id
+    its.keeping.begin({ session_id: open.session_id, folders: harness.session_folders ?? [], held })
     its.progress.workspace = start.workspace
     transcript.system('info', 'harness_started', `Started ${harness.name}.`, { harness: harness.name })
     try {

@@ -8,6 +8,8 @@ import { ANSWER_MS, awayDelay, isAway, isSuperseded, type Upload } from './uploa
 export const FINISH_GIVE_UP_MS = 6 * 60 * 60_000
 /** The same when this process was told to end and its patience is not its own. */
 export const FINISH_TOLD_GIVE_UP_MS = 8_000
+/** Of which the session may take this much. */
+const KEEP_TOLD_MS = 3_000
 
 export type FinishOptions = {
   client: Client
@@ -15,6 +17,8 @@ export type FinishOptions = {
   journal: Journal
   upload: Upload
   outcome: Outcome
+  /** Resolves when the session is kept or never will be; rejects while the server is away. */
+  keep: (signal: AbortSignal) => Promise<void>
   /** Messages that wait do not hold up a success. */
   leave_inbox: boolean
   usage: () => Usage
@@ -37,6 +41,7 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
   let trouble = 'The server did not take the whole transcript in time.'
   for (let tries = 0; ; tries++) {
     try {
+      await kept(options, signal)
       await upload.flushed(signal)
       const body = {
         outcome,
@@ -62,6 +67,14 @@ export async function reportEnd(options: FinishOptions): Promise<Finished> {
       await pause(awayDelay(tries), signal).catch(() => {})
     }
   }
+}
+
+/** What is told to end has little time, and its end is worth more than its session. */
+async function kept({ keep, told_to_end }: FinishOptions, signal: AbortSignal): Promise<void> {
+  if (!told_to_end.aborted) return keep(signal)
+  await keep(AbortSignal.any([signal, AbortSignal.timeout(KEEP_TOLD_MS)])).catch((error: unknown) => {
+    if (isSuperseded(error)) throw error
+  })
 }
 
 function patience(told_to_end: AbortSignal): AbortSignal {

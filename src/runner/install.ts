@@ -138,7 +138,7 @@ const bareAssignment = (harness: string): HarnessStart['assignment'] => ({
   resume: null,
   cause: 'start',
   placement: 'worker',
-  instructions: null,
+  guidance: null,
   context: null,
 })
 const LIMITS: HarnessStart['assignment']['limits'] = {

@@ -13,8 +13,8 @@ export type Mail = {
   ring(): void
   /** Resolves when it has rung since the last look, when `until` is aborted, or after `within_ms`. */
   rung(until: AbortSignal, within_ms?: number): Promise<void>
-  /** Asks until the server answers; rejects when the execution is stopped. */
-  look(): Promise<Inbox>
+  /** Asks until the server answers; rejects when the execution is stopped. `over`: between two turns of the agent. */
+  look(turn?: 'over'): Promise<Inbox>
   /** True: the text of this look is the runner's to give, and nobody else's. Like `look`, it asks until it knows. */
   claim(seen: Inbox): Promise<boolean>
 }
@@ -64,12 +64,13 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
         until.addEventListener('abort', wake, { once: true })
       })
     },
-    look() {
+    look(turn) {
       rang = false
-      return asked((limit) => client.executions.inbox({ params, signal: limit }))
+      const body = turn === 'over' ? { turn_over: true } : {}
+      return asked((limit) => client.executions.inbox({ params, body, signal: limit }))
     },
-    async claim({ message_ids, sequence }) {
-      const body = { message_ids, sequence }
+    async claim({ message_ids, sequence, since }) {
+      const body = { message_ids, sequence, since }
       return asked(async (limit, tries) => {
         const { already = false } = await client.executions.delivered({ params, body, signal: limit })
         // After a lost answer it may be our own claim that came first.

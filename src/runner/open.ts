@@ -1,4 +1,5 @@
 /** Opens everything that an execution at work needs, wired to each other, and closes it all. */
+import { join } from 'node:path'
 import { type Assignment, NO_USAGE, type Outcome, type Usage } from '../contract/index.ts'
 import type { Client } from '../sdk/client.ts'
 import { type Beside, makeBeside } from './beside.ts'
@@ -6,6 +7,7 @@ import { type Deltas, makeDeltas } from './deltas.ts'
 import { duration, timedOut } from './failures.ts'
 import type { Sink } from './harnesses/harness.ts'
 import type { Journal } from './journal.ts'
+import { type Keeping, makeKeeping } from './keeping.ts'
 import { type Lifeline, openLifeline } from './lifeline.ts'
 import { type Mail, makeMail } from './mail.ts'
 import { makeRedactor, secretsIn, secretsOfUrl } from './redact.ts'
@@ -28,8 +30,12 @@ export type Progress = {
   /** As the harness told it. */
   told_usage: Usage
   session_id: string | null
+  /** It goes on with the session of an earlier execution. */
+  remembers: boolean
   /** Where the harness works; null while that is being prepared. */
   workspace: string | null
+  /** Of the skills that the run follows; put before its prompt. */
+  instructions: string
   /** The end has been sent: from now on only its answer says what became of it, for our own end supersedes us too. */
   reporting: boolean
 }
@@ -39,6 +45,7 @@ export type Open = {
   groups: Groups
   transcript: Transcript
   upload: Upload
+  keeping: Keeping
   lifeline: Lifeline
   mail: Mail
   beside: Beside
@@ -51,7 +58,14 @@ export type Open = {
 export function openAll({ options, assignment, client, folder, journal }: Work): Open {
   const { execution_id, limits } = assignment
   const started = performance.now()
-  const progress: Progress = { told_usage: NO_USAGE, session_id: null, workspace: null, reporting: false }
+  const progress: Progress = {
+    told_usage: NO_USAGE,
+    session_id: null,
+    remembers: false,
+    workspace: null,
+    reporting: false,
+    instructions: '',
+  }
   const stop = makeStop()
   const sampler = makeSampler()
   const groups = makeGroups()
@@ -87,6 +101,15 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     onSuperseded,
     onAway,
     signal: stop.superseded,
+  })
+  const keeping = makeKeeping({
+    client,
+    execution_id,
+    home: join(folder, 'home'),
+    journal,
+    transcript,
+    superseded: stop.superseded,
+    onSuperseded,
   })
   const mail = makeMail({ client, execution_id, onSuperseded, signal: stop.signal })
   const beside = makeBeside({
@@ -127,7 +150,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     await upload.close()
     await groups.close()
   }
-  return { stop, groups, transcript, upload, lifeline, mail, beside, sink, progress, usage, close }
+  return { stop, groups, transcript, upload, keeping, lifeline, mail, beside, sink, progress, usage, close }
 }
 
 function sayBack(transcript: Transcript): (away: boolean) => void {

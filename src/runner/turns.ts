@@ -47,36 +47,38 @@ export async function converse(its: Drive, open: OpenHarness, name: string): Pro
     if (its.stop.reason !== null) return { outcome: null, finished: null }
     if (last.end === 'failed' || (last.end === 'cancelled' && !talk.interrupted))
       return { outcome: outcomeOf(last, name), finished: null }
-    const next = await whatNext(talk, last)
+    const [next] = await Promise.all([whatNext(talk, last), text === null ? null : its.keeping.turnEnded()])
     if (typeof next !== 'string') return next
     text = next
   }
 }
 
 /** Null: the inbox holds it. */
-function firstPrompt({ its: { assignment }, open }: Talk): string | null {
-  if (assignment.cause === 'message') return null
-  return pieces([...before(assignment, open), assignment.instructions ?? '', assignment.prompt])
+function firstPrompt({ its }: Talk): string | null {
+  if (its.assignment.cause === 'message') return null
+  const { guidance, prompt } = its.assignment
+  return pieces([...before(its), guidance ?? '', prompt]) || its.progress.instructions
 }
 
 /** What an earlier runner of this execution had claimed for the agent: nobody else will give it again. */
 function earlierLetters({ journal, assignment }: Drive): string[] {
   const prompts: string[] = []
-  for (let at = 0; at < journal.highest; ) {
+  const is_asked = assignment.cause !== 'message'
+  // What the server holds of them is in what the agent is told first, but for those that are all that it is asked.
+  for (let at = is_asked ? assignment.entries_held : 0; at < journal.highest; ) {
     const entries = journal.read(at, READ_ENTRIES, READ_BYTES)
     const last = entries.at(-1)
     if (last === undefined) break
     at = last.number
-    for (const { body } of entries) if (body.kind === 'prompt') prompts.push(body.text)
+    for (const { number, body } of entries)
+      if (body.kind === 'prompt' && !(is_asked && number === 1)) prompts.push(body.text)
   }
-  return assignment.cause === 'message' ? prompts : prompts.slice(1)
+  return prompts
 }
 
-/** What the agent must know first, unless it remembers. */
-function before({ config, context, resume, cause }: Drive['assignment'], { session_id }: OpenHarness): string[] {
-  const remembers = resume !== null && resume.session_id === session_id
-  const asked = remembers && cause === 'message' ? '' : (config.base_prompt ?? '')
-  return [asked, remembers ? '' : (context ?? '')]
+/** What the agent must know first, and does not remember. */
+function before({ assignment: { config, context, missed }, progress }: Drive): string[] {
+  return progress.remembers ? [missed ?? ''] : [config.base_prompt ?? '', progress.instructions, context ?? '']
 }
 
 const pieces = (texts: string[]) => texts.filter((text) => text !== '').join('\n\n')
@@ -139,14 +141,14 @@ async function whatNext(talk: Talk, last: TurnEnd): Promise<string | Driven> {
   const { its, open, owed } = talk
   const failed = (dead: TurnEnd): Driven => ({ outcome: outcomeOf(dead, talk.name), finished: null })
   for (let refused = false; ; ) {
-    if (owed.length > 0) return pieces([...(talk.begun ? [] : before(its.assignment, open)), ...owed.splice(0)])
-    const [seen] = await Promise.all([its.mail.look(), its.beside.take()])
+    if (owed.length > 0) return pieces([...(talk.begun ? [] : before(its)), ...owed.splice(0)])
+    const [seen] = await Promise.all([its.mail.look('over'), its.beside.take()])
     if (seen.text !== null) {
       // What is given to a dead harness would be lost: it stays for the next execution.
       const dead = await deathOf(open)
       if (dead !== null) return failed(dead)
       const text = await claimed(talk, seen)
-      if (text !== null) return talk.begun ? text : pieces([...before(its.assignment, open), text])
+      if (text !== null) return talk.begun ? text : pieces([...before(its), text])
     } else if (seen.waiting_until !== null) {
       const dead = await waitForMail(talk, seen.waiting_until)
       if (dead !== null) return failed(dead)

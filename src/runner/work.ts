@@ -12,6 +12,7 @@ import { JournalFull, openJournal } from './journal.ts'
 import { type Open, openAll, type Work } from './open.ts'
 import type { ExitReport, RunnerOptions } from './run.ts'
 import type { Stop } from './stop.ts'
+import { carry } from './wire.ts'
 
 /** What a runner that was told to end waits for the server to say whether that is a cancel, in milliseconds. */
 const TOLD_ASK_MS = 1500
@@ -28,7 +29,7 @@ export async function work(options: RunnerOptions, answer: unknown): Promise<Exi
     }
   }
   const assignment = parsed.data
-  const client = connect({ server: options.server, token: options.token, retries: 0 })
+  const client = connect({ server: options.server, token: options.token, retries: 0, carry })
   const beside = assignment.placement === 'parent' ? options.env[BESIDE_FOLDER] : undefined
   const folder = options.state_folder ?? beside ?? stateFolder(options)
   const its = { options, assignment, client, folder }
@@ -89,6 +90,7 @@ function tellEnd(its: Work, open: Open, outcome: Outcome, leave_inbox: boolean):
     journal,
     upload: open.upload,
     outcome,
+    keep: open.keeping.kept,
     leave_inbox,
     usage: open.usage,
     session_id: open.progress.session_id,

@@ -12,9 +12,12 @@ import { faultOf, renderFault, traceOf } from './problems.ts'
 import { renderReference } from './reference.ts'
 import type { ServerRoom } from './room.ts'
 import { accessAnswers } from './routes/access.ts'
+import { batchAnswers } from './routes/batches.ts'
+import { environmentAnswers } from './routes/environments.ts'
 import { eventAnswers } from './routes/events.ts'
 import { executionAnswers } from './routes/executions.ts'
 import { harnessSupportAnswers } from './routes/harness-support.ts'
+import { identityAnswers } from './routes/identities.ts'
 import { messageAnswers } from './routes/messages.ts'
 import { planAnswers } from './routes/plans.ts'
 import { runAnswers } from './routes/runs.ts'
@@ -34,8 +37,11 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     workerAnswers,
     messageAnswers,
     treeAnswers,
+    batchAnswers,
     planAnswers,
     harnessSupportAnswers,
+    environmentAnswers,
+    identityAnswers,
   ].flatMap((make) => make(room))
   checkComplete(answers)
   const app = new Hono<Env>()

@@ -13,6 +13,7 @@ import type { Database } from '../db/connect.ts'
 import type { BlobStore } from '../engine/blobs.ts'
 import { type Engine, type EngineLimits, openEngine } from '../engine/engine.ts'
 import { makeApp } from './app.ts'
+import { openBatches } from './batches.ts'
 import { wrongKeys } from './callers.ts'
 import { trackConnections } from './connections.ts'
 import { openGuard } from './guard.ts'
@@ -134,6 +135,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     gather_ms: SWEEP_MS,
     step: async () => void (await engine.sweep.run()),
   })
+  const batches = openBatches(room)
   log.info({ server_id, host, port }, 'server.ready')
   let closed: Promise<void> | null = null
   return {
@@ -150,7 +152,14 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     const late = setTimeout(connections.cut, limits.close_ms)
     room.streams.close()
     connections.leave()
-    await Promise.all([sweep.close(), sockets.close(), hub.close(), room.watches.close(), room.guard.close()])
+    await Promise.all([
+      sweep.close(),
+      batches.close(),
+      sockets.close(),
+      hub.close(),
+      room.watches.close(),
+      room.guard.close(),
+    ])
     await stopped
     clearTimeout(late)
     room.known.close()

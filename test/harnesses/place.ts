@@ -95,7 +95,7 @@ export function makePlace(): Place {
           cause: 'start',
           placement: 'worker',
           context: null,
-          instructions: null,
+          guidance: null,
           resume: resume === undefined ? null : { harness, session_id: resume },
           limits: {
             lease_ms: 30_000,

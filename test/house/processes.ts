@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import type { SocketConnection } from '../../src/db/connect.ts'
 import { findMembers, hasEnded, readStat } from '../../src/worker/sandboxes/proc.ts'
 
 /** Awaits a condition; the failure says which. */
@@ -43,12 +44,19 @@ export type WorkerProcessOptions = {
   processes_max?: number
   /** Program and first arguments of the runner; a shell that does what the assignment says where absent. */
   runner?: string[]
+  /** Its name; `crew` where absent. */
+  worker_id?: string
+  /** On top of the test's own environment. */
+  environment?: Record<string, string>
 }
 
 /** `baton worker` as a process of its own. */
-export function startWorkerProcess(options: WorkerProcessOptions): WorkerProcess {
+export function startWorkerProcess({ environment, ...options }: WorkerProcessOptions): WorkerProcess {
   const script = join(import.meta.dirname, 'worker-process.ts')
-  const child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [script, JSON.stringify(options)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...environment },
+  })
   let log = ''
   child.stdout.on('data', (bytes) => {
     log += bytes
@@ -63,3 +71,27 @@ export function startWorkerProcess(options: WorkerProcessOptions): WorkerProcess
     },
   }
 }
+
+/** A server in a process of its own, on a database that is there already; it is ready when this resolves. */
+export async function startServerProcess(options: {
+  connection: SocketConnection
+  port: number
+  blobs_dir: string
+}): Promise<ServerProcess> {
+  const script = join(import.meta.dirname, 'server-process.ts')
+  const child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stdout.once('data', (bytes: Buffer) => resolve(bytes.toString().trim()))
+    child.once('exit', () => reject(new Error('The server ended before it was ready.')))
+  })
+  return {
+    url,
+    async kill() {
+      child.kill('SIGKILL')
+      await gone
+    },
+  }
+}
+
+export type ServerProcess = { url: string; kill(): Promise<void> }

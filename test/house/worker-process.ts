@@ -11,8 +11,9 @@ const Options = z.object({
   processes_max: z.int().default(1024),
   api_key: z.string().default('worker-key'),
   runner: z.array(z.string()).default(SHELL_RUNNER.command),
+  worker_id: z.string().default('crew'),
 })
-const { server, state_dir, capacity, processes_max, api_key, runner } = Options.parse(
+const { server, state_dir, capacity, processes_max, api_key, runner, worker_id } = Options.parse(
   JSON.parse(process.argv[2] ?? '{}'),
 )
 const stop = new AbortController()
@@ -23,7 +24,7 @@ const worker = await openWorker({
   state_dir,
   capacity,
   api_key,
-  worker_id: 'crew',
+  worker_id,
   version: '1.0.0',
   backend: 'process',
   models: [],

@@ -26,7 +26,8 @@ export const gemini: Profile = {
     keychain: false,
     how: 'Run `gemini` there once as the same user and log in, or set GEMINI_API_KEY for the worker.',
   },
-  session_folders: ['gemini/.gemini/tmp'],
+  // Its `session/load` fails in ACP mode (0.61).
+  session_folders: [],
   tool_hold_ms: 30_000,
   joins_prompt_to_running_turn: false,
   async prepare({ env, home, model_id }) {

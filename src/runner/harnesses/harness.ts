@@ -68,6 +68,8 @@ export type Harness = {
   name: string
   /** The longest that it lets a tool call take, in milliseconds. Absent: no tools and no turns, only one prompt. */
   tool_hold_ms?: number
+  /** What below `home` holds its sessions, and nothing else: they are put back there before it is opened to resume. */
+  session_folders?: readonly string[]
   open(start: HarnessStart): Promise<OpenHarness>
 }
 

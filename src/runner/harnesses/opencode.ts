@@ -3,8 +3,7 @@
  *
  * Enforced against the checkout: its configuration files are not read (OPENCODE_DISABLE_PROJECT_CONFIG), and the inline
  * configuration, which is above files, states provider and permissions. Not enforceable in 1.18: a second loader
- * imports
- * `.opencode/plugin(s)/*.js` of the checkout whatever it is told. Its AGENTS.md is named as instructions instead.
+ * imports `.opencode/plugin(s)/*.js` of the checkout whatever it is told. Its AGENTS.md is named as instructions instead.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -44,7 +43,7 @@ export const opencode: Profile = {
     keychain: false,
     how: 'Run `opencode auth login` there as the same user, or set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or BATON_MODEL_BASE_URL for the worker.',
   },
-  session_folders: ['opencode/data'],
+  session_folders: ['db', 'db-wal'].map((end) => `opencode/data/opencode/opencode.${end}`),
   // OpenCode cuts MCP calls at 60 s.
   tool_hold_ms: 45_000,
   joins_prompt_to_running_turn: true,

@@ -57,7 +57,10 @@ export type Profile = {
     /** What to do: the exact commands. */
     how: string
   }
-  /** Folders below `home` that hold its sessions: what has to come along for a resume elsewhere. */
+  /**
+   * Folders and files below `home` that hold its sessions: what is kept for a resume elsewhere. Nothing with a key, a
+   * login or a setting lies in them. Empty where it cannot resume.
+   */
   session_folders: string[]
   /** The longest that it lets a tool call of an MCP server take, in milliseconds, with some room. */
   tool_hold_ms: number

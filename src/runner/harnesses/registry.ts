@@ -24,6 +24,7 @@ const Configured = z.record(
     env: z.record(z.string(), z.string()).default({}),
     tool_hold_ms: z.int().positive().optional(),
     joins_prompt_to_running_turn: z.boolean().optional(),
+    session_folders: z.array(z.string().regex(/^[\w-][\w.-]*(\/[\w-][\w.-]*)*$/)).optional(),
   }),
 )
 export type Configured = z.infer<typeof Configured>
@@ -32,8 +33,9 @@ type Environment = Record<string, string | undefined>
 
 /**
  * `env` is the runner's own environment, read for
- *  - `BATON_HARNESSES`: JSON of `{name: {command, args, env, tool_hold_ms, joins_prompt_to_running_turn}}`: agents of
- * the owner's own, or another program for a known name;
+ *  - `BATON_HARNESSES`: JSON of `{name: {command, args, env, tool_hold_ms, joins_prompt_to_running_turn,
+ *    session_folders}}`: agents of the owner's own, or another program for a known name; `{home}` in a value of `env`
+ *    is the private folder of the execution, below which the session folders are;
  *  - `BATON_HARNESS_CACHE`: where fetched harnesses are (else below XDG_CACHE_HOME or HOME);
  *  - `BATON_CLI`: the file that starts Baton.
  * Throws a `HarnessFailure` for a name that nobody knows.
@@ -91,6 +93,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
   return {
     name: profile.name,
     tool_hold_ms: own?.tool_hold_ms ?? profile.tool_hold_ms,
+    session_folders: own?.session_folders ?? profile.session_folders,
     async open(start) {
       const found = locate(profile, { ...env, PATH: start.env.PATH ?? env.PATH }, configured)
       if (found === null) throw missingCli(profile.title, own?.command ?? profile.command, installHint(profile, own))
@@ -115,7 +118,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
           modes: profile.modes,
           file: found.file,
           args: found.args,
-          env: { ...its.env, ...put, ...own?.env },
+          env: { ...its.env, ...put, ...placed(own?.env ?? {}, its.home) },
           ...plan,
         }
       })
@@ -123,6 +126,9 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
     },
   }
 }
+
+const placed = (env: Record<string, string>, home: string): Record<string, string> =>
+  Object.fromEntries(Object.entries(env).map(([name, value]) => [name, value.replaceAll('{home}', home)]))
 
 function builtIn(env: Environment): Executable | null {
   const entry = cliEntry(env)

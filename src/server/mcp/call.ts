@@ -15,6 +15,8 @@ export type ToolRoom = {
   trace_id: string
   /** Aborted when the server closes. */
   closing: AbortSignal
+  /** Aborted when the connection ended before the whole answer was handed over. */
+  lost: AbortSignal
   held: HeldCalls
 }
 
@@ -34,8 +36,16 @@ export function answer(structuredContent: Record<string, unknown>, text: string)
   return { structuredContent, content: [{ type: 'text', text }] }
 }
 
+/** Whoever calls a tool has read what the one before answered. */
+export function answerOrSay(its: ToolRoom, work: () => Promise<CallToolResult>): Promise<CallToolResult> {
+  return sayFaults(its, async () => {
+    await its.room.engine.mail.heard(its.caller)
+    return work()
+  })
+}
+
 /** A fault is the model's to read and act on; a bug is logged, and the model is told that it is not its own. */
-export async function answerOrSay(
+export async function sayFaults(
   { room, trace_id }: ToolRoom,
   work: () => Promise<CallToolResult>,
 ): Promise<CallToolResult> {

@@ -1,7 +1,7 @@
 import type { McpServer, ServerContext } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { BODY_BYTES_MAX, RECIPIENTS_MAX, SUBJECT_CHARACTERS_MAX } from '../../contract/index.ts'
-import { answer, answerOrSay, keyOf, resolveAgents, type ToolRoom } from './call.ts'
+import { answer, answerOrSay, keyOf, resolveAgents, sayFaults, type ToolRoom } from './call.ts'
 import { isLoose, listOf, pick, present, unpack } from './liberal.ts'
 
 const SEND = `Send a message to one or more agents of your tree: agents that you started, your parent, or their \
@@ -80,7 +80,7 @@ export function addMailTools(server: McpServer, its: ToolRoom): void {
       }),
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
-    (asked, ctx) => answerOrSay(its, () => wait(its, asked.idle_timeout_seconds || TIMEOUT_S, ctx)),
+    (asked, ctx) => sayFaults(its, () => wait(its, asked.idle_timeout_seconds || TIMEOUT_S, ctx)),
   )
 }
 
@@ -99,13 +99,21 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
   )
 }
 
-async function wait({ room, caller, hold_ms, closing, held }: ToolRoom, timeout_s: number, ctx: ServerContext) {
+async function wait(its: ToolRoom, timeout_s: number, ctx: ServerContext) {
+  const { room, caller, hold_ms, closing, held, lost } = its
+  const call_key = keyOf(its, ctx, 'wait_for_events', timeout_s)
   const progress = showProgress(ctx, hold_ms)
   const call = held.open(caller.execution_id, ctx.mcpReq.id)
+  const gone = AbortSignal.any([call.given_up, lost])
+  let how: 'answered' | undefined
   try {
-    const signal = AbortSignal.any([ctx.mcpReq.signal, closing, call.given_up])
-    const { text, inbox } = await room.engine.mail.wait(caller, { hold_ms, timeout_s, signal })
-    if (text !== null) return answer({ status: 'events', events: text }, text)
+    const signal = AbortSignal.any([gone, closing, ctx.mcpReq.signal])
+    const { text, inbox } = await room.engine.mail.wait(caller, { call_key, hold_ms, timeout_s, signal })
+    if (text !== null) {
+      how = 'answered'
+      onceAborted(gone, () => giveBack(its, call_key))
+      return answer({ status: 'events', events: text }, text)
+    }
     const until = inbox.waiting_until === null ? {} : { waiting_until: inbox.waiting_until }
     return answer(
       { status: 'nothing_yet', ...until },
@@ -113,9 +121,21 @@ async function wait({ room, caller, hold_ms, closing, held }: ToolRoom, timeout_
         'You are woken with what comes as your next prompt.',
     )
   } finally {
-    call.close()
+    call.close(how)
     clearInterval(progress)
   }
+}
+
+function onceAborted(signal: AbortSignal, work: () => void): void {
+  if (signal.aborted) work()
+  else signal.addEventListener('abort', work, { once: true })
+}
+
+/** If that fails, it is still unconfirmed: the next execution gets it, or the same call. */
+function giveBack({ room, caller }: ToolRoom, call_key: string): void {
+  room.engine.mail
+    .giveBack(caller, call_key)
+    .catch((error: unknown) => room.log.warn({ err: error, run_id: caller.run_id }, 'mcp.not_given_back'))
 }
 
 function showProgress(ctx: ServerContext, hold_ms: number): NodeJS.Timeout | undefined {

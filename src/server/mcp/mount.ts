@@ -1,4 +1,5 @@
 /** Who may ask `/mcp`, and for how long a call of a tool may be held. What answers is loaded when first asked for. */
+import type { Socket } from 'node:net'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { Fault } from '../../contract/index.ts'
@@ -13,10 +14,13 @@ export const MCP_PATH = '/mcp'
 /** How long `wait_for_events` holds a call where the harness's profile says nothing, and the most it may say. */
 const HOLD_MS = 25_000
 const HOLD_MS_MAX = 10 * 60_000
+/** A connection that is closed within this time of an answer was closed before it was read, in milliseconds. */
+const CLOSED_SOON_MS = 500
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
 export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<Env>) => Promise<Response> {
+  const lostOf = lostAnswers()
   const endpoint = once(async () => (await import('./endpoint.ts')).openMcp(room, closing))
   return async (c) => {
     const { incoming } = c.env
@@ -24,11 +28,38 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
     checkOrigin(incoming.headers, room.public_hosts)
     const caller = await admit(room, c)
     const hold_ms = holdOf(c.req.query('hold_ms') ?? c.req.header('x-baton-hold-ms'))
-    const response = await (await endpoint()).answer(c.req.raw, { caller, hold_ms, trace_id })
+    const lost = lostOf(c)
+    const response = await (await endpoint()).answer(c.req.raw, { caller, hold_ms, trace_id, lost })
     const headers = new Headers(response.headers)
     headers.set('x-trace-id', trace_id)
     if (!headers.has('cache-control')) headers.set('cache-control', 'no-store')
     return new Response(response.body, { status: response.status, headers })
+  }
+}
+
+/**
+ * Tells of answers that did not arrive: aborted when the connection ended before all of the answer was handed to it,
+ * broke before another request came over it, or was closed right after. A client that has read an answer keeps its
+ * connection for the next call, unless it said before that it would not.
+ */
+function lostAnswers(): (c: Context<Env>) => AbortSignal {
+  const latest = new WeakMap<Socket, { lost: AbortController; once: boolean; finished_at: number | null }>()
+  const judge = (socket: Socket, broken: boolean) => {
+    const last = latest.get(socket)
+    if (last === undefined) return
+    const { lost, once, finished_at } = last
+    if (finished_at === null || broken || (!once && performance.now() - finished_at < CLOSED_SOON_MS)) lost.abort()
+  }
+  return ({ env: { incoming, outgoing } }) => {
+    const { socket } = incoming
+    const lost = new AbortController()
+    if (!latest.has(socket)) socket.once('close', (broken) => judge(socket, broken))
+    const own = { lost, once: incoming.headers.connection === 'close', finished_at: null as number | null }
+    latest.set(socket, own)
+    outgoing.once('finish', () => {
+      own.finished_at = performance.now()
+    })
+    return lost.signal
   }
 }
 

@@ -1,6 +1,6 @@
 import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { SpawnChild } from '../../contract/index.ts'
+import { NO_ENVIRONMENT, SpawnChild } from '../../contract/index.ts'
 import { answer, answerOrSay, keyOf, sentenceOf, type ToolRoom } from './call.ts'
 import { isLoose, type Loose, listOf, pick, present, shownAs, unpack } from './liberal.ts'
 
@@ -33,15 +33,33 @@ const Harness = z
   .describe('Which agent program: oz, claude, codex, gemini, opencode, or command (the prompt is a shell command).')
 const Model = z.string().max(256).describe("The model's id. Leave it out for the default.")
 
+const Environment = z
+  .string()
+  .max(128)
+  .describe(
+    'The environment to work in, by name or id: its repositories, set up. "none": an empty place. ' +
+      'Leave it out: the same as yours. Has no effect in "sandbox".',
+  )
+const Skills = z
+  .array(z.string())
+  .describe('Skills to follow, from the repositories of its environment: "name", "repo:name" or "org/repo:name".')
+
 const AgentConfigs = z
   .array(
     z.object({
       name: SpawnChild.shape.name.describe('Short and telling, such as "auth-tests". One running agent per name.'),
-      prompt: SpawnChild.shape.prompt.describe('What this agent alone is to do.'),
+      prompt: SpawnChild.shape.prompt.describe('What this agent alone is to do. Only with skills it may be left out.'),
       title: z.string().max(512).optional().describe('One line for people; the name where absent.'),
       harness_type: Harness.optional(),
       model_id: Model.optional(),
       where: Where.optional(),
+      environment_id: Environment.optional(),
+      agent_identity_uid: z
+        .string()
+        .max(128)
+        .optional()
+        .describe('The agent identity that it works as, by id or name: its model, instructions and environment.'),
+      skills: Skills.optional(),
     }),
   )
   .min(1)
@@ -55,6 +73,8 @@ const Input = z.object({
   ),
   model_id: Model.optional(),
   where: Where.optional(),
+  environment_id: Environment.optional(),
+  skills: Skills.optional(),
 })
 type Input = z.infer<typeof Input>
 
@@ -72,7 +92,7 @@ const Output = z.object({
 })
 
 /** What callers of the public tool may send besides, and what of it says where. `summary` is for people who approve. */
-const UNUSED = ['skills', 'plan_id', 'environment_id', 'runner_id', 'computer_use_enabled', 'agent_identity_uid']
+const UNUSED = ['plan_id', 'runner_id', 'computer_use_enabled']
 
 export function addRunAgents(server: McpServer, its: ToolRoom): void {
   server.registerTool(
@@ -97,22 +117,31 @@ async function spawn({ room, caller }: ToolRoom, asked: Input, key: string): Pro
   const spawned = await room.engine.trees.spawn(caller, {
     base_prompt: asked.base_prompt,
     key,
-    children: asked.agent_run_configs.map(({ harness_type, ...own }) =>
-      SpawnChild.parse(
+    children: asked.agent_run_configs.map(({ harness_type, ...own }) => {
+      const where = own.where ?? asked.where
+      const for_all = where === 'sandbox' ? undefined : asked.environment_id
+      return SpawnChild.parse(
         present({
           ...own,
           harness: harness_type ?? asked.harness_type,
           model_id: own.model_id ?? asked.model_id,
-          where: own.where ?? asked.where,
+          where,
+          environment_id: orNone(own.environment_id ?? for_all),
+          agent_identity_uid: orNone(own.agent_identity_uid),
+          skills: own.skills ?? asked.skills,
         }),
-      ),
-    ),
+      )
+    }),
   })
   return spawned.map((one): Launched => {
     if ('fault' in one) return { name: one.name, status: 'failed', error: sentenceOf(one.fault) }
     return { name: one.name, status: one.already ? 'already_running' : 'launched', agent_id: one.run_id }
   })
 }
+
+/** Null says "none" where saying nothing says "the same as yours". */
+const orNone = (named: string | undefined): string | null | undefined =>
+  named !== undefined && NO_ENVIRONMENT.includes(named.trim().toLowerCase()) ? null : named
 
 function textOf(agents: Launched[], ignored: string[]): string {
   const lines = agents.map((agent) => {
@@ -143,6 +172,8 @@ function readInput(given: unknown): unknown {
     harness_type: pick(asked, 'harness_type', 'harness'),
     model_id: pick(asked, 'model_id', 'model'),
     where: pick(asked, 'where', 'location') ?? mode.where,
+    environment_id: pick(asked, 'environment_id', 'environment') ?? pick(mode.remote, 'environment_id'),
+    skills: listOf(pick(asked, 'skills', 'skill')),
     ignored,
   })
 }
@@ -150,13 +181,17 @@ function readInput(given: unknown): unknown {
 function readConfig(given: unknown): unknown {
   const config = unpack(given)
   if (!isLoose(config)) return config
+  const mode = readMode(pick(config, 'execution_mode'))
   return present({
     name: pick(config, 'name'),
     prompt: pick(config, 'prompt', 'task'),
     title: pick(config, 'title'),
     harness_type: pick(config, 'harness_type', 'harness'),
     model_id: pick(config, 'model_id', 'model'),
-    where: pick(config, 'where', 'location') ?? readMode(pick(config, 'execution_mode')).where,
+    where: pick(config, 'where', 'location') ?? mode.where,
+    environment_id: pick(config, 'environment_id', 'environment') ?? pick(mode.remote, 'environment_id'),
+    agent_identity_uid: pick(config, 'agent_identity_uid', 'agent_identity', 'identity'),
+    skills: listOf(pick(config, 'skills', 'skill')),
   })
 }
 

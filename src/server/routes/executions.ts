@@ -30,10 +30,12 @@ export function executionAnswers(room: ServerRoom): Answer[] {
       if (!ended.inbox) known.forget(params.execution_id)
       return ended
     }),
-    mount(executionRoutes.inbox, ({ caller, params }) => engine.mail.inbox(caller, params.execution_id)),
+    mount(executionRoutes.inbox, ({ caller, params, body }) => engine.mail.inbox(caller, params.execution_id, body)),
     mount(executionRoutes.delivered, ({ caller, params, body }) =>
       engine.mail.delivered(caller, params.execution_id, body),
     ),
+    mount(executionRoutes.session, ({ caller, params }) => engine.sessions.read(caller, params.execution_id)),
+    mount(executionRoutes.keep, ({ caller, params, body }) => engine.sessions.keep(caller, params.execution_id, body)),
     mount(executionRoutes.children, ({ caller, params }) => engine.executions.children(caller, params.execution_id)),
     mountStream(
       executionRoutes.control,

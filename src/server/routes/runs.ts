@@ -21,6 +21,6 @@ export function runAnswers({ engine }: ServerRoom): Answer[] {
 }
 
 /** What newer clients name is an ordinary API call to us. */
-function sourceOf(header: string | string[] | undefined): RunSource {
+export function sourceOf(header: string | string[] | undefined): RunSource {
   return RunSource.catch('API').parse(singleHeader(header) ?? 'API')
 }

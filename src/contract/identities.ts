@@ -1,0 +1,123 @@
+/**
+ * Agent identities: named agents of a team. A run in the name of one takes its settings where it says nothing itself.
+ * Paths and fields are those of the public Oz v1 API; what it stores of secrets, memory and runners has no counterpart
+ * here, and its required fields are answered empty.
+ */
+import { z } from 'zod'
+import { HarnessName, McpServer, NoNul } from './config.ts'
+import { Uid } from './environments.ts'
+import { Nothing, route } from './route.ts'
+import { Timestamp } from './runs.ts'
+import { SkillSpec } from './skills.ts'
+
+const Name = NoNul.trim().min(1, 'A name must not be empty.').max(128)
+
+const fields = {
+  description: NoNul.max(1024).nullish(),
+  prompt: NoNul.max(131_072).nullish(),
+  base_model: NoNul.max(256).nullish(),
+  harness: z
+    .object({
+      type: z.union([z.literal(''), HarnessName]).nullish(),
+      model_id: z.string().max(256).nullish(),
+      reasoning_level: z.string().max(64).nullish(),
+    })
+    .nullish(),
+  /** Uid or, ours, name. */
+  environment_id: NoNul.max(128).nullish(),
+  worker_host: NoNul.max(256).nullish(),
+  skills: z.array(SkillSpec).max(20).nullish(),
+  mcp_servers: z.record(z.string().min(1).max(64), McpServer).nullish(),
+  secrets: z.array(z.object({ name: z.string() })).nullish(),
+}
+
+export const NewIdentity = z.object({ name: Name, ...fields })
+export type NewIdentity = z.infer<typeof NewIdentity>
+
+/** What is absent or null stays; `""`, `[]` and `{}` clear. */
+export const EditIdentity = z.object({ name: Name.nullish(), ...fields })
+export type EditIdentity = z.infer<typeof EditIdentity>
+
+export const Identity = z.object({
+  uid: Uid,
+  name: z.string(),
+  available: z.boolean(),
+  created_at: Timestamp,
+  updated_at: Timestamp,
+  description: z.string().nullable(),
+  prompt: z.string().nullable(),
+  base_model: z.string().nullable(),
+  harness: z
+    .object({ type: z.string(), model_id: z.string().optional(), reasoning_level: z.string().optional() })
+    .optional(),
+  environment_id: z.string().optional(),
+  worker_host: z.string().optional(),
+  skills: z.array(z.string()),
+  mcp_servers: z.record(z.string(), McpServer),
+  secrets: z.array(z.object({ name: z.string() })),
+  memory: z.object({
+    attached_stores: z.array(z.unknown()),
+    auto_memory: z.object({ enabled: z.boolean() }),
+  }),
+  default_runner_uid: z.string(),
+})
+export type Identity = z.infer<typeof Identity>
+
+const IdentityPath = z.object({ identity_uid: Uid })
+const tag = 'Agent identities'
+
+export const identityRoutes = {
+  create: route({
+    name: 'identities.create',
+    method: 'POST',
+    path: '/agent/identities',
+    tag,
+    callers: ['user'],
+    summary: 'Create an agent identity.',
+    body: NewIdentity,
+    answer: Identity,
+    status: 201,
+  }),
+  list: route({
+    name: 'identities.list',
+    method: 'GET',
+    path: '/agent/identities',
+    tag,
+    callers: ['user'],
+    summary: 'The agent identities of the team, oldest first.',
+    query: z.object({ factory_uid: z.string().max(256).optional() }),
+    answer: z.object({ agents: z.array(Identity) }),
+  }),
+  get: route({
+    name: 'identities.get',
+    method: 'GET',
+    path: '/agent/identities/{identity_uid}',
+    tag,
+    callers: ['user'],
+    summary: 'One agent identity.',
+    params: IdentityPath,
+    answer: Identity,
+  }),
+  update: route({
+    name: 'identities.update',
+    method: 'PUT',
+    path: '/agent/identities/{identity_uid}',
+    tag,
+    callers: ['user'],
+    summary: 'Change an agent identity: what is absent or null stays; "", [] and {} clear.',
+    params: IdentityPath,
+    body: EditIdentity,
+    answer: Identity,
+  }),
+  delete: route({
+    name: 'identities.delete',
+    method: 'DELETE',
+    path: '/agent/identities/{identity_uid}',
+    tag,
+    callers: ['user'],
+    summary: 'Delete an agent identity. It is refused to new runs; those that were made in its name go on.',
+    params: IdentityPath,
+    answer: Nothing,
+    status: 204,
+  }),
+}

@@ -1,0 +1,182 @@
+/**
+ * What a tool's answer gives an agent, in two steps, so that an answer which never arrived loses nothing. Given: a row
+ * holds what was in the answer, its messages count as taken, and nobody else gives them. Confirmed, by the agent's
+ * next call or the end of its turn: they are delivered. Given back, when the answer is known not to have arrived or the
+ * execution ended otherwise: they wait in the inbox again. See `docs/decisions/0009-mail-in-two-steps.md`.
+ */
+import { type Kysely, type RawBuilder, sql } from 'kysely'
+import type { EventType } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import { batched } from './batch.ts'
+import type { Room } from './engine.ts'
+
+/** `seen`: the run's row as it was when the text was made. If anything of it has changed since, nothing is given. */
+export type Giving = {
+  execution_id: string
+  run_id: string
+  call_key: string
+  message_ids: string[]
+  sequence: number
+  text: string
+  seen: Seen
+}
+
+export type Seen = {
+  messages: number
+  undelivered: number
+  last_event_sequence: number | null
+  waiting_until: Date | null
+  stopped: boolean
+}
+
+type Parking = { execution_id: string; waiting_until: Date }
+
+/** Of one statement. */
+const GIVINGS_MAX = 50
+const UNIQUE_VIOLATION = '23505'
+
+export function givings(room: Room) {
+  const { clock, bell } = room
+  const db = room.database.kysely
+  const giveOne = batched({
+    most: GIVINGS_MAX,
+    keyOf: (giving: Giving) => giving.run_id,
+    run: (all) => giveAll(db, all, clock.now()),
+  })
+  const parkOne = batched({
+    most: GIVINGS_MAX,
+    keyOf: (parking: Parking) => parking.execution_id,
+    run: (all) => parkAll(db, all, clock.now()),
+  })
+
+  return {
+    /** False: somebody gave or sent something meanwhile; look again. */
+    async give(giving: Giving): Promise<boolean> {
+      const given = await giveOne(giving).catch((error: unknown) => {
+        // Two calls at once with the same news: the other one gave them.
+        if (error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION) return false
+        throw error
+      })
+      if (given && giving.seen.waiting_until !== null) bell.ring('log', {})
+      return given
+    },
+
+    /** Its turn may end now: the run keeps its session, costs nothing and takes up no slot. */
+    async park(parking: Parking): Promise<void> {
+      if (await parkOne(parking)) bell.ring('log', {})
+      bell.ring('queue', {})
+    },
+
+    /** The agent has what the last answer of a tool gave it, for it went on. */
+    confirm: (execution_id: string): Promise<boolean> =>
+      confirmWhere(db, sql`givings.execution_id = ${execution_id}`, clock.now()),
+
+    /** The answer to this call did not arrive. */
+    async giveBack(execution_id: string, call_key: string | null): Promise<void> {
+      const own = sql`givings.execution_id = ${execution_id} and (${call_key}::text is null or call_key = ${call_key})`
+      if (await giveBackWhere(db, own)) bell.ring('control', { execution_id })
+    },
+
+    /** What earlier executions of a run, or of all, left behind. */
+    async settle(run_id: string | null): Promise<number> {
+      const left = await db
+        .selectFrom('givings')
+        .innerJoin('executions', 'executions.execution_id', 'givings.execution_id')
+        .select(['givings.execution_id', 'executions.outcome'])
+        .where('executions.state', '=', 'ended')
+        .$if(run_id !== null, (q) => q.where('givings.run_id', '=', run_id))
+        .execute()
+      for (const { execution_id, outcome } of left) {
+        const own = sql`givings.execution_id = ${execution_id}`
+        await (outcome === 'SUCCEEDED' ? confirmWhere(db, own, clock.now()) : giveBackWhere(db, own))
+      }
+      return left.length
+    },
+  }
+}
+
+/** For each whether it was given. One statement, guarded by what was seen. */
+async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<boolean[]> {
+  const asked = all.map(({ seen, ...giving }, place) => ({ ...giving, ...seen, place }))
+  const { rows } = await sql<{ place: number }>`
+    with asked as (
+      select * from jsonb_to_recordset(${JSON.stringify(asked)}::jsonb) as a(place int, execution_id uuid, run_id uuid,
+        call_key text, message_ids uuid[], sequence bigint, text text, messages int, undelivered int,
+        last_event_sequence bigint, waiting_until timestamptz, stopped boolean)
+    ), held as (
+      update runs set undelivered = runs.undelivered - cardinality(a.message_ids),
+        waiting_until = case when a.stopped then runs.waiting_until end,
+        hop = greatest(runs.hop, (select max(m.hop) from messages m where m.message_id = any(a.message_ids))),
+        cause_id = coalesce(a.message_ids[cardinality(a.message_ids)], runs.cause_id)
+      from asked a
+      where runs.run_id = a.run_id and runs.execution_id = a.execution_id and runs.messages = a.messages
+        and runs.undelivered = a.undelivered and runs.last_event_sequence is not distinct from a.last_event_sequence
+        and runs.waiting_until is not distinct from a.waiting_until and (runs.stopped is not null) = a.stopped
+      returning a.*, runs.team_id
+    ), kept as (
+      insert into givings (execution_id, run_id, call_key, message_ids, sequence, text, given_at)
+      select execution_id, run_id, call_key, message_ids, sequence, text, ${now} from held
+    ), resumed as (select * from held where waiting_until is not null and not stopped), ${says('run_resumed', sql`resumed`, now)}
+    select place from held`.execute(db)
+  const given = new Set(rows.map((row) => row.place))
+  return all.map((_, place) => given.has(place))
+}
+
+/** For each whether the run waits only now. */
+async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<boolean[]> {
+  const { rows } = await sql<{ execution_id: string }>`
+    with held as (
+      update runs set waiting_until = a.waiting_until
+      from unnest(${all.map((one) => one.execution_id)}::uuid[], ${all.map((one) => one.waiting_until)}::timestamptz[])
+        as a(execution_id, waiting_until)
+      where runs.execution_id = a.execution_id and runs.state = 'INPROGRESS' and runs.stopped is null
+        and runs.waiting_until is null
+      returning runs.team_id, runs.run_id, runs.execution_id
+    ), ${says('run_waiting', sql`held`, now)}
+    select execution_id from held`.execute(db)
+  const parked = new Set(rows.map((row) => row.execution_id))
+  return all.map((one) => parked.has(one.execution_id))
+}
+
+/** Two further parts of a statement, which log an event for each row of another. The counter comes last. */
+const says = (event_type: EventType, rows: RawBuilder<unknown>, now: Date): RawBuilder<unknown> => sql`
+    bump as (
+      update event_counter set value = value + logged.count from (select count(*)::int as count from ${rows}) as logged
+      where logged.count > 0 returning event_counter.value - logged.count as before
+    ), said as (
+      insert into events (sequence, team_id, event_type, run_id, execution_id, occurred_at)
+      select bump.before + row_number() over (order by r.run_id), r.team_id, ${event_type}, r.run_id, r.execution_id,
+        ${now}
+      from bump, ${rows} r
+    )`
+
+/** The run's row is locked first, as by every writer. */
+const gone = (own: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+    mine as (select * from givings where ${own}),
+    held as (
+      select run_id from runs where run_id in (select run_id from mine) order by run_id for no key update
+    ), gone as (
+      delete from givings using held where givings.run_id = held.run_id
+        and givings.execution_id in (select execution_id from mine) and (${own})
+      returning givings.*
+    )`
+
+async function confirmWhere(db: Kysely<Tables>, own: RawBuilder<unknown>, now: Date): Promise<boolean> {
+  const { rows } = await sql`
+    with ${gone(own)}, marked as (
+      update messages set delivered_at = ${now} from gone
+      where messages.message_id = any(gone.message_ids) and delivered_at is null
+    )
+    update runs set last_event_sequence = greatest(coalesce(last_event_sequence, 0), gone.sequence)
+    from gone where runs.run_id = gone.run_id returning runs.run_id`.execute(db)
+  return rows.length > 0
+}
+
+async function giveBackWhere(db: Kysely<Tables>, own: RawBuilder<unknown>): Promise<boolean> {
+  const { rows } = await sql`
+    with ${gone(own)}
+    update runs set undelivered = undelivered + (select count(*)::int from messages
+      where message_id = any(gone.message_ids) and delivered_at is null)
+    from gone where runs.run_id = gone.run_id returning runs.run_id`.execute(db)
+  return rows.length > 0
+}

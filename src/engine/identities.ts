@@ -1,0 +1,194 @@
+/** Agent identities: made, changed, deleted, and what a run in the name of one takes from it. */
+import { type Kysely, type Selectable, sql } from 'kysely'
+import { AgentConfig, type EditIdentity, Fault, HarnessChoice, Identity, type NewIdentity } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import type { Identities } from '../db/tables.ts'
+import type { Caller } from './caller.ts'
+import { checkMcpServers } from './configuration.ts'
+import type { Room } from './engine.ts'
+import { findEnvironment } from './environments.ts'
+import { personOf } from './runs.ts'
+import { newUid } from './uid.ts'
+
+export function identitiesEngine(room: Room) {
+  const { clock } = room
+  const db = room.database.kysely
+
+  /** There are no factories here: a list of one's agents is empty. */
+  async function list(caller: Caller, factory_uid: string | undefined): Promise<{ agents: Identity[] }> {
+    if (factory_uid !== undefined) return { agents: [] }
+    const rows = await living(caller).orderBy('created_at').orderBy('identity_uid').execute()
+    return { agents: rows.map(render) }
+  }
+
+  async function get(caller: Caller, uid: string): Promise<Identity> {
+    const row = await living(caller).where('identity_uid', '=', uid).executeTakeFirst()
+    if (!row) throw notFound(uid)
+    return render(row)
+  }
+
+  async function create(caller: Caller, body: NewIdentity): Promise<Identity> {
+    const creator_id = personOf(caller)
+    const now = clock.now()
+    const row = {
+      identity_uid: newUid(),
+      team_id: caller.team_id,
+      name: body.name,
+      skills: '[]',
+      mcp_servers: '{}',
+      creator_id,
+      created_at: now,
+      updated_at: now,
+      ...(await columnsOf(caller, body)),
+    }
+    return render(await db.insertInto('identities').values(row).returningAll().executeTakeFirstOrThrow())
+  }
+
+  async function update(caller: Caller, uid: string, body: EditIdentity): Promise<Identity> {
+    personOf(caller)
+    await get(caller, uid)
+    const row = await db
+      .updateTable('identities')
+      .set({ ...(body.name ? { name: body.name } : {}), ...(await columnsOf(caller, body)), updated_at: clock.now() })
+      .where('identity_uid', '=', uid)
+      .where('team_id', '=', caller.team_id)
+      .where('deleted_at', 'is', null)
+      .returningAll()
+      .executeTakeFirst()
+    if (!row) throw notFound(uid)
+    return render(row)
+  }
+
+  async function remove(caller: Caller, uid: string): Promise<Record<string, never>> {
+    personOf(caller)
+    const deleted = await db
+      .updateTable('identities')
+      .set({ deleted_at: clock.now() })
+      .where('identity_uid', '=', uid)
+      .where('team_id', '=', caller.team_id)
+      .where('deleted_at', 'is', null)
+      .executeTakeFirst()
+    if (deleted.numUpdatedRows === 0n) throw notFound(uid)
+    return {}
+  }
+
+  /** What was given, as it is stored: null stays as it is, and what is empty clears. */
+  async function columnsOf(caller: Caller, body: EditIdentity) {
+    if (body.secrets && body.secrets.length > 0) {
+      throw new Fault('invalid_request', 'Secrets are not known to this server; give variables in an environment.', {
+        errors: [{ pointer: '/secrets', detail: 'not supported' }],
+      })
+    }
+    checkMcpServers(body.mcp_servers ?? {}, '/mcp_servers')
+    const { description, prompt, base_model, worker_host, harness, environment_id, skills, mcp_servers } = body
+    const texts = Object.entries({ description, prompt, base_model, worker_host })
+      .filter(([, text]) => text !== undefined && text !== null)
+      .map(([name, text]) => [name, text || null])
+    const environment = environment_id
+      ? await findEnvironment(db, caller.team_id, environment_id, '/environment_id')
+      : null
+    return {
+      ...Object.fromEntries(texts),
+      ...(harness ? { harness: harness.type ? JSON.stringify(HarnessChoice.parse(harness)) : null } : {}),
+      ...(environment_id === undefined || environment_id === null
+        ? {}
+        : { environment_uid: environment?.environment_uid ?? null }),
+      ...(skills ? { skills: JSON.stringify(skills) } : {}),
+      ...(mcp_servers ? { mcp_servers: JSON.stringify(mcp_servers) } : {}),
+    }
+  }
+
+  const living = (caller: Caller) =>
+    db.selectFrom('identities').selectAll().where('team_id', '=', caller.team_id).where('deleted_at', 'is', null)
+
+  return { list, get, create, update, delete: remove }
+}
+
+function render(row: Selectable<Identities>): Identity {
+  const harness = row.harness === null ? null : HarnessChoice.parse(row.harness)
+  return Identity.parse({
+    ...row,
+    uid: row.identity_uid,
+    available: true,
+    created_at: row.created_at.toISOString(),
+    updated_at: row.updated_at.toISOString(),
+    harness:
+      harness === null
+        ? undefined
+        : {
+            type: harness.type,
+            model_id: harness.model_id ?? undefined,
+            reasoning_level: harness.reasoning_level ?? undefined,
+          },
+    environment_id: row.environment_uid ?? undefined,
+    worker_host: row.worker_host ?? undefined,
+    secrets: [],
+    memory: { attached_stores: [], auto_memory: { enabled: false } },
+    default_runner_uid: '',
+  })
+}
+
+/** By uid, or by a name that is one identity's alone, as a run may name it. */
+export async function findIdentity(
+  db: Kysely<Tables>,
+  team_id: string,
+  asked: string,
+): Promise<Selectable<Identities>> {
+  const rows = await db
+    .selectFrom('identities')
+    .selectAll()
+    .where('team_id', '=', team_id)
+    .where((e) => e.or([e('identity_uid', '=', asked), e(sql`lower(name)`, '=', asked.trim().toLowerCase())]))
+    .execute()
+  const living = rows.filter((row) => row.deleted_at === null)
+  const exact = rows.find((row) => row.identity_uid === asked)
+  const [found, ...others] = exact === undefined ? living : living.filter((row) => row === exact)
+  if (found && others.length === 0) return found
+  const what = () => {
+    const uids = living.map((row) => row.identity_uid)
+    if (living.length > 1)
+      return `Several agent identities are named ${JSON.stringify(asked)}: use the uid, ${uids.join(' or ')}.`
+    if (rows.length === 0) return `There is no agent identity ${JSON.stringify(asked)}.`
+    return `Agent identity ${JSON.stringify(rows[0]?.name)} was deleted: it takes no new runs.`
+  }
+  throw new Fault('invalid_request', what(), {
+    errors: [
+      { pointer: '/agent_identity_uid', detail: living.length > 1 ? 'several of this name' : 'no such identity' },
+    ],
+  })
+}
+
+/** What a run in this identity's name is worked on with, where it says nothing itself. */
+export async function defaultsOf(db: Kysely<Tables>, identity: Selectable<Identities>): Promise<AgentConfig> {
+  const { prompt, base_model, harness, environment_uid, worker_host, name } = identity
+  const { skills, mcp_servers } = AgentConfig.pick({ skills: true, mcp_servers: true }).parse(identity)
+  if (environment_uid !== null) await checkEnvironment(db, environment_uid, name)
+  return {
+    ...(prompt === null ? {} : { base_prompt: prompt }),
+    ...(base_model === null ? {} : { model_id: base_model }),
+    ...(harness === null ? {} : { harness: HarnessChoice.parse(harness) }),
+    ...(environment_uid === null ? {} : { environment_id: environment_uid }),
+    ...(worker_host === null ? {} : { worker_host }),
+    ...(skills === undefined || skills.length === 0 ? {} : { skills }),
+    ...(mcp_servers === undefined || Object.keys(mcp_servers).length === 0 ? {} : { mcp_servers }),
+  }
+}
+
+async function checkEnvironment(db: Kysely<Tables>, environment_uid: string, identity: string): Promise<void> {
+  const { name, deleted_at } = await db
+    .selectFrom('environments')
+    .select(['name', 'deleted_at'])
+    .where('environment_uid', '=', environment_uid)
+    .executeTakeFirstOrThrow()
+  if (deleted_at === null) return
+  throw new Fault(
+    'invalid_request',
+    `Agent identity ${JSON.stringify(identity)} works in environment ${JSON.stringify(name)}, which was deleted. ` +
+      'Give the identity another one.',
+    { errors: [{ pointer: '/agent_identity_uid', detail: 'its environment was deleted' }] },
+  )
+}
+
+function notFound(uid: string): Fault {
+  return new Fault('resource_not_found', `There is no agent identity ${uid}.`)
+}
