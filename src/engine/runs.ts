@@ -6,9 +6,11 @@ import {
   type CreatedRun,
   type CreateRun,
   Fault,
+  harnessOf,
   isEnded,
   type ListRuns,
   type Run,
+  type RunMode,
   type RunSource,
   RunState,
 } from '../contract/index.ts'
