@@ -11,6 +11,7 @@ export * from './messages.ts'
 export * from './route.ts'
 export * from './runs.ts'
 export * from './skills.ts'
+export * from './team.ts'
 export * from './transcripts.ts'
 export * from './trees.ts'
 export * from './usage.ts'
@@ -24,6 +25,7 @@ import { harnessSupportRoutes } from './harness-support.ts'
 import { identityRoutes } from './identities.ts'
 import { messageRoutes } from './messages.ts'
 import { runRoutes } from './runs.ts'
+import { teamRoutes } from './team.ts'
 import { transcriptRoutes } from './transcripts.ts'
 import { treeRoutes } from './trees.ts'
 import { workerRoutes } from './workers.ts'
@@ -38,6 +40,7 @@ export const routes = {
   workers: workerRoutes,
   messages: messageRoutes,
   trees: treeRoutes,
+  team: teamRoutes,
   harnessSupport: harnessSupportRoutes,
   environments: environmentRoutes,
   identities: identityRoutes,

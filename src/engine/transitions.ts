@@ -231,11 +231,12 @@ async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ at_capa
     with made as (
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
         execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
-        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, identity_uid)
+        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, identity_uid, ancestors)
       select n.run_id, n.team_id, n.conversation_id, n.state, n.title, n.prompt, n.config, n.metadata, n.source,
         n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
         case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now, n.parent_run_id, n.root_run_id,
-        n.depth, n.placement, n.spawn_key, n.identity_uid
+        n.depth, n.placement, n.spawn_key, n.identity_uid,
+        coalesce((select p.ancestors || p.run_id from runs p where p.run_id = n.parent_run_id), '{}')
       from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
         state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
         worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz, parent_run_id uuid,
@@ -266,6 +267,18 @@ export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
   sql<number>`select count(*)::int from runs busy where busy.team_id = ${team_id}
     and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'
     and busy.waiting_until is null`
+
+/** What the arrow `again` clears: the run begins as if it never had. */
+export const afresh = (now: Date): RunPatch => ({
+  queued_at: now,
+  not_before: null,
+  ended_at: null,
+  tries: 0,
+  cancel_requested_at: null,
+  cancel_requested_by: null,
+  status_message: null,
+  failure: null,
+})
 
 /** Tells whoever reads the log and whoever dispatches that a run has moved. */
 export function announce(room: Pick<Room, 'bell'>): void {

@@ -19,6 +19,7 @@ import { harnessSupportAnswers } from './routes/harness-support.ts'
 import { identityAnswers } from './routes/identities.ts'
 import { messageAnswers } from './routes/messages.ts'
 import { runAnswers } from './routes/runs.ts'
+import { teamAnswers } from './routes/team.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
 import { treeAnswers } from './routes/trees.ts'
 import { workerAnswers } from './routes/workers.ts'
@@ -34,6 +35,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     eventAnswers,
     workerAnswers,
     messageAnswers,
+    teamAnswers,
     treeAnswers,
     harnessSupportAnswers,
     environmentAnswers,
