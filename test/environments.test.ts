@@ -22,9 +22,9 @@ const make = (more: Partial<Given> = {}) =>
 const path = ({ uid }: { uid: string }) => ({ params: { environment_uid: uid } })
 const identityPath = ({ uid }: { uid: string }) => ({ params: { identity_uid: uid } })
 
-type Asked = NonNullable<Parameters<House['client']['runs']['create']>[0]>['body']
+type Asked = NonNullable<NonNullable<Parameters<House['client']['runs']['create']>[0]>['body']>
 const create = (body: Asked) => house.client.runs.create({ body: { prompt: 'work', ...body } })
-async function createAndTake(config: NonNullable<Asked>['config'], more: Asked = {}): Promise<Piece> {
+async function createAndTake(config: Asked['config'], more: Asked = {}): Promise<Piece> {
   const { run_id } = await create({ config, ...more })
   return take(run_id)
 }
@@ -37,7 +37,7 @@ async function take(run_id: string): Promise<Piece> {
     return piece
   }
 }
-async function lead(body: Asked): Promise<Agent> {
+async function openLead(body: Asked): Promise<Agent> {
   const piece = await createAndTake({}, body)
   await piece.start()
   const token = piece.assignment.env_vars.WARP_API_KEY ?? ''
@@ -274,7 +274,7 @@ describe('a run in an environment', () => {
 describe('children', () => {
   test('have the environment of their parent, another by name, or none', async () => {
     const [mine, theirs] = [await make({ variables: { OF: 'parent' } }), await make({ variables: { OF: 'child' } })]
-    const parent = await lead({
+    const parent = await openLead({
       config: { environment_id: mine.uid, environment: { variables: { ADDED: 'by parent' } } },
     })
     const { said, text } = await parent.call('run_agents', {
@@ -307,7 +307,7 @@ describe('children', () => {
   test('beside their parent cannot be elsewhere or somebody else', async () => {
     const made = await make()
     const identity = await house.client.identities.create({ body: { name: newName('reviewer') } })
-    const parent = await lead({})
+    const parent = await openLead({})
     const { said } = await parent.call('run_agents', {
       where: 'sandbox',
       agent_run_configs: [
@@ -326,7 +326,7 @@ describe('children', () => {
       body: { name: newName('reviewer'), prompt: 'Be strict.', harness: { type: 'codex' }, base_model: 'strict-1' },
     })
     const lead = await house.client.identities.create({ body: { name: newName('lead'), prompt: 'Lead.' } })
-    const parent = await lead({
+    const parent = await openLead({
       agent_identity_uid: lead.uid,
       config: { harness: { type: 'claude' }, model_id: 'fast' },
     })
