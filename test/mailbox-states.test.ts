@@ -2,11 +2,12 @@
  * A message to an agent of every class in every state, from another agent: real server, worker, runners and harness
  * processes. It is surfaced once and in order, its sender sees how far it came, and what cannot be surfaced is refused.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import type { RunState } from '../src/contract/index.ts'
+import { AgentConfig, type RunState } from '../src/contract/index.ts'
+import type { Client } from '../src/sdk/client.ts'
 import { type Crew, CUES, type Cue, KINDS, type Kind, makeCrew, runnerOf } from './house/crew.ts'
 import { type House, startHouse } from './house/house.ts'
 import { type Agent, takeAgent } from './house/mcp-agent.ts'
@@ -38,7 +39,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-type Letter = { message_id: string; text: string }
+type Letter = { message_id: string; text: string; sender: Client }
 
 async function begin(kind: Kind, cue: Cue, more: { worker_host?: string; parent_run_id?: string } = {}) {
   const { worker_host = 'crew', parent_run_id = lead.run_id } = more
@@ -50,7 +51,7 @@ async function begin(kind: Kind, cue: Cue, more: { worker_host?: string; parent_
 async function send(run_id: string, text: string): Promise<Letter> {
   const answer = await lead.call('send_message_to_agent', { addresses: [run_id], subject: 'A word', message: text })
   expect(answer).toMatchObject({ is_error: false })
-  return { message_id: String(answer.said.message_id), text }
+  return { message_id: String(answer.said.message_id), text, sender: lead.runner }
 }
 
 const sendAll = async (run_id: string): Promise<Letter[]> => {
@@ -72,8 +73,8 @@ const reaches = (run_id: string, ...states: RunState[]) =>
   )
 
 /** As its sender sees it; that a sender looks at it marks nothing. */
-async function stageOf({ message_id }: Letter): Promise<'accepted' | 'delivered' | 'read'> {
-  const { delivered_at, read_at } = await lead.runner.messages.read({ params: { message_id } })
+async function stageOf({ message_id, sender }: Letter): Promise<'accepted' | 'delivered' | 'read'> {
+  const { delivered_at, read_at } = await sender.messages.read({ params: { message_id } })
   return read_at !== null ? 'read' : delivered_at !== null ? 'delivered' : 'accepted'
 }
 
@@ -138,7 +139,8 @@ describe.concurrent.each(KINDS)('a message to an agent of the class %s', (kind) 
   test('that waits is its next prompt, in the same conversation', async () => {
     const run_id = await begin(kind, 'wait')
     await until('it waits', () => isWaiting(run_id), STEP_MS)
-    await expectWholeWay(kind, run_id, await sendAll(run_id))
+    // The first letter's turn of the built-in agent is held while the second joins it.
+    await expectWholeWay(kind, run_id, await sendAll(run_id), kind === 'built-in')
     expect(await runOf(run_id)).toMatchObject({ state: 'SUCCEEDED', executions: 1 })
     expect(crew.given(run_id)).toHaveLength(1)
   })
@@ -185,3 +187,179 @@ async function isWaiting(run_id: string): Promise<boolean> {
   const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
   return entries.some(({ body }) => body.kind === 'system' && body.name === 'waiting')
 }
+
+test('a message to an agent on another worker than its parent reaches it there, whatever its class', async () => {
+  crew.worker('far')
+  const parent_run_id = (
+    await house.client.runs.create({ body: { prompt: CUES.hold, config: crew.configOf('joins', 'hold', 'crew') } })
+  ).run_id
+  const children = await Promise.all(
+    KINDS.map(async (kind) => ({ kind, run_id: await begin(kind, 'hold', { worker_host: 'far', parent_run_id }) })),
+  )
+  await crew.atWork(parent_run_id)
+  const wholeWay = async ({ kind, run_id }: { kind: Kind; run_id: string }) => {
+    await crew.atWork(run_id)
+    for (const message of LETTERS) {
+      const input = JSON.stringify({ addresses: [run_id], subject: 'A word', message })
+      const body = `CALL send_message_to_agent ${input}`
+      await house.client.messages.send({ body: { to: [parent_run_id], subject: 'Tell it', body } })
+      await until('it is sent', async () => (await headersOf(run_id)).length > LETTERS.indexOf(message))
+    }
+    const sent = await headersOf(run_id)
+    expect(sent.map(({ sender_run_id }) => sender_run_id)).toEqual([parent_run_id, parent_run_id])
+    const sender = crew.speaksAs(parent_run_id)
+    const letters = sent.map(({ message_id }, at) => ({ message_id, text: LETTERS[at] ?? '', sender }))
+    await expectWholeWay(kind, run_id, letters, true)
+  }
+  await Promise.all(children.map(wholeWay))
+  crew.open(parent_run_id)
+  await reaches(parent_run_id, 'SUCCEEDED')
+  const { executions } = await house.client.executions.list({ params: { run_id: children[0]?.run_id ?? '' } })
+  expect(executions).toMatchObject([{ worker_host: 'far' }])
+})
+
+test('a message to an agent that has never started waits for it, and comes after its own prompt', async () => {
+  const queued = await Promise.all(
+    KINDS.map(async (kind) => {
+      const run_id = await begin(kind, 'hold', { worker_host: 'late' })
+      return { kind, run_id, letters: await sendAll(run_id) }
+    }),
+  )
+  const plain = await beginCommand('late')
+  const [unread] = await sendAll(plain)
+  for (const { run_id, letters } of queued) {
+    for (const letter of letters) expect(await stageOf(letter)).toBe('accepted')
+    expect((await runOf(run_id)).state).toBe('QUEUED')
+  }
+  expect(await stageOf(unread as Letter)).toBe('accepted')
+  crew.worker('late')
+  const wholeWay = async ({ kind, run_id, letters }: (typeof queued)[number]) => {
+    await expectWholeWay(kind, run_id, letters, true)
+    expect(allGiven(run_id)[0]).toContain(CUES.hold)
+  }
+  await Promise.all([...queued.map(wholeWay), expectReadByCommand(plain)])
+})
+
+/** A program that reads the mail of its own run until it is let go, as a plugin does. */
+const READER = `
+const fs = require('node:fs')
+const { WARP_API_KEY, WARP_SERVER_ROOT_URL, OZ_RUN_ID, FOLDER } = process.env
+const own = FOLDER + '/' + OZ_RUN_ID
+fs.mkdirSync(own, { recursive: true })
+fs.writeFileSync(own + '/begun', '')
+const ask = async (method, path) => {
+  const asked = await fetch(WARP_SERVER_ROOT_URL + '/api/v1/agent/messages/' + path,
+    { method, headers: { authorization: 'Bearer ' + WARP_API_KEY } })
+  return asked.status === 204 ? null : asked.json()
+}
+while (!fs.existsSync(own + '/open')) {
+  for (const { message_id } of await ask('GET', OZ_RUN_ID + '?unread=true')) {
+    const { body } = await ask('POST', message_id + '/read')
+    fs.appendFileSync(own + '/given.ndjson', JSON.stringify({ text: body, pid: process.pid }) + '\\n')
+    await ask('POST', message_id + '/delivered')
+  }
+  await new Promise((resolve) => setTimeout(resolve, 50))
+}
+process.exit(Number(fs.readFileSync(own + '/open', 'utf8') || 0))
+`
+
+async function beginCommand(worker_host = 'crew', max_tries = 1): Promise<string> {
+  const environment = { repositories: [], setup_commands: [], variables: { FOLDER: folder } }
+  const config = AgentConfig.parse({ harness: { type: 'command' }, worker_host, max_tries, environment })
+  writeFileSync(join(folder, 'reader.mjs'), READER.replace("require('node:fs')", "await import('node:fs')"))
+  const prompt = `exec '${process.execPath}' '${join(folder, 'reader.mjs')}'`
+  const body = { prompt, parent_run_id: lead.run_id, config }
+  return (await house.client.runs.create({ body })).run_id
+}
+
+const hasBegun = (run_id: string) => until('the command runs', () => existsSync(join(folder, run_id, 'begun')), STEP_MS)
+
+async function expectReadByCommand(run_id: string): Promise<void> {
+  await until('both are read', () => allGiven(run_id).length === LETTERS.length, STEP_MS)
+  await until('both are delivered', async () => (await headersOf(run_id)).every((header) => header.delivered_at))
+  crew.open(run_id)
+  await reaches(run_id, 'SUCCEEDED')
+  expect(allGiven(run_id)).toEqual(LETTERS)
+}
+
+/** With the reason in words, by tool and by HTTP, and without a row. */
+async function expectRefused(run_id: string, why: RegExp): Promise<void> {
+  const before = await headersOf(run_id)
+  const said = await lead.call('send_message_to_agent', { addresses: [run_id], subject: 's', message: 'too late' })
+  expect(said).toMatchObject({ is_error: true, text: expect.stringMatching(why) })
+  const body = { to: [run_id], subject: 's', body: 'too late' }
+  for (const client of [lead.runner, house.client])
+    await expect(client.messages.send({ body })).rejects.toMatchObject({
+      status: 422,
+      message: expect.stringMatching(why),
+    })
+  expect(await headersOf(run_id)).toEqual(before)
+  expect((await runOf(run_id)).executions).toBe(1)
+}
+
+describe.concurrent('a message to a plain command', () => {
+  test('that runs is there for it to read, and its sender sees that', async () => {
+    const run_id = await beginCommand()
+    await hasBegun(run_id)
+    const letters = await sendAll(run_id)
+    await expectReadByCommand(run_id)
+    for (const letter of letters) expect(await stageOf(letter)).toBe('read')
+  })
+
+  test('that never looks stays accepted, and holds up nothing', async () => {
+    const body = { prompt: 'sleep 1', parent_run_id: lead.run_id, config: { harness: { type: 'command' } } }
+    const { run_id } = await house.client.runs.create({
+      body: { ...body, config: { ...body.config, worker_host: 'crew' } },
+    })
+    const [letter] = await sendAll(run_id)
+    await reaches(run_id, 'SUCCEEDED')
+    expect(await stageOf(letter as Letter)).toBe('accepted')
+  })
+
+  test('whose runner was killed is there for the next try', async () => {
+    const run_id = await beginCommand('crew', 3)
+    await hasBegun(run_id)
+    process.kill(runnerOf((await runOf(run_id)).execution_id ?? ''), 'SIGKILL')
+    await until('it is tried again', async () => (await runOf(run_id)).executions === 2, STEP_MS)
+    await sendAll(run_id)
+    await expectReadByCommand(run_id)
+  })
+
+  test.each(['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'] as const)(
+    'that has ended as %s is refused',
+    async (state) => {
+      const run_id = await beginCommand()
+      await hasBegun(run_id)
+      if (state === 'CANCELLED') await house.client.runs.cancel({ params: { run_id } })
+      else if (state === 'ERROR') process.kill(runnerOf((await runOf(run_id)).execution_id ?? ''), 'SIGKILL')
+      else writeFileSync(join(folder, run_id, 'open'), state === 'FAILED' ? '1' : '0')
+      await reaches(run_id, state)
+      await expectRefused(run_id, /plain command and has ended/)
+    },
+  )
+})
+
+test('a message to what ran beside a sandbox that is gone is refused', async () => {
+  const params = { execution_id: lead.execution_id }
+  const { run_id } = await house.client.runs.create({
+    body: { prompt: 'beside', parent_run_id: lead.run_id, placement: 'parent' },
+  })
+  const { assignments } = await lead.runner.executions.children({ params })
+  const offered = assignments.find(({ task_id }) => task_id === run_id)
+  const child = house.clientFor(offered?.env_vars.WARP_API_KEY)
+  const own = { execution_id: offered?.execution_id ?? '' }
+  await child.executions.start({ params: own, body: {} })
+  await child.executions.finish({ params: own, body: { outcome: { outcome: 'SUCCEEDED' }, entries: 0 } })
+  await expectRefused(run_id, /cannot be woken/)
+})
+
+test('a message to a run that a person started by hand and that has ended is refused', async () => {
+  const { run_id, execution_id, token } = await house.client.executions.create({ body: { prompt: 'by hand' } })
+  const runner = house.clientFor(token)
+  await runner.executions.start({ params: { execution_id }, body: {} })
+  await runner.executions.finish({ params: { execution_id }, body: { outcome: { outcome: 'SUCCEEDED' }, entries: 0 } })
+  const body = { to: [run_id], subject: 's', body: 'too late' }
+  await expect(house.client.messages.send({ body })).rejects.toMatchObject({ status: 422 })
+  expect(await headersOf(run_id)).toEqual([])
+  expect((await runOf(run_id)).state).toBe('SUCCEEDED')
+})

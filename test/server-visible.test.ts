@@ -1,6 +1,6 @@
 /**
  * What a run's own token opens: for every route of the contract, by itself for a new one. What is not in `ALLOWED` must
- * refuse; what reads runs must show the token's own run and the runs that it started, and nothing else.
+ * refuse; what reads runs must show the token's own run and all that descends from it, and nothing else.
  */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { API_PREFIX, Event, type Route, routes } from '../src/contract/index.ts'
@@ -10,7 +10,7 @@ import type { Piece } from './house/worker.ts'
 
 const all: Route[] = Object.values(routes).flatMap((group) => Object.values(group) as Route[])
 
-/** Each with how it is asked about a run: `own`, `child`, `grandchild`, `stranger`. */
+/** Each with how it is asked about a run: `own`, `child`, `grandchild`, `parent`, `sibling`, `stranger`. */
 const READS: Record<string, (run_id: string) => string> = {
   'runs.get': (run_id) => `/agent/runs/${run_id}`,
   'runs.list': (run_id) => `/agent/runs?ancestor_run_id=${run_id}`,
@@ -36,16 +36,18 @@ const RUNNER = [
 ]
 /** The mailbox of its own run, and its own tree. */
 const MAIL = ['messages.send', 'messages.list', 'messages.read', 'messages.delivered', 'events.cursor', 'trees.get']
+/** Children of its own run. */
+const TREE = ['runs.create', 'runs.cancel']
 /** They name no run: the token does. */
 const SUPPORT = all.filter((route) => route.name.startsWith('harness_support.')).map((route) => route.name)
-const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...SUPPORT, 'access.whoami'])
+const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...TREE, ...SUPPORT, 'access.whoami'])
 
 let house: House
 let piece: Piece
 let stranger: Piece
 let token: string
 let client: Client
-const runs = { own: '', child: '', grandchild: '', stranger: '' }
+const runs = { own: '', child: '', grandchild: '', parent: '', sibling: '', stranger: '' }
 
 beforeAll(async () => {
   house = await startHouse({ max_concurrent_runs: 10 })
@@ -61,23 +63,29 @@ beforeAll(async () => {
   piece = await begin()
   const child = await begin()
   const grandchild = await begin()
+  const parent = await begin()
+  const sibling = await begin()
   stranger = await begin()
   Object.assign(runs, {
     own: piece.run_id,
     child: child.run_id,
     grandchild: grandchild.run_id,
+    parent: parent.run_id,
+    sibling: sibling.run_id,
     stranger: stranger.run_id,
   })
-  await adopt(runs.child, runs.own)
-  await adopt(runs.grandchild, runs.child)
+  await adopt(runs.own, [runs.parent])
+  await adopt(runs.sibling, [runs.parent])
+  await adopt(runs.child, [runs.parent, runs.own])
+  await adopt(runs.grandchild, [runs.parent, runs.own, runs.child])
   token = piece.assignment.env_vars.WARP_API_KEY ?? ''
   client = connect({ server: house.url, token, retries: 0 })
 })
 afterAll(() => house.close())
 
-async function adopt(run_id: string, parent_run_id: string): Promise<void> {
+async function adopt(run_id: string, ancestors: string[]): Promise<void> {
   const { kysely } = house.database
-  const family = { parent_run_id, root_run_id: runs.own }
+  const family = { parent_run_id: ancestors.at(-1) ?? null, root_run_id: ancestors[0] ?? run_id, ancestors }
   await kysely.updateTable('runs').set(family).where('run_id', '=', run_id).execute()
 }
 
@@ -97,12 +105,14 @@ const named = (name: string): Route => {
   return route
 }
 
-test.each(Object.keys(READS))('%s shows its own run and its children, and no other run', async (name) => {
+test.each(Object.keys(READS))('%s shows its own run and all below it, and no other run', async (name) => {
   const route = named(name)
   const path = READS[name] ?? String
   expect(await ask(route, path(runs.own)), 'own').toBe(200)
   expect(await ask(route, path(runs.child)), 'child').toBe(200)
-  expect(await ask(route, path(runs.grandchild)), 'grandchild').toBe(404)
+  expect(await ask(route, path(runs.grandchild)), 'grandchild').toBe(200)
+  expect(await ask(route, path(runs.parent)), 'parent').toBe(404)
+  expect(await ask(route, path(runs.sibling)), 'sibling').toBe(404)
   expect(await ask(route, path(runs.stranger)), 'stranger').toBe(404)
   if (!path('').includes('?')) return
   const both = path(`${runs.own}&run_ids=${runs.stranger}`)
@@ -154,12 +164,12 @@ test.each(all.filter((route) => route.callers.length > 0 && !ALLOWED.has(route.n
 )
 
 test('lists show what is visible, whatever they are asked for', async () => {
-  const family = [runs.own, runs.child].sort()
+  const family = [runs.own, runs.child, runs.grandchild].sort()
   const listed = async (query: object) => (await client.runs.list({ query })).runs.map(({ run_id }) => run_id).sort()
   expect(await listed({})).toEqual(family)
   expect(await listed({ q: 'visible', state: ['INPROGRESS'], creator: house.owner.user_id })).toEqual(family)
   expect(await listed({ ancestor_run_id: runs.own })).toEqual([runs.child])
-  expect(await listed({ ancestor_run_id: runs.child })).toEqual([])
+  expect(await listed({ ancestor_run_id: runs.child })).toEqual([runs.grandchild])
   const events = await client.events.list({})
   expect([...new Set(events.map(({ run_id }) => run_id))].sort()).toEqual(family)
 })
@@ -170,7 +180,8 @@ test('streams carry what is visible: replayed from the log, from memory and live
   const forgetful = await house.sibling({ limits: { events_kept: 1 } })
   for (const server of [house.server, forgetful.server]) {
     for (const query of ['since=0', `since=0&ancestor_run_id=${runs.child}&include_self=true`]) {
-      const expected = query.includes('ancestor') ? [runs.child] : [runs.own, runs.child]
+      const below = [runs.child, runs.grandchild]
+      const expected = query.includes('ancestor') ? below : [runs.own, ...below]
       const cut = new AbortController()
       const response = await fetch(`${server.url}${API_PREFIX}/agent/events/stream?${query}`, {
         signal: cut.signal,
@@ -180,13 +191,31 @@ test('streams carry what is visible: replayed from the log, from memory and live
       const reading = read(response, (event) => seen.push(event.run_id))
       await expect.poll(() => expected.every((run_id) => seen.includes(run_id))).toBe(true)
       const before = seen.length
-      await poke([runs.stranger, runs.grandchild, runs.child])
+      await poke([runs.stranger, runs.sibling, runs.parent, runs.child])
       await expect.poll(() => seen.length).toBeGreaterThan(before)
       expect([...new Set(seen)].sort()).toEqual([...expected].sort())
       cut.abort()
       await reading
     }
   }
+})
+
+// Last, for it makes one run more.
+test('it starts children of its own run alone, and cancels what is below it alone', async () => {
+  const create = (body: object) => ask(named('runs.create'), '/agent/runs', JSON.stringify({ prompt: 'x', ...body }))
+  await house.database.kysely.updateTable('teams').set({ max_depth: 5 }).execute()
+  for (const of of [runs.parent, runs.sibling, runs.child, runs.stranger])
+    expect(await create({ parent_run_id: of }), of).toBe(403)
+  const { run_id } = await client.runs.create({ body: { prompt: 'x' } })
+  expect(await house.client.runs.get({ params: { run_id } })).toMatchObject({
+    parent_run_id: runs.own,
+    root_run_id: runs.parent,
+    source: 'ORCHESTRATION',
+  })
+  const cancel = (id: string) => ask(named('runs.cancel'), `/agent/runs/${id}/cancel`, '{}')
+  for (const id of [runs.own, runs.parent, runs.sibling, runs.stranger]) expect(await cancel(id), id).toBe(404)
+  expect(await cancel(run_id)).toBe(200)
+  expect((await house.client.runs.get({ params: { run_id } })).state).toBe('CANCELLED')
 })
 
 /** Something happens in each of the runs, in this order. */

@@ -38,6 +38,7 @@ export const GROUPS: Record<string, CommandGroup> = {
   agent: { summary: 'Give work to an agent, here or on a worker', group: RUNS },
   run: { summary: 'List, watch and end runs', aliases: ['task', 'runs'], group: RUNS },
   'run conversation': { summary: 'The conversation of a run' },
+  team: { summary: 'What the team may use', group: ACCESS },
   config: { summary: 'Where settings come from', group: ACCESS },
   harness: { summary: 'The programs that drive models', aliases: ['harnesses'], group: MACHINE },
   ...INSIDE_GROUPS,
@@ -134,6 +135,11 @@ export const COMMANDS: CommandEntry[] = [
     summary: 'Who the server takes you for',
     group: ACCESS,
     load: () => import('./commands/whoami.ts'),
+  },
+  {
+    path: 'team limits',
+    summary: 'Show or change what the team and its trees of runs may use',
+    load: () => import('./commands/team-limits.ts'),
   },
   { path: 'open', summary: 'Open the page, signed in', group: ACCESS, load: () => import('./commands/open.ts') },
   {

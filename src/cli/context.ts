@@ -1,6 +1,6 @@
 /** What every command is given, so that none reaches for the process itself. */
 import type { Readable, Writable } from 'node:stream'
-import { type Client, connect } from '../sdk/client.ts'
+import { type Carried, type Client, connect } from '../sdk/client.ts'
 import { CommandFailure } from './exits.ts'
 import type { Output } from './output.ts'
 import type { Environment, Settings } from './settings.ts'
@@ -61,7 +61,7 @@ function sayOtherVersion({ version, out }: Context): (theirs: string | null) => 
 const minorOf = (version: string): string => version.split('.').slice(0, 2).join('.')
 
 /** The body exactly as the server sent it. */
-export async function bodyOf(response: Response): Promise<unknown> {
+export async function bodyOf(response: Carried): Promise<unknown> {
   const text = await response.text()
   try {
     return JSON.parse(text)

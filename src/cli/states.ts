@@ -1,5 +1,5 @@
 /** Runs as a person reads them. */
-import { isEnded, type Run, type RunState } from '../contract/index.ts'
+import { isEnded, type Notice, type Run, type RunState } from '../contract/index.ts'
 import { paint } from './output.ts'
 import { ago, bytes, duration, oneLine } from './text.ts'
 
@@ -70,8 +70,18 @@ export function runLines(run: Run, web: string): string[] {
   return [
     paint.bold(titleOf(run)),
     ...rows.filter((row) => row[1] !== undefined).map(([name, value]) => `${paint.dim(name.padEnd(11))}${value}`),
+    ...run.notices.flatMap((notice) => ['', ...noticeLines(notice)]),
   ]
 }
+
+/** What the agent told the person behind it. */
+export const noticeLines = ({ message, created_at }: Notice): string[] => [
+  `${paint.yellow('Notice')} ${paint.dim(created_at)}`,
+  ...message
+    .trimEnd()
+    .split('\n')
+    .map((line) => `  ${line}`),
+]
 
 export function tookOf(run: Run): string | undefined {
   if (run.started_at === null) return undefined

@@ -27,6 +27,8 @@ export function eventLines(events: Event[], tree: Tree, top: string): string[] {
     const node = nodes.get(event.run_id)
     if (node === undefined) return []
     if (event.event_type === 'new_message') return [`${paint.yellow('MESSAGE')} for ${nameOf(node)}`]
+    if (event.event_type === 'user_notified' && node.run_id !== top)
+      return [`${paint.yellow('NOTICE')} from ${nameOf(node)} ${paint.dim(`baton run get ${node.run_id}`)}`]
     if (event.event_type === 'child_agent_started') {
       const child = nodes.get(event.ref_id ?? '')
       return child

@@ -10,7 +10,7 @@ import { CommandFailure, EXIT, exitOfRun } from './exits.ts'
 import { followRun, type Sight } from './follow-run.ts'
 import { followTree } from './follow-tree.ts'
 import { paint } from './output.ts'
-import { paintState, reasonOf, titleOf, tookOf, usageOf } from './states.ts'
+import { noticeLines, paintState, reasonOf, titleOf, tookOf, usageOf } from './states.ts'
 import { treeLines } from './tree.ts'
 import { eventLines, standingLines } from './tree-events.ts'
 
@@ -139,9 +139,11 @@ function sightLines(sight: Sight, before: Run | null, lines_max?: number): strin
       const { run } = sight
       const reason = reasonOf(run)
       const same = before?.state === run.state && reasonOf(before) === reason
-      if (same || ENDS.has(run.state)) return []
+      const told = new Set(before?.notices.map((notice) => notice.notice_id))
+      const notices = run.notices.filter((notice) => !told.has(notice.notice_id)).flatMap(noticeLines)
+      if (same || ENDS.has(run.state)) return notices
       const title = before === null ? ` ${paint.bold(titleOf(run))}` : ''
-      return [`${paintState(run.state)}${title}${reason === undefined ? '' : paint.dim(` (${reason})`)}`]
+      return [`${paintState(run.state)}${title}${reason === undefined ? '' : paint.dim(` (${reason})`)}`, ...notices]
     }
     case 'event':
       return []

@@ -8,8 +8,9 @@ import { RunId, Timestamp } from './runs.ts'
 import { Delta, Entry } from './transcripts.ts'
 
 /** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
- * `run_resumed` when an agent waits for events with its turn ended, and goes on; `plan_proposed` and `plan_decided` (their
- * `ref_id` is the plan's) when a plan is put before a person and answered. */
+ * `run_resumed` when an agent waits for events with its turn ended, and goes on; `user_notified` when it told the person
+ * behind it something, which is a notice of its run; `plan_proposed` and `plan_decided` (their `ref_id` is the plan's) when
+ * a plan is put before a person and answered. */
 export const EVENT_TYPES = [
   'run_queued',
   'run_in_progress',
@@ -28,6 +29,7 @@ export const EVENT_TYPES = [
   'plan_decided',
   'batch_paused',
   'batch_resumed',
+  'user_notified',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 
@@ -74,9 +76,13 @@ export const eventRoutes = {
     path: '/agent/events',
     tag: 'Events',
     callers: ['user', 'execution'],
-    summary: 'Events after `since`, in order. Without `run_ids`: of all runs that the caller may see.',
+    summary:
+      'Events after `since`, in order; with `before` (ours) the last ones before it. Of the named runs, or of the children of `ancestor_run_id` (ours), else of all runs that the caller may see.',
     query: z.object({
       run_ids: RunIds,
+      ancestor_run_id: RunId.optional(),
+      include_self: QueryBoolean.default(false),
+      before: z.coerce.number().int().min(1).optional(),
       since: z.coerce.number().int().min(0).default(0),
       limit: z.coerce.number().int().min(1).max(500).default(100),
     }),

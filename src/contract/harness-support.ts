@@ -55,7 +55,7 @@ export const harnessSupportRoutes = {
     path: '/harness-support/notify-user',
     tag: 'Harness support',
     callers: ['execution'],
-    summary: 'Tell the person behind the run something, in Markdown. Refused where nothing carries it to a person.',
+    summary: 'Tell the person behind the run something, in Markdown: it is kept with the run as a notice.',
     body: z.object({ message: Sentence }),
     answer: Nothing,
   }),
@@ -76,7 +76,7 @@ export const harnessSupportRoutes = {
     tag: 'Harness support',
     callers: ['execution'],
     summary:
-      'The harness stops: cleanly, which leaves the end to the runner, or for an error, which then is its reason.',
+      'The harness stops: cleanly, which leaves the end to the runner, or for an error, which ends the execution at once.',
     body: ReportShutdown,
     answer: Nothing,
   }),

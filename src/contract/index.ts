@@ -14,6 +14,7 @@ export * from './plans.ts'
 export * from './route.ts'
 export * from './runs.ts'
 export * from './skills.ts'
+export * from './team.ts'
 export * from './transcripts.ts'
 export * from './trees.ts'
 export * from './usage.ts'
@@ -29,6 +30,7 @@ import { identityRoutes } from './identities.ts'
 import { messageRoutes } from './messages.ts'
 import { followUpRoutes, planRoutes } from './plans.ts'
 import { runRoutes } from './runs.ts'
+import { teamRoutes } from './team.ts'
 import { transcriptRoutes } from './transcripts.ts'
 import { treeRoutes } from './trees.ts'
 import { workerRoutes } from './workers.ts'
@@ -43,6 +45,7 @@ export const routes = {
   workers: workerRoutes,
   messages: messageRoutes,
   trees: treeRoutes,
+  team: teamRoutes,
   harnessSupport: harnessSupportRoutes,
   plans: planRoutes,
   followUps: followUpRoutes,

@@ -40,6 +40,16 @@ export type MessageHeader = z.infer<typeof MessageHeader>
 export const Message = MessageHeader.extend({ body: z.string() })
 export type Message = z.infer<typeof Message>
 
+/** A message as a person reads it beside its run. */
+export const Letter = MessageHeader.extend({
+  recipient_run_id: RunId,
+  /** The run or person it is from, and the run it is to. */
+  sender_name: z.string(),
+  recipient_name: z.string(),
+  urgent: z.boolean(),
+})
+export type Letter = z.infer<typeof Letter>
+
 const MessagePath = z.object({ message_id: z.uuid() })
 
 export const messageRoutes = {
@@ -77,6 +87,30 @@ export const messageRoutes = {
     callers: ['user', 'execution'],
     summary: 'One message, whole; marks it as read.',
     params: MessagePath,
+    answer: Message,
+  }),
+  mailbox: route({
+    name: 'messages.mailbox',
+    method: 'GET',
+    path: '/agent/runs/{run_id}/messages',
+    tag: 'Messages',
+    callers: ['user'],
+    summary: 'Headers of the last messages to and from a run, oldest first (ours). `before`: those before that one.',
+    params: z.object({ run_id: RunId }),
+    query: z.object({
+      limit: z.coerce.number().int().min(1).max(500).default(100),
+      before: z.uuid().optional(),
+    }),
+    answer: z.object({ messages: z.array(Letter), has_earlier: z.boolean() }),
+  }),
+  look: route({
+    name: 'messages.look',
+    method: 'GET',
+    path: '/agent/runs/{run_id}/messages/{message_id}',
+    tag: 'Messages',
+    callers: ['user'],
+    summary: 'One message to or from a run, whole, without marking it as read (ours).',
+    params: z.object({ run_id: RunId, message_id: z.uuid() }),
     answer: Message,
   }),
   delivered: route({

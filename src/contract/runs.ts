@@ -115,6 +115,10 @@ export const StatusMessage = z.object({
   retryable: z.boolean().optional(),
 })
 
+/** Ours: what the agent told the person behind it while at work, in Markdown. */
+export const Notice = z.object({ notice_id: z.uuid(), message: z.string(), created_at: Timestamp })
+export type Notice = z.infer<typeof Notice>
+
 export const Run = z.object({
   run_id: RunId,
   task_id: RunId,
@@ -145,6 +149,8 @@ export const Run = z.object({
   is_sandbox_running: z.boolean(),
   is_run_type_cancellable: z.boolean(),
   artifacts: z.array(z.unknown()),
+  /** Ours: the last ones, oldest first. */
+  notices: z.array(Notice),
   scope: z.object({ type: z.enum(['User', 'Team']), uid: z.string().optional() }),
   metadata: z.record(z.string(), z.string()),
   last_event_sequence: z.number().nullable(),
@@ -211,8 +217,9 @@ export const runRoutes = {
     path: '/agent/runs',
     aliases: ['/agent/run'],
     tag: 'Runs',
-    callers: ['user'],
-    summary: 'Create a run. An Idempotency-Key header makes repeating it safe for 24 hours.',
+    callers: ['user', 'execution'],
+    summary:
+      'Create a run; for a run itself, a child of its own. An Idempotency-Key header makes repeating it safe for 24 hours.',
     body: CreateRun,
     answer: CreatedRun,
   }),
@@ -242,7 +249,7 @@ export const runRoutes = {
     path: '/agent/runs/{run_id}/cancel',
     aliases: ['/agent/tasks/{run_id}/cancel'],
     tag: 'Runs',
-    callers: ['user'],
+    callers: ['user', 'execution'],
     summary:
       'Cancel a run, or with `cascade` (ours) its whole subtree at once. The intent is kept until the run has ended.',
     params: RunPath,

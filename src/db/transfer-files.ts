@@ -1,8 +1,10 @@
 /** The files of an export: written and read as streams, each with its SHA-256. */
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { createReadStream, type ReadStream } from 'node:fs'
 import { mkdir, open, readdir, rename, stat } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
+
+const CHUNK_BYTES = 1024 * 1024
 
 export type FileSum = { bytes: number; sha256: string }
 export type BlobLine = FileSum & { path: string }
@@ -60,12 +62,17 @@ export async function* readLines(path: string): AsyncGenerator<string> {
 /** What a blob is called: the SHA-256 of its content. Anything else in the folder is still being written. */
 export const BLOB_NAME = /^[0-9a-f]{64}$/
 
-/** Copies every blob below a folder, and says which as JSON lines. A folder that is not there has none. */
+/**
+ * Copies every blob below a folder, and says which as JSON lines. A folder that is not there has none; a blob that has
+ * gone meanwhile has no row any more.
+ */
 export async function* copyBlobs(from: string, to: string, signal?: AbortSignal): AsyncGenerator<string> {
   for (const path of await blobsBelow(from)) {
     const target = join(to, path)
+    const source = await open(join(from, path)).catch(absent)
+    if (source === null) continue
     await mkdir(dirname(target), { recursive: true, mode: 0o700 })
-    const sum = await writeFileOf(target, readChunks(join(from, path)), signal)
+    const sum = await writeFileOf(target, chunksOf(source.createReadStream({ highWaterMark: CHUNK_BYTES })), signal)
     yield `${JSON.stringify({ path, ...sum } satisfies BlobLine)}\n`
   }
 }
@@ -84,16 +91,21 @@ export async function copyWhole(from: string, to: string, expected: FileSum, sig
 }
 
 async function blobsBelow(folder: string): Promise<string[]> {
-  const found = await readdir(folder, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
-    throw error
-  })
+  const found = (await readdir(folder, { recursive: true, withFileTypes: true }).catch(absent)) ?? []
   const blobs = found.filter((file) => file.isFile() && BLOB_NAME.test(file.name))
   return blobs.map((file) => relative(folder, join(file.parentPath, file.name))).sort()
 }
 
-async function* readChunks(path: string): AsyncGenerator<Buffer> {
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+function absent(error: unknown): null {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+  throw error
+}
+
+const readChunks = (path: string): AsyncGenerator<Buffer> =>
+  chunksOf(createReadStream(path, { highWaterMark: CHUNK_BYTES }))
+
+async function* chunksOf(stream: ReadStream): AsyncGenerator<Buffer> {
+  for await (const chunk of stream) {
     if (Buffer.isBuffer(chunk)) yield chunk
   }
 }

@@ -21,6 +21,7 @@ import type { Runs } from '../db/tables.ts'
 import { configureExecution } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { modeWords } from './mode-words.ts'
+import { resultsFor } from './results.ts'
 
 /** Characters of an earlier transcript that are given along where the harness does not remember. */
 const CONTEXT_CHARACTERS = 40_000
@@ -58,6 +59,8 @@ export async function renderAssignment(
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
+    results:
+      run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : [],
     ...before,
   }
 }

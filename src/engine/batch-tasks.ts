@@ -172,7 +172,10 @@ function configurer(read: Kysely<Tables>, team_id: string, problems: Problem[]) 
       return (await configureRun(read, team_id, { ...parsed.data, config: asked }, parent)).config
     } catch (thrown) {
       if (!(thrown instanceof Fault)) throw thrown
-      problems.push({ pointer: pointer + (thrown.errors?.[0]?.pointer ?? ''), detail: `${which}: ${thrown.message}` })
+      problems.push({
+        pointer: pointer + (thrown.details.errors?.[0]?.pointer ?? ''),
+        detail: `${which}: ${thrown.message}`,
+      })
       return {}
     }
   }

@@ -11,6 +11,7 @@ import type { Caller } from './caller.ts'
 import { configureRun } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { checkMode, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
+import { checkTokens, TreeStorm } from './storms.ts'
 import { enqueueIn } from './transitions.ts'
 
 export type Birth = {
@@ -36,6 +37,8 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     if (twin) return { run_id: twin.run_id, already: true }
   }
   await checkLimits(write, parent, team)
+  const storm = team.max_tree_tokens === null ? null : await checkTokens(write, parent.root_run_id)
+  if (storm) throw new TreeStorm(storm)
   const inherited = { config: AgentConfig.parse(parent.config), identity_uid: parent.identity_uid }
   const { config, identity_uid } = await configureRun(write, parent.team_id, birth.body, inherited)
   const run_id = randomUUID()

@@ -1,12 +1,12 @@
 /** Events: reading the log. Writing it is `log.ts`. */
 import { type RawBuilder, type SqlBool, sql } from 'kysely'
-import type { Event } from '../contract/index.ts'
+import { type Event, Fault } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
 import { checkVisible, sees, sightOf, visibleRuns } from './visible.ts'
 
-export type LoggedEvent = Event & { team_id: string; parent_run_id: string | null }
+export type LoggedEvent = Event & { team_id: string; parent_run_id: string | null; ancestors: string[] }
 
 /** Which events a reader asks for. Children are known by their parent, so that those made later join by themselves. */
 export type EventQuery = {
@@ -40,6 +40,7 @@ export function eventsEngine(room: Room) {
         'events.occurred_at',
         'events.team_id',
         'runs.parent_run_id',
+        sql<string[]>`runs.ancestors::text[]`.as('ancestors'),
       ])
       .orderBy('events.sequence')
 
@@ -59,15 +60,16 @@ export function eventsEngine(room: Room) {
 
     async list(
       caller: Caller,
-      query: { run_ids?: string[] | undefined; since: number; limit: number },
+      query: EventQuery & { since: number; before?: number | undefined; limit: number },
     ): Promise<Event[]> {
-      if (query.run_ids) await checkVisible(room, caller, query.run_ids)
-      const rows = await select()
-        .where('events.sequence', '>', query.since)
-        .where(selectEvents(caller, query).where)
-        .limit(query.limit)
-        .execute()
-      return rows.map(render)
+      const { run_ids = [], ancestor_run_id, before } = query
+      if (run_ids.length > 0 && ancestor_run_id !== undefined)
+        throw new Fault('invalid_request', 'Give either run_ids or ancestor_run_id, not both.')
+      await checkVisible(room, caller, [...run_ids, ...(ancestor_run_id === undefined ? [] : [ancestor_run_id])])
+      const wanted = select().where('events.sequence', '>', query.since).where(selectEvents(caller, query).where)
+      if (before === undefined) return (await wanted.limit(query.limit).execute()).map(render)
+      const last = wanted.where('events.sequence', '<', before).clearOrderBy().orderBy('events.sequence', 'desc')
+      return (await last.limit(query.limit).execute()).map(render).reverse()
     },
 
     /** All teams' events after `since`, for the hub of a server; only those of a selection, and up to one, where given. */
@@ -80,7 +82,12 @@ export function eventsEngine(room: Room) {
       if (only.until !== undefined) rows = rows.where('events.sequence', '<=', only.until)
       if (only.where !== undefined) rows = rows.where(only.where)
       const found = await rows.execute()
-      return found.map((row) => ({ ...render(row), team_id: row.team_id, parent_run_id: row.parent_run_id }))
+      return found.map((row) => ({
+        ...render(row),
+        team_id: row.team_id,
+        parent_run_id: row.parent_run_id,
+        ancestors: row.ancestors,
+      }))
     },
 
     /** Moves the delivery cursor of a run forward, never back. */

@@ -6,6 +6,7 @@ import {
   type Execution,
   Execution as ExecutionShape,
   Fault,
+  FaultCode,
   harnessOf,
   type NewEntry,
   type Outcome,
@@ -209,8 +210,24 @@ export function executionsEngine(room: Room) {
     return {}
   }
 
+  /** The harness cannot go on. Its execution ends now, whether or not its runner or its worker still lives. */
+  async function shutDown(caller: ExecutionCaller, error: { category: string; message: string }): Promise<void> {
+    const { run_id, execution_id } = caller
+    const named = FaultCode.safeParse(error.category)
+    const failure = {
+      error_code: named.success ? named.data : ('internal_error' as const),
+      message: error.message,
+      retryable: false,
+      reason: error.category.slice(0, 64),
+    }
+    const ended = await settle(room, run_id, execution_id, { outcome: { outcome: 'ERROR', failure } })
+    if (ended === null) throw superseded()
+    bell.ring('control', { execution_id })
+  }
+
   return {
     note,
+    shutDown,
     /** The children that are to run beside this run, offered to its runner. */
     async children(caller: Caller, execution_id: string) {
       own(caller, execution_id)

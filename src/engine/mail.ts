@@ -66,7 +66,7 @@ export function mailEngine(room: Room) {
     execution_id: string,
     given: { message_ids: string[]; sequence: number; since?: number | undefined },
   ): Promise<boolean> {
-    return logged(room, async (write, events) => {
+    const claimed = await logged(room, async (write, events) => {
       const before = await write
         .selectFrom('runs')
         .select(['team_id', 'waiting_until', 'stopped', 'last_event_sequence'])
@@ -93,6 +93,9 @@ export function mailEngine(room: Room) {
         events.push({ team_id: before.team_id, event_type: 'run_resumed', run_id, execution_id })
       return true
     })
+    // A claim of nothing ends the waiting of a call that is held.
+    if (claimed && given.message_ids.length === 0) bell.ring('control', { execution_id })
+    return claimed
   }
 
   return {
@@ -145,7 +148,9 @@ export function mailEngine(room: Room) {
             continue
           }
           taken ??= found.taken
-          if (found.taken > taken) return { text: GIVEN_ELSEWHERE, inbox, call_key }
+          // Also when the runner says that what it joined to the turn before this call is what the agent waits for.
+          const ended = parked && seen.waiting_until === null && seen.stopped === null
+          if (found.taken > taken || ended) return { text: GIVEN_ELSEWHERE, inbox, call_key }
           if (inbox.text !== null) {
             const { message_ids, sequence, text } = inbox
             if (await mail.give({ execution_id, run_id, call_key, message_ids, sequence, text, seen }))

@@ -25,7 +25,7 @@ import type { Room } from './engine.ts'
 import { logged, type NewEvent } from './log.ts'
 import { runNotFound } from './runs.ts'
 import { checkStorm, stopTree } from './storms.ts'
-import { followIn } from './transitions.ts'
+import { afresh, followIn } from './transitions.ts'
 
 export function messagesEngine(room: Room) {
   const { clock, bell } = room
@@ -315,16 +315,7 @@ async function wake(write: Kysely<Tables>, run: Selectable<Runs>, now: Date): Pr
   await followIn(write, 'again', {
     run_id: run.run_id,
     now,
-    set: {
-      queued_at: now,
-      not_before: null,
-      ended_at: null,
-      tries: 0,
-      cancel_requested_at: null,
-      cancel_requested_by: null,
-      status_message: null,
-      failure: null,
-    },
+    set: afresh(now),
   })
 }
 

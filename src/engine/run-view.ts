@@ -17,6 +17,7 @@ import {
 import type { Caller } from './caller.ts'
 import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
+import { noticesOf } from './notices.ts'
 import { runNotFound } from './runs.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
 import { visibleRuns } from './visible.ts'
@@ -178,6 +179,7 @@ function select(room: Room, caller: Caller) {
       sql<boolean>`runs.state = 'QUEUED' and runs.lane_run_id is not null
         and (${roomInLane(sql`runs.lane_run_id`)}) <= 0`.as('lane_full'),
     )
+    .select(noticesOf.as('notices'))
     .select(sql<Date>`${now}::timestamptz`.as('read_at'))
     .select(
       sql<boolean>`runs.state = 'QUEUED' and (${busyRuns(sql`runs.team_id`)}) >= teams.max_concurrent_runs`.as('full'),
@@ -222,6 +224,7 @@ function render(row: Selected): Run {
     is_sandbox_running: row.execution_state === 'claimed' || row.execution_state === 'running',
     is_run_type_cancellable: true,
     artifacts: row.artifacts,
+    notices: row.notices,
     scope: { type: 'Team', uid: row.team_id },
     metadata: Metadata.parse(row.metadata),
     last_event_sequence: row.last_event_sequence,

@@ -23,7 +23,8 @@ import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { listRuns, readRun, readRuns } from './run-view.ts'
-import { announce, enqueueIn, followAll, type NewRun, type Step, tellParent } from './transitions.ts'
+import { stopping } from './storms.ts'
+import { afresh, announce, enqueueIn, followAll, type NewRun, type Step, tellParent } from './transitions.ts'
 
 const TITLE_CHARACTERS = 80
 
@@ -47,7 +48,9 @@ export function runsEngine(room: Room) {
     body: CreateRun,
     options: CreateOptions,
   ): Promise<{ answer: CreatedRun; replayed: boolean }> {
-    if (body.parent_run_id !== undefined) return createChild(caller, body, body.parent_run_id, options)
+    // What an agent starts is its child, also where it does not say so.
+    const parent_run_id = body.parent_run_id ?? (caller.kind === 'execution' ? caller.run_id : undefined)
+    if (parent_run_id !== undefined) return createChild(caller, body, parent_run_id, options)
     const user_id = personOf(caller)
     const now = clock.now()
     const use = {
@@ -123,7 +126,9 @@ export function runsEngine(room: Room) {
         ...(born.at_capacity ? { at_capacity: true } : {}),
       }
     }
-    const result = await once(db, use, (write) => (write === null ? db.transaction().execute(bearIn) : bearIn(write)))
+    const result = await stopping(room, () =>
+      once(db, use, (write) => (write === null ? db.transaction().execute(bearIn) : bearIn(write))),
+    )
     if (!result.replayed) announce(room)
     const parent = body.placement === 'parent' ? await readRow(caller, parent_run_id) : null
     if (parent?.execution_id) bell.ring('control', { execution_id: parent.execution_id })
@@ -269,16 +274,7 @@ export function runsEngine(room: Room) {
     const run = await room.follow('again', {
       run_id,
       now,
-      set: {
-        queued_at: now,
-        not_before: null,
-        ended_at: null,
-        tries: 0,
-        cancel_requested_at: null,
-        cancel_requested_by: null,
-        status_message: null,
-        failure: null,
-      },
+      set: afresh(now),
     })
     if (!run)
       throw new Fault(

@@ -6,10 +6,11 @@
  */
 import type { Kysely, Selectable } from 'kysely'
 import { z } from 'zod'
-import { type Failure, Fault, type Outcome, type Usage } from '../contract/index.ts'
+import { type Failure, Fault, type Outcome, totalTokens, type Usage } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
+import { stopIfOverTokens } from './storms.ts'
 import { announce, followIn, type Step, tellParent } from './transitions.ts'
 
 export type Ending = {
@@ -38,6 +39,7 @@ export async function settle(
 ): Promise<Selectable<Runs> | 'inbox' | null> {
   const run = (await succeed(room, run_id, execution_id, ending)) ?? (await decide(room, execution_id, ending))
   if (run === null || run === 'inbox') return run
+  if (ending.usage !== undefined && totalTokens(ending.usage) > 0) await stopIfOverTokens(room, run.root_run_id)
   announce(room)
   await tellParent(room, run)
   return run

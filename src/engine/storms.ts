@@ -1,6 +1,6 @@
 /**
- * The storm guard: what a tree of runs may use before a person looks at it. It is judged where messages are
- * accepted, under the root's lock; a tree that went over stops: its agents can neither send nor start anything, its
+ * The storm guard: what a tree of runs may use before a person looks at it. It is judged where messages are accepted
+ * and children are born, under the root's lock, and tokens also where their use is reported; a tree that went over stops: its agents can neither send nor start anything, its
  * root is BLOCKED, and what is at work ends its turn.
  */
 import type { Kysely, Selectable } from 'kysely'
@@ -56,9 +56,8 @@ export async function checkStorm(
       return over('wakes', root.max_tree_wakes * grants, `Its runs woke each other ${root.tree_wakes + wakes} times`)
     }
     if (root.max_tree_tokens !== null) {
-      const tokens = await tokensOf(write, root.run_id)
-      if (tokens > root.max_tree_tokens * grants)
-        return over('tokens', root.max_tree_tokens * grants, `Its runs used ${tokens} tokens`)
+      const storm = await checkTokens(write, root.run_id)
+      if (storm) return storm
     }
   }
   return null
@@ -70,6 +69,47 @@ async function tokensOf(write: Kysely<Tables>, root_run_id: string): Promise<num
       + (e.usage->>'cache_read_tokens')::float8 + (e.usage->>'cache_write_tokens')::float8), 0) as tokens
     from executions e join runs using (run_id) where runs.root_run_id = ${root_run_id}`.execute(write)
   return rows[0]?.tokens ?? 0
+}
+
+/** Null: the tree is within its tokens, or was stopped already. */
+export async function checkTokens(read: Kysely<Tables>, root_run_id: string): Promise<Storm | null> {
+  const root = await read
+    .selectFrom('runs')
+    .innerJoin('teams', 'teams.team_id', 'runs.team_id')
+    .select(['teams.max_tree_tokens', 'runs.released', 'runs.stopped'])
+    .where('runs.run_id', '=', root_run_id)
+    .executeTakeFirst()
+  if (!root || root.max_tree_tokens === null || root.stopped !== null) return null
+  const limit = root.max_tree_tokens * (root.released + 1)
+  const tokens = await tokensOf(read, root_run_id)
+  if (tokens <= limit) return null
+  const message = `Its runs used ${tokens} tokens, which is more than the team's limit of ${limit}.`
+  return { root_run_id, reason: 'tokens', message }
+}
+
+/** Thrown out of a transaction that a storm forbids; `stopping` stops the tree after it. */
+export class TreeStorm extends Error {
+  override readonly name = 'TreeStorm'
+  readonly storm: Storm
+  constructor(storm: Storm) {
+    super(storm.message)
+    this.storm = storm
+  }
+}
+
+export async function stopping<T>(room: Room, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (thrown) {
+    if (!(thrown instanceof TreeStorm)) throw thrown
+    throw await stopTree(room, thrown.storm)
+  }
+}
+
+/** After usage was reported: a tree that sends no messages is stopped as well. */
+export async function stopIfOverTokens(room: Room, root_run_id: string): Promise<void> {
+  const storm = await checkTokens(room.database.kysely, root_run_id)
+  if (storm) await stopTree(room, storm)
 }
 
 /** Stops the tree in a transaction of its own: the message that was one too many is not accepted. Answers the fault. */

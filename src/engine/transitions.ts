@@ -255,12 +255,14 @@ export async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ 
     with made as (
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
         execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
-        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, identity_uid, mode, lane_run_id, held,
-        parallelism, retry_on)
+        queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, identity_uid, ancestors, mode, lane_run_id,
+        held, parallelism, retry_on)
       select n.run_id, n.team_id, n.conversation_id, n.state, n.title, n.prompt, n.config, n.metadata, n.source,
         n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
         case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now, n.parent_run_id, n.root_run_id,
-        n.depth, n.placement, n.spawn_key, n.identity_uid, n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on
+        n.depth, n.placement, n.spawn_key, n.identity_uid,
+        coalesce((select p.ancestors || p.run_id from runs p where p.run_id = n.parent_run_id), '{}'),
+        n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on
       from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
         state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
         worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz, parent_run_id uuid,
@@ -301,6 +303,18 @@ export const roomInLane = (lane_run_id: RawBuilder<unknown>): RawBuilder<number>
     - (select count(*) from runs busy where busy.lane_run_id = lane.run_id and busy.waiting_until is null
       and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) end::int
     from runs lane where lane.run_id = ${lane_run_id}`
+
+/** What the arrow `again` clears: the run begins as if it never had. */
+export const afresh = (now: Date): RunPatch => ({
+  queued_at: now,
+  not_before: null,
+  ended_at: null,
+  tries: 0,
+  cancel_requested_at: null,
+  cancel_requested_by: null,
+  status_message: null,
+  failure: null,
+})
 
 /** Tells whoever reads the log and whoever dispatches that a run has moved. */
 export function announce(room: Pick<Room, 'bell'>): void {

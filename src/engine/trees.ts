@@ -6,6 +6,7 @@ import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { asApproved, type Ruling, readRuling } from './rulings.ts'
 import { runNotFound } from './runs.ts'
+import { stopping } from './storms.ts'
 import { announce } from './transitions.ts'
 
 export type Spawned = { name: string } & ({ run_id: string; already: boolean } | { fault: Fault })
@@ -134,23 +135,25 @@ export function treesEngine(room: Room) {
     const { name } = wanted
     try {
       const child = asApproved(ruling, wanted)
-      const born = await db.transaction().execute(async (write) => {
-        const spawn_key = `${asked.key}#${at}`
-        const twin = await write
-          .selectFrom('runs')
-          .select(['run_id', 'spawn_key', 'state'])
-          .where('parent_run_id', '=', caller.run_id)
-          .where(sql<boolean>`lower(trim(config->>'name')) = ${plainName(name)}`)
-          .where('state', 'not in', ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
-          .executeTakeFirst()
-        if (twin && twin.spawn_key !== spawn_key) return { run_id: twin.run_id, already: true }
-        return bear(room, write, caller, {
-          parent_run_id: caller.run_id,
-          body: bodyOf(child, asked.base_prompt),
-          source: 'ORCHESTRATION',
-          spawn_key,
-        })
-      })
+      const born = await stopping(room, () =>
+        db.transaction().execute(async (write) => {
+          const spawn_key = `${asked.key}#${at}`
+          const twin = await write
+            .selectFrom('runs')
+            .select(['run_id', 'spawn_key', 'state'])
+            .where('parent_run_id', '=', caller.run_id)
+            .where(sql<boolean>`lower(trim(config->>'name')) = ${plainName(name)}`)
+            .where('state', 'not in', ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
+            .executeTakeFirst()
+          if (twin && twin.spawn_key !== spawn_key) return { run_id: twin.run_id, already: true }
+          return bear(room, write, caller, {
+            parent_run_id: caller.run_id,
+            body: bodyOf(child, asked.base_prompt),
+            source: 'ORCHESTRATION',
+            spawn_key,
+          })
+        }),
+      )
       return { name, ...born }
     } catch (thrown) {
       if (thrown instanceof Fault) return { name, fault: thrown }

@@ -2,8 +2,9 @@
  * What a caller may read: the one rule, as a condition of SQL and as a check of an event. Every read of runs, and of
  * what belongs to a run, goes through it.
  *
- * A person sees what is of the team. An execution sees its own run and the runs that were started by it, so that a
- * token taken from a sandbox tells nothing of other work. A worker's key opens connections and sees no run.
+ * A person sees what is of the team. An execution sees its own run and all that descends from it, so that a token taken
+ * from a sandbox tells nothing of other work, and no agent reads its parent's or its siblings' transcripts. A worker's
+ * key opens connections and sees no run.
  */
 import { type RawBuilder, type SqlBool, sql } from 'kysely'
 import type { Caller } from './caller.ts'
@@ -16,24 +17,23 @@ export function visibleRuns(caller: Caller): RawBuilder<SqlBool> {
     case 'user':
       return sql`runs.team_id = ${caller.team_id}`
     case 'execution':
+      // The tree narrows it by an index.
       return sql`runs.team_id = ${caller.team_id}
-        and (runs.run_id = ${caller.run_id} or runs.parent_run_id = ${caller.run_id})`
+        and runs.root_run_id = (select own.root_run_id from runs own where own.run_id = ${caller.run_id})
+        and (runs.run_id = ${caller.run_id} or ${caller.run_id} = any(runs.ancestors))`
     case 'worker':
       return sql`false`
   }
 }
 
 /** The same of something that has happened in a run. */
-export function sees(
-  caller: Caller,
-  event: { team_id: string; run_id: string; parent_run_id: string | null },
-): boolean {
+export function sees(caller: Caller, event: { team_id: string; run_id: string; ancestors: string[] }): boolean {
   switch (caller.kind) {
     case 'user':
       return event.team_id === caller.team_id
     case 'execution':
       return (
-        event.team_id === caller.team_id && (event.run_id === caller.run_id || event.parent_run_id === caller.run_id)
+        event.team_id === caller.team_id && (event.run_id === caller.run_id || event.ancestors.includes(caller.run_id))
       )
     case 'worker':
       return false

@@ -64,19 +64,41 @@ export function workersEngine(room: Room) {
         : await db
             .selectFrom('runs')
             .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
-            .select(['executions.execution_id', 'runs.cancel_requested_at', 'runs.run_id', 'runs.waiting_until'])
+            .select(['executions.execution_id', 'runs.run_id', 'runs.waiting_until'])
             .where('executions.execution_id', 'in', ids)
             .where('executions.state', '!=', 'ended')
             .where('runs.team_id', '=', connection.team_id)
             .execute()
-    const wanted = new Set(
-      current.filter((execution) => execution.cancel_requested_at === null).map((execution) => execution.execution_id),
-    )
+    const wanted = await wantedOf(connection.team_id, ids)
     const kept = current.map((execution) => execution.execution_id)
     if (kept.length > 0)
       await db.updateTable('executions').set({ connection_id }).where('execution_id', 'in', kept).execute()
     const waiting = current.filter((execution) => execution.waiting_until !== null).map((execution) => execution.run_id)
     return { cancel: said.running.filter((running) => !wanted.has(running.execution_id)), waiting }
+  }
+
+  /**
+   * Executions whose sandbox is to go on: the run's current one while nobody cancelled it, and every one beside whose
+   * runner children are at work. A cancel of the parent alone is its runner's to carry out; the sandbox ends with the
+   * last of them.
+   */
+  async function wantedOf(team_id: string, execution_ids: string[]): Promise<Set<string>> {
+    if (execution_ids.length === 0) return new Set()
+    const { rows } = await sql<{ execution_id: string }>`
+      select x.execution_id from executions x join runs r on r.run_id = x.run_id
+      where x.execution_id = any(${execution_ids}::uuid[]) and r.team_id = ${team_id}
+        and (r.execution_id = x.execution_id and x.state <> 'ended' and r.cancel_requested_at is null or exists (
+          with recursive beside as (
+            select run_id, state, cancel_requested_at from runs
+            where parent_run_id = r.run_id and placement = 'parent' and r.execution_id = x.execution_id
+            union all
+            select c.run_id, c.state, c.cancel_requested_at from runs c join beside on c.parent_run_id = beside.run_id
+            where c.placement = 'parent'
+          )
+          select from beside
+          where state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and cancel_requested_at is null
+        ))`.execute(db)
+    return new Set(rows.map((row) => row.execution_id))
   }
 
   async function offered(connection_id: string, said: Named) {
@@ -197,6 +219,9 @@ export function workersEngine(room: Room) {
     ended,
     list,
     release,
+    /** Whether a sandbox is to go on. */
+    wants: async (team_id: string, execution_id: string): Promise<boolean> =>
+      (await wantedOf(team_id, [execution_id])).has(execution_id),
     async seen(connection_ids: string[]): Promise<void> {
       if (connection_ids.length > 0)
         await db

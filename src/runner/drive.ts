@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Failure, harnessOf, type Outcome } from '../contract/index.ts'
-import { cloneAll } from './clone.ts'
+import { checkRepositories, cloneAll } from './clone.ts'
 import { harnessEnvironment, ownAccess } from './environment.ts'
 import { diskFull, SetupFailure } from './failures.ts'
 import type { Finished } from './finish.ts'
@@ -34,7 +34,7 @@ export async function drive(its: Drive): Promise<Driven> {
   const { assignment, transcript, journal, stop } = its
   if (journal.resumed)
     transcript.system('warning', 'runner_restarted', 'The runner was started again; the work begins anew.')
-  else if (assignment.cause !== 'message') transcript.entry({ kind: 'prompt', text: assignment.prompt })
+  else if (assignment.cause !== 'message') transcript.entry({ kind: 'prompt', text: askedFor(assignment) })
   try {
     const start = await prepare(its)
     const harness = its.options.harness ?? (await findNamed(harnessOf(assignment.config), its.options.env))
@@ -86,6 +86,7 @@ async function prepare(its: Drive): Promise<HarnessStart> {
   const env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
   // Beside its parent it works on the parent's files, as they are.
   const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
+  await followSkills(its, cwd)
   const own = options.place === 'managed' ? ownAccess(options.token, options.server) : {}
   return {
     assignment,
@@ -99,6 +100,28 @@ async function prepare(its: Drive): Promise<HarnessStart> {
     sink: its.sink,
     signal: stop.signal,
   }
+}
+
+/** The prompt; of a run that has none, what it was made to do. */
+const askedFor = ({ prompt, config }: Drive['assignment']): string =>
+  prompt.trim() !== '' ? prompt : `Follow ${config.skills?.join(', ') ?? 'the instructions'}.`
+
+async function followSkills(its: Drive, cwd: string): Promise<void> {
+  const { options, assignment, transcript } = its
+  const { skills = [], environment } = assignment.config
+  if (skills.length === 0) return
+  const { findSkills, renderSkills } = await import('./skills.ts')
+  const beside = assignment.placement === 'parent'
+  const found = await findSkills({
+    specs: skills,
+    repositories: beside ? [] : checkRepositories(environment?.repositories ?? [], true),
+    workspace: options.workspace,
+    cwd,
+    home: options.place === 'local' ? (options.env.HOME ?? null) : null,
+  })
+  for (const { name, file } of found)
+    transcript.system('info', 'skill', `Follows the skill ${name} (${file}).`, { skill: name })
+  its.progress.instructions = renderSkills(found)
 }
 
 async function checkOut(its: Drive, env: Record<string, string>): Promise<string> {

@@ -5,9 +5,14 @@ import type { Failure, Outcome } from '../contract/index.ts'
 export class SetupFailure extends Error {
   override readonly name = 'SetupFailure'
   readonly failure: Failure
-  constructor(message: string, reason: string, retryable = false) {
+  constructor(
+    message: string,
+    reason: string,
+    retryable = false,
+    error_code: Failure['error_code'] = 'environment_setup_failed',
+  ) {
     super(message)
-    this.failure = { error_code: 'environment_setup_failed', message: short(message), retryable, reason }
+    this.failure = { error_code, message: short(message), retryable, reason }
   }
 }
 

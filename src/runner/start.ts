@@ -1,8 +1,8 @@
 /**
- * The first thing that a runner does: take the execution. It imports nothing but Node's own http, because all else can
- * be loaded while the server works (fetch alone costs 50 ms, TLS 14 ms); the answer is parsed by whoever asked.
+ * The first thing that a runner does: take the execution. It loads nothing but Node's own http, because all else can
+ * be loaded while the server works; the answer is parsed by whoever asked.
  */
-import { request } from 'node:http'
+import { requester } from './wire.ts'
 
 /** A server that is away is asked again for this long, in milliseconds. */
 export const START_GIVE_UP_MS = 120_000
@@ -46,8 +46,7 @@ export async function startExecution(options: StartOptions): Promise<StartAnswer
 
 type Got = { status: number; text: string }
 
-async function post(url: URL, options: StartOptions): Promise<Got> {
-  const make = url.protocol === 'https:' ? (await import('node:https')).request : request
+function post(url: URL, options: StartOptions): Promise<Got> {
   return new Promise((resolve, reject) => {
     const body = JSON.stringify({ version: options.version })
     const headers = {
@@ -56,7 +55,7 @@ async function post(url: URL, options: StartOptions): Promise<Got> {
       'content-type': 'application/json',
       'content-length': Buffer.byteLength(body),
     }
-    const sent = make(url, { method: 'POST', headers, signal: options.signal }, (response) => {
+    const sent = requester(url)(url, { method: 'POST', headers, signal: options.signal }, (response) => {
       let text = ''
       response.setEncoding('utf8').on('data', (piece: string) => {
         text += piece

@@ -20,6 +20,8 @@ const READ_BYTES = 4 * 1024 * 1024
 const SUMMARY_LENGTH_MAX = 16_384
 /** Between two looks when the server says that something waits, but there is nothing to see, in milliseconds. */
 const LOOK_AGAIN_MS = 250
+/** Between two looks whether an agent waits for what has joined its turn, in milliseconds. */
+const UNSEEN_MS = 500
 
 /** `finished`: the server has taken the end. Null: it has not been told yet, because it is not a success. */
 export type Driven = { outcome: Outcome | null; finished: Finished | null }
@@ -110,15 +112,24 @@ async function turn(talk: Talk, text: string): Promise<TurnEnd> {
 async function attend(talk: Talk, over: AbortSignal): Promise<void> {
   const { its, open } = talk
   if (open.join === undefined && open.interrupt === undefined) return
+  let joined = false
   while (!over.aborted) {
-    await its.mail.rung(over)
+    await its.mail.rung(over, joined ? UNSEEN_MS : undefined)
     if (over.aborted) return
     const seen = await its.mail.look().catch(() => null)
+    if (seen === null || over.aborted) continue
+    if (joined && seen.text === null && seen.waiting_until !== null) {
+      // It may have begun to wait for the very text that had joined its turn, before it saw it.
+      await its.mail.claim(seen).catch(() => false)
+      joined = false
+    }
     // An agent that waits is told by the tool that it waits with.
-    if (seen === null || seen.text === null || seen.waiting_until !== null || over.aborted) continue
+    if (seen.text === null || seen.waiting_until !== null) continue
     if (open.join !== undefined) {
       const text = await claimed(talk, seen).catch(() => null)
-      if (text !== null && (await open.join(text)) === 'refused') talk.owed.push(text)
+      if (text === null) continue
+      joined = (await open.join(text)) === 'joined'
+      if (!joined) talk.owed.push(text)
     } else if (seen.urgent && open.interrupt !== undefined) {
       talk.interrupted = true
       return open.interrupt()

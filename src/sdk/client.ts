@@ -10,6 +10,16 @@ export class Unreachable extends Error {
   override readonly name = 'Unreachable'
 }
 
+/** What is used of a `Response`, so that something else than `fetch` can carry requests. */
+export type Carried = Pick<Response, 'ok' | 'status' | 'url' | 'text' | 'json'> & {
+  headers: Pick<Headers, 'get'>
+  body: ReadableStream<Uint8Array> | AsyncGenerator<Uint8Array> | null
+}
+export type Carry = (
+  url: string,
+  init: { method: string; headers: Record<string, string>; body?: string; signal?: AbortSignal },
+) => Promise<Carried>
+
 export type ClientOptions = {
   /** Root of the server, without `/api/v1`. Empty in a page that the server itself sent. */
   server: string
@@ -17,7 +27,8 @@ export type ClientOptions = {
   token?: string | undefined
   /** Sent with every request, such as `X-Oz-Api-Source`. */
   headers?: Record<string, string>
-  fetch?: typeof fetch
+  /** Instead of `fetch`. */
+  carry?: Carry
   /** How often a repeatable request is tried again. */
   retries?: number
   /** Told the version of each server that answers; null: it names none, so it is no Baton or an old one. */
@@ -50,7 +61,7 @@ export type Client = Calls<typeof routes> & {
       headers?: Record<string, string>
       signal?: AbortSignal | undefined
     },
-  ): Promise<Response>
+  ): Promise<Carried>
   options: ClientOptions
 }
 
@@ -114,10 +125,10 @@ async function send(
   body?: unknown,
   headers: Record<string, string> = {},
   signal?: AbortSignal,
-): Promise<Response> {
+): Promise<Carried> {
   const search = query?.size ? `?${query}` : ''
   const url = options.server.replace(/\/$/, '') + path + search
-  const init: RequestInit = {
+  const init = {
     method,
     headers: {
       accept: 'application/json',
@@ -139,23 +150,27 @@ async function send(
     if (response) options.onVersion?.(response.headers.get('x-baton-version'))
     if (response?.ok || (response && response.status < 400)) return response
     const again = response === null || response.status === 429 || response.status === 503
-    if (!again || attempt >= retries) throw await faultOf(response as Response)
+    if (!again || attempt >= retries) throw await faultOf(response as Carried)
     // An unread body would hold its connection.
-    await response?.body?.cancel().catch(() => {})
+    await leave(response?.body ?? null)
     await pause(retryDelay(response, attempt), signal)
   }
 }
 
-async function reach(options: ClientOptions, url: string, init: RequestInit): Promise<Response> {
+async function reach(options: ClientOptions, url: string, init: Parameters<Carry>[1]): Promise<Carried> {
   try {
-    return await (options.fetch ?? fetch)(url, init)
+    return await (options.carry ?? fetch)(url, init)
   } catch (cause) {
     if (init.signal?.aborted) throw cause
     throw new Unreachable(`The server at ${new URL(url, 'http://page').origin} does not answer.`, { cause })
   }
 }
 
-async function faultOf(response: Response): Promise<Fault> {
+async function leave(body: Carried['body']): Promise<void> {
+  if (body !== null) await ('cancel' in body ? body.cancel() : body.return(undefined)).catch(() => {})
+}
+
+async function faultOf(response: Carried): Promise<Fault> {
   const text = await response.text().catch(() => '')
   try {
     return parseProblem(response.status, JSON.parse(text))
@@ -164,7 +179,7 @@ async function faultOf(response: Response): Promise<Fault> {
   }
 }
 
-async function readJson(response: Response): Promise<unknown> {
+async function readJson(response: Carried): Promise<unknown> {
   const type = response.headers.get('content-type') ?? ''
   if (!type.includes('json')) {
     throw new Fault(
@@ -176,7 +191,7 @@ async function readJson(response: Response): Promise<unknown> {
 }
 
 /** Milliseconds: the server's wish (`retry-after`, seconds), else 0.25 s doubling with jitter. */
-function retryDelay(response: Response | null, attempt: number): number {
+function retryDelay(response: Carried | null, attempt: number): number {
   const asked = Number(response?.headers.get('retry-after'))
   if (asked > 0) return Math.min(asked * 1000, 30_000)
   return 250 * 2 ** attempt * (0.75 + Math.random() / 2)

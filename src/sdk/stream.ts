@@ -3,9 +3,9 @@
  *
  * A frame is given at least once; after a break nothing between is missed. `onState` says when the line is down.
  */
-import { EventSourceParserStream } from 'eventsource-parser/stream'
+import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { type Answered, API_PREFIX, Fault, type Route } from '../contract/index.ts'
-import { type Client, fillPath, pause, queryOf } from './client.ts'
+import { type Carried, type Client, fillPath, pause, queryOf } from './client.ts'
 
 /** Reconnect delays, in milliseconds; the last one repeats. */
 export const RECONNECT_MS = [250, 1000, 2000, 5000, 10_000]
@@ -69,32 +69,31 @@ export async function* openStream<R extends Route>(
       ...(options.query === undefined ? {} : { query: queryOf(options.query()) ?? new URLSearchParams() }),
     })
     if (!response.body) return
-    const listening = new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, out) {
-        heard()
-        out.enqueue(chunk)
-      },
-    })
-    const events = response.body
-      .pipeThrough(listening)
-      .pipeThrough(new TextDecoderStream() as unknown as TransformStream<Uint8Array, string>)
-      .pipeThrough(new EventSourceParserStream())
-    const reader = events.getReader()
-    try {
-      for (;;) {
-        const { value, done } = await reader.read()
-        if (done) return
-        const frame = route.answer.safeParse(safeJson(value.data))
-        if (frame.success)
-          yield value.id === undefined
-            ? { frame: frame.data as Answered<R> }
-            : { id: value.id, frame: frame.data as Answered<R> }
+    const came: EventSourceMessage[] = []
+    const parser = createParser({ onEvent: (event) => came.push(event) })
+    const decoder = new TextDecoder()
+    for await (const chunk of chunksOf(response.body)) {
+      heard()
+      parser.feed(decoder.decode(chunk, { stream: true }))
+      for (const { id, data } of came.splice(0)) {
+        const frame = route.answer.safeParse(safeJson(data))
+        if (!frame.success) continue
+        yield id === undefined ? { frame: frame.data as Answered<R> } : { id, frame: frame.data as Answered<R> }
       }
-    } finally {
-      await reader.cancel().catch(() => {})
     }
   } finally {
     clearTimeout(timer)
+  }
+}
+
+/** Not every browser iterates over a stream. Leaving the loop ends the connection. */
+async function* chunksOf(body: NonNullable<Carried['body']>): AsyncGenerator<Uint8Array> {
+  if (!('getReader' in body)) return yield* body
+  const reader = body.getReader()
+  try {
+    for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value
+  } finally {
+    await reader.cancel().catch(() => {})
   }
 }
 

@@ -21,6 +21,7 @@ import { identityAnswers } from './routes/identities.ts'
 import { messageAnswers } from './routes/messages.ts'
 import { planAnswers } from './routes/plans.ts'
 import { runAnswers } from './routes/runs.ts'
+import { teamAnswers } from './routes/team.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
 import { treeAnswers } from './routes/trees.ts'
 import { workerAnswers } from './routes/workers.ts'
@@ -36,6 +37,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     eventAnswers,
     workerAnswers,
     messageAnswers,
+    teamAnswers,
     treeAnswers,
     batchAnswers,
     planAnswers,

@@ -257,18 +257,10 @@ export function openWorkerSockets(room: ServerRoom) {
     for (const connection of connections.values()) {
       const held = connection.slots.held().find((one) => one.execution_id === execution_id)
       if (!held) continue
-      const { team_id } = connection
-      const wanted = await engine.executions
-        .check(
-          { kind: 'execution', team_id, run_id: held.task_id, execution_id, by: 'execution_token', ended: false },
-          execution_id,
-        )
-        .then(({ cancel_requested }) => !cancel_requested)
-        .catch((thrown: unknown) => {
-          if (thrown instanceof Fault) return false
-          log.warn({ err: thrown, execution_id }, 'worker.check_failed')
-          return true
-        })
+      const wanted = await engine.workers.wants(connection.team_id, execution_id).catch((thrown: unknown) => {
+        log.warn({ err: thrown, execution_id }, 'worker.check_failed')
+        return true
+      })
       if (wanted) return
       send(connection, { type: 'task_cancellation', data: { task_id: held.task_id, execution_id } })
     }

@@ -1,7 +1,7 @@
 /**
  * The scripted model on loopback. What it does is said in the prompt:
  * `DIRECTIVE:EDIT` writes notes.txt with the harness's own tool, `DIRECTIVE:HANG` runs a command that does not end,
- * `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent. It goes by the last
+ * `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent before that. It goes by the last
  * directive in the conversation, since harnesses put words of their own around a prompt.
  */
 import { type ChatCompletionRequest, LLMock } from '@copilotkit/aimock'
@@ -48,7 +48,9 @@ function answer(request: ChatCompletionRequest, workspace: string) {
   const directive = /DIRECTIVE:(\w+)(?!.*DIRECTIVE:)/.exec(texts[at] ?? '')?.[1]
   if (request.messages.slice(at + 1).some((message) => message.role === 'tool')) return { content: 'Done as asked.' }
   if (directive === 'RECALL') {
-    const known = texts.slice(0, at).some((text) => text.includes(WORD))
+    const asked = texts[at] ?? ''
+    const earlier = [...texts.slice(0, at), asked.slice(0, asked.lastIndexOf('DIRECTIVE:'))]
+    const known = earlier.some((text) => text.includes(WORD))
     return { content: known ? `The word was ${WORD}.` : 'I know of no word.' }
   }
   const call = directive === 'HANG' ? shell(tools, `touch hang.txt; ${HANGING}`) : edit(tools, workspace)

@@ -15,6 +15,7 @@ export type SessionPlan = {
   auth_method?: string
   session_meta?: Record<string, unknown>
   session_cwd?: string
+  mcp_in_meta?: boolean
 }
 
 const PROTOCOL_VERSION = 1
@@ -69,7 +70,7 @@ export async function openSession(
   const able = initialized.agentCapabilities
   const params = {
     cwd: plan.session_cwd ?? start.workspace,
-    mcpServers: mcpServers(start, able?.mcpCapabilities?.http === true),
+    mcpServers: mcpServers(start, plan, able?.mcpCapabilities?.http === true),
     ...(plan.session_meta === undefined ? {} : { _meta: plan.session_meta }),
   }
   const earlier = start.assignment.resume?.harness === name ? start.assignment.resume.session_id : null
@@ -146,14 +147,14 @@ async function setMode(
   }
 }
 
-function mcpServers({ config, mcp, sink }: HarnessStart, http_able: boolean): AcpMcpServer[] {
+function mcpServers({ config, mcp, sink }: HarnessStart, plan: SessionPlan, http_able: boolean): AcpMcpServer[] {
   const servers: AcpMcpServer[] = []
   for (const [name, server] of Object.entries(config.mcp_servers ?? {})) {
     if ('command' in server) servers.push({ name, command: server.command, args: server.args, env: pairs(server.env) })
     else if ('url' in server) addHttp({ name, url: server.url, headers: server.headers })
     else skip(name, 'it is stored at Warp (warp_id), which this server cannot read')
   }
-  for (const endpoint of mcp) addHttp(endpoint)
+  if (!plan.mcp_in_meta) for (const endpoint of mcp) addHttp(endpoint)
   return servers
 
   function addHttp({ name, url, headers }: McpEndpoint): void {

@@ -7,6 +7,7 @@
  * other text of the checkout are still read.
  */
 import { join } from 'node:path'
+import type { McpEndpoint } from './harness.ts'
 import { homeOf, isSet, type Profile, proxies } from './profile.ts'
 
 const LOGIN_VARIABLES = [
@@ -35,7 +36,7 @@ export const claude: Profile = {
   session_folders: ['claude/projects'],
   tool_hold_ms: 60_000,
   joins_prompt_to_running_turn: true,
-  async prepare({ env, home, model_id }) {
+  async prepare({ env, home, model_id, mcp }) {
     const quiet = {
       CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
       DISABLE_AUTOUPDATER: '1',
@@ -44,9 +45,9 @@ export const claude: Profile = {
       ...(process.getuid?.() === 0 ? { IS_SANDBOX: '1' } : {}),
       ...(model_id === null ? {} : { ANTHROPIC_MODEL: model_id }),
     }
-    const options = { promptSuggestions: false }
+    const options = { promptSuggestions: false, mcpServers: mcpServers(mcp) }
     if (!isSet(env, 'ANTHROPIC_BASE_URL', ...LOGIN_VARIABLES))
-      return { env: quiet, session_meta: { claudeCode: { options } } }
+      return { env: quiet, mcp_in_meta: true, session_meta: { claudeCode: { options } } }
     // No key here: these settings become an argument of the claude process.
     const settings = {
       apiKeyHelper: '',
@@ -56,7 +57,15 @@ export const claude: Profile = {
     }
     return {
       env: { ...quiet, CLAUDE_CONFIG_DIR: join(home, 'claude') },
+      mcp_in_meta: true,
       session_meta: { claudeCode: { options: { ...options, settings, strictMcpConfig: true } } },
     }
   },
 }
+
+/**
+ * Claude Code 2 hides tools of MCP servers behind a search, and begins before their servers are connected, unless it is
+ * told otherwise, which ACP has no word for.
+ */
+const mcpServers = (mcp: McpEndpoint[]) =>
+  Object.fromEntries(mcp.map(({ name, url, headers }) => [name, { type: 'http', url, headers, alwaysLoad: true }]))

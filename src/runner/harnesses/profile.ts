@@ -10,6 +10,7 @@
 import { accessSync, constants, existsSync, realpathSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import type { Assignment, PermissionPolicy } from '../../contract/index.ts'
+import type { McpEndpoint } from './harness.ts'
 
 export type Place = {
   env: Record<string, string>
@@ -19,6 +20,8 @@ export type Place = {
   model_id: string | null
   reasoning_level: string | null
   permissions: PermissionPolicy
+  /** Baton's own MCP servers of this session. */
+  mcp: McpEndpoint[]
 }
 
 export type Prepared = {
@@ -26,6 +29,8 @@ export type Prepared = {
   env: Record<string, string>
   /** `_meta` of `session/new`, `session/load` and `session/resume`. */
   session_meta?: Record<string, unknown>
+  /** `session_meta` holds Baton's own MCP servers; the session is not told of them twice. */
+  mcp_in_meta?: boolean
   /** The working folder as the session is told it; `workspace` where absent. */
   session_cwd?: string
   /** The ACP method to authenticate with; none where the harness finds its key itself. */

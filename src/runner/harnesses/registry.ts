@@ -107,6 +107,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
           home: its.home,
           workspace: its.workspace,
           permissions: its.permissions,
+          mcp: its.mcp,
           model_id,
           reasoning_level: its.config.harness?.reasoning_level || null,
         })

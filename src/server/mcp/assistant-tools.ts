@@ -13,7 +13,10 @@ import { listOf, present } from './liberal.ts'
 export type AssistantRoom = { room: ServerRoom; caller: UserCaller; trace_id: string }
 
 const RunId = z.uuid().describe('The id of the run.')
-const Version = z.int().min(1).describe('The version that you have read. Another one may wait by now; then nothing happens.')
+const Version = z
+  .int()
+  .min(1)
+  .describe('The version that you have read. Another one may wait by now; then nothing happens.')
 const Shown = z.object({
   run_id: z.string(),
   title: z.string(),
@@ -63,7 +66,10 @@ function addRunTools(server: McpServer, its: AssistantRoom): void {
       title: 'List runs',
       description: 'The runs of the team, the one that changed last first.',
       inputSchema: z.object({
-        state: z.union([z.string(), z.array(z.string())]).optional().describe('Only these states, such as BLOCKED.'),
+        state: z
+          .union([z.string(), z.array(z.string())])
+          .optional()
+          .describe('Only these states, such as BLOCKED.'),
         limit: z.int().min(1).max(100).default(20),
       }),
       outputSchema: z.object({ runs: z.array(Shown) }),
@@ -120,7 +126,8 @@ function addAnswerTools(server: McpServer, its: AssistantRoom): void {
     'list_open_plans',
     {
       title: 'Plans that wait',
-      description: 'Plans of runs that wait for an answer, newest first, each whole. Show them to the person who decides.',
+      description:
+        'Plans of runs that wait for an answer, newest first, each whole. Show them to the person who decides.',
       inputSchema: z.object({}),
       outputSchema: z.object({ plans: z.array(z.looseObject({ run_id: z.string(), version: z.int() })) }),
       annotations: READS,

@@ -4,17 +4,14 @@ import type { Caller, ExecutionCaller } from '../../engine/caller.ts'
 import { type Answer, mount } from '../answers.ts'
 import type { ServerRoom } from '../room.ts'
 
-export function harnessSupportAnswers({ engine }: ServerRoom): Answer[] {
+export function harnessSupportAnswers({ engine, known }: ServerRoom): Answer[] {
   return [
     mount(harnessSupportRoutes.reportArtifact, ({ caller, body, headers }) =>
       engine.artifacts.report(actingExecution(caller, headers), body),
     ),
-    mount(harnessSupportRoutes.notifyUser, async ({ caller, headers }) => {
-      actingExecution(caller, headers)
-      throw new Fault(
-        'operation_not_supported',
-        'Nothing here carries a notice to a person. Say it in your last words, or with finish-task; people read both.',
-      )
+    mount(harnessSupportRoutes.notifyUser, async ({ caller, body, headers }) => {
+      await engine.notices.tell(actingExecution(caller, headers), body.message)
+      return {}
     }),
     mount(harnessSupportRoutes.finishTask, async ({ caller, body, headers }) => {
       await engine.executions.note(actingExecution(caller, headers), body)
@@ -23,8 +20,8 @@ export function harnessSupportAnswers({ engine }: ServerRoom): Answer[] {
     mount(harnessSupportRoutes.reportShutdown, async ({ caller, body, headers }) => {
       const execution = actingExecution(caller, headers)
       if (body.error) {
-        const { category, message } = body.error
-        await engine.executions.note(execution, { success: false, summary: `${category}: ${message}` })
+        await engine.executions.shutDown(execution, body.error)
+        known.forget(execution.execution_id)
       }
       return {}
     }),

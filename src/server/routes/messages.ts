@@ -10,6 +10,8 @@ export function messageAnswers({ engine }: ServerRoom): Answer[] {
     ),
     mount(messageRoutes.list, ({ caller, params, query }) => engine.messages.list(caller, params.run_id, query)),
     mount(messageRoutes.read, ({ caller, params }) => engine.messages.read(caller, params.message_id)),
+    mount(messageRoutes.mailbox, ({ caller, params, query }) => engine.mailbox.list(caller, params.run_id, query)),
+    mount(messageRoutes.look, ({ caller, params }) => engine.mailbox.look(caller, params)),
     mount(messageRoutes.delivered, ({ caller, params }) => engine.messages.delivered(caller, params.message_id)),
   ]
 }

@@ -1,0 +1,527 @@
+/** Environments and agent identities over the API, and what of them a run, its children and its executions are given. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Environment } from '../src/contract/index.ts'
+import { type House, startHouse } from './house/house.ts'
+import { type Agent, callTool, openMcpClient } from './house/mcp-agent.ts'
+import type { Piece, ScriptedWorker } from './house/worker.ts'
+
+let house: House
+let worker: ScriptedWorker
+let names = 0
+
+beforeAll(async () => {
+  house = await startHouse({ max_concurrent_runs: 500 })
+  worker = await house.worker({ capacity: 500 })
+})
+afterAll(() => house.close())
+
+const newName = (word: string) => `${word} ${++names}`
+type Given = Parameters<House['client']['environments']['create']>[0]['body']
+const make = (more: Partial<Given> = {}) =>
+  house.client.environments.create({ body: { name: newName('env'), ...more } })
+const path = ({ uid }: { uid: string }) => ({ params: { environment_uid: uid } })
+const identityPath = ({ uid }: { uid: string }) => ({ params: { identity_uid: uid } })
+
+type Asked = NonNullable<NonNullable<Parameters<House['client']['runs']['create']>[0]>['body']>
+const create = (body: Asked) => house.client.runs.create({ body: { prompt: 'work', ...body } })
+async function createAndTake(config: Asked['config'], more: Asked = {}): Promise<Piece> {
+  const { run_id } = await create({ config, ...more })
+  return take(run_id)
+}
+/** The offer of this run; what was offered for others is left. */
+async function take(run_id: string): Promise<Piece> {
+  for (;;) {
+    const piece = await worker.next()
+    if (piece.run_id !== run_id) continue
+    piece.claim()
+    return piece
+  }
+}
+async function openLead(body: Asked): Promise<Agent> {
+  const piece = await createAndTake({}, body)
+  await piece.start()
+  const token = piece.assignment.env_vars.WARP_API_KEY ?? ''
+  const mcp = await openMcpClient(house.url, token)
+  return { ...piece, token, mcp, call: (tool, args, meta) => callTool(mcp, tool, args, meta) }
+}
+const runOf = (run_id: string) => house.client.runs.get({ params: { run_id } })
+const REFUSED = { code: 'conflict', retryable: false }
+
+describe('environments', () => {
+  test('one is made, read, listed and deleted; github repositories are shown as Oz shows them', async () => {
+    const made = await make({
+      description: 'All of it.',
+      docker_image: 'node:24',
+      repositories: [
+        { url: 'https://github.com/acme/app.git', ref: 'next', directory: 'src' },
+        { url: 'git@github.com:acme/lib.git' },
+        { url: 'https://git.example/other' },
+      ],
+      setup_commands: ['npm ci'],
+      variables: { MODE: 'test' },
+      mcp_servers: { docs: { url: 'https://docs.example/mcp' } },
+    })
+    expect(made.uid).toMatch(/^[A-Za-z0-9]{22}$/)
+    expect(made).toMatchObject({
+      version: 1,
+      setup_failed: false,
+      last_task_run_timestamp: null,
+      scope: { type: 'Team', uid: house.owner.team_id },
+      creator: { type: 'user', uid: house.owner.user_id },
+      config: {
+        description: 'All of it.',
+        docker_image: 'node:24',
+        github_repos: [
+          { owner: 'acme', repo: 'app' },
+          { owner: 'acme', repo: 'lib' },
+        ],
+        setup_commands: ['npm ci'],
+        variables: { MODE: 'test' },
+      },
+    })
+    expect(await house.client.environments.get(path(made))).toEqual(made)
+    const { environments } = await house.client.environments.list({ query: {} })
+    expect(environments[0]).toEqual(made)
+    await house.client.environments.delete(path(made))
+    await expect(house.client.environments.get(path(made))).rejects.toMatchObject({ code: 'resource_not_found' })
+    expect((await house.client.environments.list({ query: {} })).environments).not.toContainEqual(made)
+    await expect(house.client.environments.delete(path(made))).rejects.toMatchObject({ code: 'resource_not_found' })
+    // Its name is free again.
+    await make({ name: made.config.name })
+  })
+
+  test('lists are by last change, or by name', async () => {
+    const [b, a] = [await make({ name: newName('zz b') }), await make({ name: newName('zz a') })]
+    const uids = async (sort_by?: 'name') =>
+      (await house.client.environments.list({ query: sort_by ? { sort_by } : {} })).environments
+        .map(({ uid }) => uid)
+        .filter((uid) => [a.uid, b.uid].includes(uid))
+    await house.client.environments.update({ ...path(b), body: { description: 'later' } })
+    expect(await uids()).toEqual([b.uid, a.uid])
+    expect(await uids('name')).toEqual([a.uid, b.uid])
+  })
+
+  test('github_repos alone are taken as repositories', async () => {
+    const made = await make({ github_repos: [{ owner: 'acme', repo: 'app' }] })
+    expect(made.config.repositories).toEqual([{ url: 'https://github.com/acme/app.git' }])
+  })
+
+  test.each<[string, object]>([
+    ['no name', {}],
+    ['an empty name', { name: '  ' }],
+    ['a name that means none', { name: 'None' }],
+    ['a long description', { name: 'x', description: 'd'.repeat(241) }],
+    ['a variable that is no name', { name: 'x', variables: { 'A-B': '1' } }],
+    ['a stored MCP server', { name: 'x', mcp_servers: { linear: { warp_id: 'linear' } } }],
+  ])('refuses %s', async (_, body) => {
+    await expect(house.client.environments.create({ body: body as never })).rejects.toMatchObject({
+      code: 'invalid_request',
+    })
+  })
+
+  test('a name is one environment’s alone in a team, whatever its case', async () => {
+    const { config } = await make()
+    await expect(make({ name: config.name.toUpperCase() })).rejects.toMatchObject(REFUSED)
+    const other = await make()
+    await expect(
+      house.client.environments.update({ ...path(other), body: { name: config.name } }),
+    ).rejects.toMatchObject(REFUSED)
+    const elsewhere = await house.addTeam('another team')
+    await elsewhere.client.environments.create({ body: { name: config.name } })
+  })
+
+  test('PATCH leaves what it does not name, PUT empties it', async () => {
+    const made = await make({ description: 'd', setup_commands: ['a'], docker_image: 'node:24' })
+    const patched = await house.client.environments.update({ ...path(made), body: { setup_commands: ['b'] } })
+    expect(patched).toMatchObject({ version: 2, config: { description: 'd', setup_commands: ['b'] } })
+    const put = await house.client.environments.replace({ ...path(made), body: { name: made.config.name } })
+    expect(put).toMatchObject({ version: 3, config: { description: null, setup_commands: [] } })
+    expect(put.config.docker_image).toBeUndefined()
+  })
+
+  test('an edit made from an older state is refused and says what changed', async () => {
+    const made = await make()
+    const edit = (body: object) => house.client.environments.update({ ...path(made), body })
+    await edit({ description: 'one', version: 1 })
+    await expect(edit({ description: 'two', version: 1 })).rejects.toMatchObject({
+      ...REFUSED,
+      message: expect.stringMatching(/was changed by .* it is at version 2 now/),
+    })
+    await expect(edit({ description: 'two', last_updated: made.last_updated })).rejects.toMatchObject(REFUSED)
+    const { last_updated } = await house.client.environments.get(path(made))
+    expect(await edit({ description: 'two', last_updated })).toMatchObject({ version: 3 })
+  })
+
+  test('of edits that come at once from one state, one is kept', async () => {
+    const made = await make()
+    const edits = await Promise.allSettled(
+      Array.from({ length: 8 }, (_, n) =>
+        house.client.environments.update({ ...path(made), body: { description: `edit ${n}`, version: 1 } }),
+      ),
+    )
+    expect(edits.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+  })
+
+  test('one in use is deleted only with force, and what was made with it keeps it', async () => {
+    const made = await make({ variables: { A: '1' } })
+    const { run_id } = await create({ config: { environment_id: made.uid, worker_host: 'absent' } })
+    const identity = await house.client.identities.create({ body: { name: 'user of it', environment_id: made.uid } })
+    await expect(house.client.environments.delete(path(made))).rejects.toMatchObject({
+      ...REFUSED,
+      message: expect.stringMatching(new RegExp(`in use by agent identity "user of it", run ${run_id}`)),
+    })
+    await house.client.environments.delete({ ...path(made), query: { force: true } })
+    const absent = await house.worker({ worker_host: 'absent' })
+    const piece = await absent.next()
+    piece.claim()
+    expect((await piece.start()).config.environment?.variables).toEqual({ A: '1' })
+    await expect(create({ config: { environment_id: made.uid } })).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringMatching(/was deleted\. There are: /),
+    })
+    await expect(create({ agent_identity_uid: identity.uid })).rejects.toMatchObject({
+      message: expect.stringMatching(/"user of it" works in environment .* which was deleted/),
+    })
+    await house.client.identities.delete(identityPath(identity))
+  })
+})
+
+describe('a run in an environment', () => {
+  test('names it by uid or by name; what is unknown or of another team is refused with its place', async () => {
+    const made = await make({ docker_image: 'node:24' })
+    for (const environment_id of [made.uid, made.config.name, made.config.name.toUpperCase()]) {
+      const piece = await createAndTake({ environment_id })
+      expect(piece.assignment.docker_image).toBe('node:24')
+      expect(await runOf(piece.run_id)).toMatchObject({
+        agent_config: { environment_id: made.uid },
+        environment: { uid: made.uid, name: made.config.name },
+      })
+    }
+    const elsewhere = await house.addTeam('third team')
+    const foreign = await elsewhere.client.environments.create({ body: { name: 'foreign' } })
+    for (const environment_id of ['no such', foreign.uid, 'foreign']) {
+      await expect(create({ config: { environment_id } })).rejects.toMatchObject({
+        code: 'invalid_request',
+        details: { errors: [{ pointer: '/config/environment_id', detail: 'no such environment' }] },
+      })
+    }
+  })
+
+  test('is given the environment with what it adds on top', async () => {
+    const made = await make({
+      repositories: [{ url: 'https://git.example/app.git', directory: 'main' }, { url: 'https://git.example/lib' }],
+      setup_commands: ['first'],
+      variables: { A: 'shared', B: 'shared' },
+      mcp_servers: { one: { url: 'https://one.example' }, two: { url: 'https://two.example' } },
+    })
+    const piece = await createAndTake({
+      environment_id: made.uid,
+      environment: {
+        repositories: [{ url: 'https://git.example/app', ref: 'branch' }, { url: 'https://git.example/extra' }],
+        setup_commands: ['second'],
+        variables: { B: 'own' },
+      },
+      mcp_servers: { two: { url: 'https://mine.example' } },
+    })
+    expect((await piece.start()).config).toMatchObject({
+      environment: {
+        repositories: [
+          { url: 'https://git.example/app', ref: 'branch', directory: 'main' },
+          { url: 'https://git.example/lib' },
+          { url: 'https://git.example/extra' },
+        ],
+        setup_commands: ['first', 'second'],
+        variables: { A: 'shared', B: 'own' },
+      },
+      mcp_servers: { one: { url: 'https://one.example' }, two: { url: 'https://mine.example' } },
+    })
+    // What was asked for is shown as it was asked for.
+    expect((await runOf(piece.run_id)).agent_config.environment?.setup_commands).toEqual(['second'])
+  })
+
+  test('an edit reaches no execution that was made before, and the retry', async () => {
+    const made = await make({ variables: { WHICH: 'old' } })
+    const piece = await createAndTake({ environment_id: made.uid })
+    expect((await piece.start()).config.environment?.variables).toEqual({ WHICH: 'old' })
+    await house.client.environments.update({ ...path(made), body: { variables: { WHICH: 'new' } } })
+    // A runner that is started again asks again.
+    expect((await piece.start()).config.environment?.variables).toEqual({ WHICH: 'old' })
+    await piece.finish()
+    await house.client.runs.retry({ params: { run_id: piece.run_id } })
+    const again = await take(piece.run_id)
+    expect((await again.start()).config.environment?.variables).toEqual({ WHICH: 'new' })
+    const { executions } = await house.client.executions.list({ params: { run_id: piece.run_id } })
+    expect(executions.map(({ environment }) => environment)).toEqual([
+      { uid: made.uid, name: made.config.name, version: 1 },
+      { uid: made.uid, name: made.config.name, version: 2 },
+    ])
+  })
+
+  test('shows in the list as its last task, with whether it could be set up', async () => {
+    const made = await make()
+    const piece = await createAndTake({ environment_id: made.uid })
+    const shown = async (): Promise<Environment> => house.client.environments.get(path(made))
+    expect(await shown()).toMatchObject({ setup_failed: false, last_task_created: { id: piece.run_id } })
+    await piece.start()
+    await piece.finish({
+      outcome: 'FAILED',
+      failure: { error_code: 'environment_setup_failed', message: 'npm is missing.', retryable: false },
+    })
+    expect(await shown()).toMatchObject({ setup_failed: true, last_task_created: { state: 'FAILED' } })
+  })
+})
+
+describe('children', () => {
+  test('have the environment of their parent, another by name, or none', async () => {
+    const [mine, theirs] = [await make({ variables: { OF: 'parent' } }), await make({ variables: { OF: 'child' } })]
+    const parent = await openLead({
+      config: { environment_id: mine.uid, environment: { variables: { ADDED: 'by parent' } } },
+    })
+    const { said, text } = await parent.call('run_agents', {
+      execution_mode: { Remote: { environment_id: theirs.config.name } },
+      agent_run_configs: [
+        { name: 'told', prompt: 'x' },
+        { name: 'own', prompt: 'x', environment_id: mine.uid },
+        { name: 'bare', prompt: 'x', environment_id: 'none' },
+        { name: 'beside', prompt: 'x', where: 'sandbox' },
+        { name: 'lost', prompt: 'x', environment_id: 'nowhere' },
+      ],
+    })
+    expect(said.ignored).toEqual([])
+    expect(text).toMatch(/lost: not started\. There is no environment "nowhere"\. There are: /)
+    const ids = (said.agents as { agent_id?: string }[]).map(({ agent_id }) => agent_id ?? '')
+    const configs = await Promise.all(ids.slice(0, 4).map(async (run_id) => (await runOf(run_id)).agent_config))
+    expect(configs.map(({ environment_id }) => environment_id)).toEqual([theirs.uid, mine.uid, undefined, mine.uid])
+    // What the parent added was for the parent's environment.
+    expect(configs.map(({ environment }) => environment?.variables.ADDED)).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      'by parent',
+    ])
+    const last = await parent.call('run_agents', { agent_run_configs: [{ name: 'silent', prompt: 'x' }] })
+    const silent = await take((last.said.agents as { agent_id: string }[])[0]?.agent_id ?? '')
+    expect((await silent.start()).config.environment?.variables).toEqual({ OF: 'parent', ADDED: 'by parent' })
+  })
+
+  test('beside their parent cannot be elsewhere or somebody else', async () => {
+    const made = await make()
+    const identity = await house.client.identities.create({ body: { name: newName('reviewer') } })
+    const parent = await openLead({})
+    const { said } = await parent.call('run_agents', {
+      where: 'sandbox',
+      agent_run_configs: [
+        { name: 'elsewhere', prompt: 'x', environment_id: made.uid },
+        { name: 'other', prompt: 'x', agent_identity_uid: identity.uid },
+      ],
+    })
+    expect(said.agents).toMatchObject([
+      { status: 'failed', error: expect.stringMatching(/Leave out the environment, or start it on a worker/) },
+      { status: 'failed', error: expect.stringMatching(/Leave out the agent identity, or start it on a worker/) },
+    ])
+  })
+
+  test('work as the identity that is named for them, else as that of their parent', async () => {
+    const reviewer = await house.client.identities.create({
+      body: { name: newName('reviewer'), prompt: 'Be strict.', harness: { type: 'codex' }, base_model: 'strict-1' },
+    })
+    const lead = await house.client.identities.create({ body: { name: newName('lead'), prompt: 'Lead.' } })
+    const parent = await openLead({
+      agent_identity_uid: lead.uid,
+      config: { harness: { type: 'claude' }, model_id: 'fast' },
+    })
+    const { said } = await parent.call('run_agents', {
+      agent_run_configs: [
+        { name: 'same', prompt: 'x' },
+        { name: 'other', prompt: 'x', agent_identity_uid: reviewer.name },
+        { name: 'nobody', prompt: 'x', agent_identity_uid: 'none' },
+      ],
+    })
+    const runs = await Promise.all((said.agents as { agent_id: string }[]).map(({ agent_id }) => runOf(agent_id)))
+    expect(runs.map(({ executor }) => [executor.type, executor.uid])).toEqual([
+      ['service_account', lead.uid],
+      ['service_account', reviewer.uid],
+      ['user', house.owner.user_id],
+    ])
+    expect(runs[0]?.agent_config).toMatchObject({ harness: { type: 'claude' }, model_id: 'fast' })
+    expect(runs[0]?.agent_config.base_prompt).toBeUndefined()
+    expect(runs[1]?.agent_config).toMatchObject({
+      harness: { type: 'codex' },
+      model_id: 'strict-1',
+      base_prompt: 'Be strict.',
+    })
+  })
+})
+
+describe('agent identities', () => {
+  test('one is made, read, listed, changed as Oz changes them, and deleted', async () => {
+    const environment = await make()
+    const made = await house.client.identities.create({
+      body: {
+        name: 'Ada',
+        description: 'reviews',
+        prompt: 'Be kind.',
+        base_model: 'm1',
+        harness: { type: 'claude', model_id: 'm2' },
+        environment_id: environment.config.name,
+        worker_host: 'big',
+        skills: ['review'],
+        mcp_servers: { docs: { url: 'https://docs.example' } },
+      },
+    })
+    expect(made).toMatchObject({
+      available: true,
+      environment_id: environment.uid,
+      harness: { type: 'claude', model_id: 'm2' },
+      secrets: [],
+      default_runner_uid: '',
+      memory: { attached_stores: [], auto_memory: { enabled: false } },
+    })
+    expect((await house.client.identities.list({ query: {} })).agents).toContainEqual(made)
+    expect((await house.client.identities.list({ query: { factory_uid: 'x' } })).agents).toEqual([])
+    const kept = await house.client.identities.update({
+      ...identityPath(made),
+      body: { prompt: null, skills: null, harness: null, environment_id: null, base_model: 'm3' },
+    })
+    expect(kept).toEqual({ ...made, base_model: 'm3', updated_at: kept.updated_at })
+    const cleared = await house.client.identities.update({
+      ...identityPath(made),
+      body: {
+        description: '',
+        prompt: '',
+        base_model: '',
+        harness: {},
+        environment_id: '',
+        worker_host: '',
+        skills: [],
+        mcp_servers: {},
+      },
+    })
+    expect(cleared).toMatchObject({ name: 'Ada', description: null, prompt: null, base_model: null, skills: [] })
+    expect(cleared.mcp_servers).toEqual({})
+    expect([cleared.harness, cleared.environment_id, cleared.worker_host]).toEqual([undefined, undefined, undefined])
+    await house.client.identities.delete(identityPath(made))
+    await expect(house.client.identities.get(identityPath(made))).rejects.toMatchObject({ code: 'resource_not_found' })
+  })
+
+  test.each<[string, object]>([
+    ['no name', {}],
+    ['an empty name', { name: ' ' }],
+    ['an unknown environment', { name: 'x', environment_id: 'nowhere' }],
+    ['secrets', { name: 'x', secrets: [{ name: 'TOKEN' }] }],
+    ['a skill that is none', { name: 'x', skills: ['../../etc/passwd'] }],
+  ])('refuses %s', async (_, body) => {
+    await expect(house.client.identities.create({ body: body as never })).rejects.toMatchObject({
+      code: 'invalid_request',
+    })
+  })
+
+  test('gives a run what it does not say itself, and is shown as its executor', async () => {
+    const environment = await make({ variables: { FROM: 'identity' } })
+    const identity = await house.client.identities.create({
+      body: {
+        name: newName('worker'),
+        prompt: 'Identity first.',
+        base_model: 'identity-model',
+        environment_id: environment.uid,
+        skills: ['review'],
+      },
+    })
+    const piece = await createAndTake({}, { agent_identity_uid: identity.uid })
+    expect((await piece.start()).config).toMatchObject({
+      base_prompt: 'Identity first.',
+      model_id: 'identity-model',
+      environment: { variables: { FROM: 'identity' } },
+      skills: ['review'],
+    })
+    expect(await runOf(piece.run_id)).toMatchObject({
+      executor: { type: 'service_account', uid: identity.uid, display_name: identity.name },
+      creator: { type: 'user', uid: house.owner.user_id },
+    })
+    const own = await createAndTake(
+      { base_prompt: 'Mine.', model_id: 'mine', environment_id: null, skills: [] },
+      { agent_identity_uid: identity.name },
+    )
+    const { config } = await own.start()
+    expect(config).toMatchObject({ base_prompt: 'Mine.', model_id: 'mine' })
+    expect([config.environment_id, config.environment, config.skills]).toEqual([undefined, undefined, undefined])
+  })
+
+  test('a deleted one is refused to new runs with words; its runs go on, and are tried again', async () => {
+    const identity = await house.client.identities.create({ body: { name: newName('leaver'), prompt: 'Stay.' } })
+    const piece = await createAndTake({}, { agent_identity_uid: identity.uid })
+    await house.client.identities.delete(identityPath(identity))
+    await piece.start()
+    await piece.finish()
+    await expect(create({ agent_identity_uid: identity.uid })).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: `Agent identity "${identity.name}" was deleted: it takes no new runs.`,
+    })
+    await expect(create({ agent_identity_uid: 'nobody' })).rejects.toMatchObject({
+      message: 'There is no agent identity "nobody".',
+    })
+    await house.client.runs.retry({ params: { run_id: piece.run_id } })
+    const again = await take(piece.run_id)
+    expect((await again.start()).config.base_prompt).toBe('Stay.')
+    expect((await runOf(piece.run_id)).executor.display_name).toBe(identity.name)
+  })
+
+  test('two of one name are told apart by uid', async () => {
+    const name = newName('twin')
+    const first = await house.client.identities.create({ body: { name } })
+    await house.client.identities.create({ body: { name } })
+    await expect(create({ agent_identity_uid: name })).rejects.toMatchObject({
+      message: expect.stringMatching(/Several agent identities are named .*: use the uid, /),
+    })
+    const { run_id } = await create({ agent_identity_uid: first.uid, config: { worker_host: 'never' } })
+    expect((await runOf(run_id)).executor.uid).toBe(first.uid)
+  })
+
+  test('a run made once for a key is answered again although its identity has gone', async () => {
+    const identity = await house.client.identities.create({ body: { name: newName('once') } })
+    const body = { prompt: 'once', agent_identity_uid: identity.uid, config: { worker_host: 'never' } }
+    const headers = { 'idempotency-key': identity.uid }
+    const made = await house.client.runs.create({ body, headers })
+    await house.client.identities.delete(identityPath(identity))
+    expect(await house.client.runs.create({ body, headers })).toEqual(made)
+  })
+})
+
+describe('skills of a run', () => {
+  const configOf = async (body: Asked) => {
+    const { run_id } = await create({ ...body, config: { worker_host: 'never', ...body.config } })
+    return runOf(run_id)
+  }
+
+  test('are answered under both names, give the run its name, and stand in for a prompt', async () => {
+    const skilled = { agent_config: { skill_spec: 'acme/app:review', skills: ['acme/app:review'], name: 'review' } }
+    expect(await configOf({ prompt: undefined, skill: 'acme/app:review' })).toMatchObject({
+      ...skilled,
+      title: 'review',
+      prompt: '',
+      agent_skill: { name: 'review' },
+    })
+    expect(await configOf({ config: { skill_spec: 'acme/app:review' } })).toMatchObject(skilled)
+    expect(await configOf({ config: { skills: ['acme/app:review'], name: 'mine' } })).toMatchObject({
+      agent_config: { ...skilled.agent_config, name: 'mine' },
+    })
+    expect(await configOf({ skill: 'app:tools/lint/SKILL.md', config: { skill_spec: 'other' } })).toMatchObject({
+      agent_skill: { name: 'lint', full_path: 'tools/lint/SKILL.md' },
+    })
+  })
+
+  test('are not handed down to children', async () => {
+    const { run_id: parent_run_id } = await configOf({ skill: 'review' })
+    const child = await configOf({ parent_run_id })
+    expect([child.agent_config.skills, child.agent_skill]).toEqual([undefined, undefined])
+  })
+
+  test.each<[string, Asked]>([
+    ['two ways to name them at once', { config: { skill_spec: 'a', skills: ['b'] } }],
+    ['a path that leads out', { skill: 'app:../../etc' }],
+    ['a plain command that has them', { skill: 'a', config: { harness: { type: 'command' } } }],
+    ['neither prompt nor skill', { prompt: undefined }],
+  ])('refuses %s', async (_, body) => {
+    await expect(create(body)).rejects.toMatchObject({ code: 'invalid_request' })
+  })
+})

@@ -1,0 +1,107 @@
+/** A run of each real CLI goes on elsewhere: by a message, on another worker, with nothing left of where it was. */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Entry } from '../../src/contract/index.ts'
+import { runExecution } from '../../src/runner/run.ts'
+import { type House, startHouse } from '../house/house.ts'
+import { until } from '../house/processes.ts'
+import { CASES, type Case, KEY, SURROUNDINGS } from './cases.ts'
+import { EDIT, RECALL, type Script, startScript, WORD } from './script.ts'
+
+const TEST_MS = 180_000
+/** Before each file's bytes in its blob. */
+const SALT_BYTES = 16
+const DEAD_PROXY = 'http://127.0.0.1:9'
+
+let folder: string
+let house: House
+let script: Script
+beforeEach(async () => {
+  folder = realpathSync(mkdtempSync(join(tmpdir(), 'baton-elsewhere-')))
+  house = await startHouse({ limits: { close_ms: 200 }, blobs_dir: join(folder, 'blobs') })
+  script = await startScript(join(folder, 'one', 'workspace'))
+})
+afterEach(async () => {
+  await script.stop()
+  await house.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+/** One execution, on a worker of its own that is gone afterwards, with all that it had. Answers its token. */
+async function workOn(its: Case, worker_host: string): Promise<string> {
+  const worker = await house.worker({ worker_host })
+  const piece = await worker.next(20_000)
+  piece.claim()
+  const place = join(folder, worker_host)
+  const user = join(place, 'user')
+  mkdirSync(user, { recursive: true })
+  const token = piece.assignment.env_vars.WARP_API_KEY ?? ''
+  const report = await runExecution({
+    server: house.url,
+    token,
+    execution_id: piece.execution_id,
+    version: '0.0.0',
+    env: {
+      ...SURROUNDINGS,
+      PATH: process.env.PATH,
+      HOME: user,
+      LANG: 'C.UTF-8',
+      HTTP_PROXY: DEAD_PROXY,
+      HTTPS_PROXY: DEAD_PROXY,
+      NO_PROXY: '127.0.0.1,localhost',
+      ...its.env(script.url),
+    },
+    workspace: join(place, 'workspace'),
+    place: 'managed',
+    signal: new AbortController().signal,
+  })
+  expect(report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
+  piece.complete()
+  await worker.close()
+  rmSync(place, { recursive: true })
+  return token
+}
+
+const entriesOf = async (run_id: string): Promise<Entry[]> =>
+  (await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })).entries
+const lastWords = (entries: Entry[]) => entries.findLast(({ body }) => body.kind === 'text')?.body
+const resumeFailures = (entries: Entry[]) =>
+  entries.filter(({ body }) => body.kind === 'system' && body.name === 'resume_failed')
+
+/** Everything that the server keeps of sessions, as text. */
+function keptText(): string {
+  const blobs = join(folder, 'blobs')
+  const names = existsSync(blobs) ? readdirSync(blobs, { recursive: true, encoding: 'utf8' }) : []
+  const packed = names.filter((name) => /[0-9a-f]{64}$/.test(name)).map((name) => readFileSync(join(blobs, name)))
+  return packed
+    .filter((bytes) => bytes.readUInt16BE(SALT_BYTES) === 0x1f8b)
+    .map((bytes) => gunzipSync(bytes.subarray(SALT_BYTES)).toString('latin1'))
+    .join('\n')
+}
+
+test.each(CASES)(
+  '$name remembers a word where a message wakes its run next, and no key is kept with it',
+  async (its) => {
+    const config = { harness: { type: its.name, ...(its.model_id && { model_id: its.model_id }) }, max_tries: 1 }
+    const { run_id } = await house.client.runs.create({ body: { prompt: EDIT, config } })
+    const tokens = [await workOn(its, 'one')]
+    for (const worker_host of ['two', 'three']) {
+      await house.client.messages.send({ body: { to: [run_id], subject: 'A question', body: RECALL } })
+      await until(
+        'the run is asked for',
+        async () => (await house.client.runs.get({ params: { run_id } })).state === 'QUEUED',
+      )
+      tokens.push(await workOn(its, worker_host))
+      const entries = await entriesOf(run_id)
+      expect(lastWords(entries)).toMatchObject({ text: expect.stringContaining(`The word was ${WORD}.`) })
+    }
+    expect(resumeFailures(await entriesOf(run_id))).toHaveLength(its.resumes ? 0 : 2)
+    const kept = keptText()
+    if (its.resumes) expect(kept).toContain(WORD)
+    for (const secret of [KEY, ...tokens]) expect(kept).not.toContain(secret)
+  },
+  TEST_MS,
+)
