@@ -1,7 +1,7 @@
 /** Plans that wait for a person: proposed by agents over MCP, answered over HTTP, and what an approval then rules. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type House, startHouse } from './house/house.ts'
-import { type Agent, takeAgent } from './house/mcp-agent.ts'
+import { type Agent, callTool, openMcpClient, takeAgent } from './house/mcp-agent.ts'
 import type { ScriptedWorker } from './house/worker.ts'
 
 let house: House
@@ -288,4 +288,44 @@ test('the same call again makes no second version', async () => {
   const first = await agent.call('propose_plan', args, meta)
   expect((await agent.call('propose_plan', args, meta)).said).toEqual(first.said)
   expect(await plansOf(agent.run_id)).toHaveLength(1)
+})
+
+test("a person's assistant sees open plans over MCP and answers them with the person's key", async () => {
+  const agent = await planner()
+  await propose(agent)
+  const assistant = await openMcpClient(house.url, house.api_key)
+  const { tools } = await assistant.listTools()
+  expect(tools.map((tool) => tool.name).sort()).toEqual([
+    'approve_plan',
+    'follow_up',
+    'get_run',
+    'list_open_plans',
+    'list_runs',
+    'reject_plan',
+    'request_plan_changes',
+    'start_run',
+  ])
+  const { text } = await callTool(assistant, 'list_open_plans')
+  expect(text).toContain(`Run ${agent.run_id}, version 1: Migrate`)
+  const stale = await callTool(assistant, 'approve_plan', { run_id: agent.run_id, version: 7 })
+  expect(stale).toMatchObject({ is_error: true, text: expect.stringMatching(/no version 7/) })
+  const answer = await callTool(assistant, 'request_plan_changes', {
+    run_id: agent.run_id,
+    version: 1,
+    message: 'Less.',
+  })
+  expect(answer.said).toEqual({ run_id: agent.run_id, version: 1, state: 'changes_requested' })
+  expect(await nextPrompt(agent)).toContain('Less.')
+  const made = await callTool(assistant, 'start_run', { prompt: 'Look around.', mode: 'plan' })
+  const started = await take(String(made.said.run_id))
+  expect((await callTool(assistant, 'get_run', { run_id: started.run_id })).said).toMatchObject({ state: 'INPROGRESS' })
+  expect((await callTool(assistant, 'list_runs', { state: 'INPROGRESS' })).text).toContain(started.run_id)
+  const said = await callTool(assistant, 'follow_up', { run_id: started.run_id, message: 'And the docs.' })
+  expect(said.is_error).toBe(false)
+  expect(await nextPrompt(started)).toContain('And the docs.')
+  const other = await house.addTeam('other')
+  const stranger = await openMcpClient(house.url, other.api_key)
+  expect((await callTool(stranger, 'list_open_plans')).said).toEqual({ plans: [] })
+  expect(await callTool(stranger, 'get_run', { run_id: started.run_id })).toMatchObject({ is_error: true })
+  await Promise.all([assistant.close(), stranger.close()])
 })

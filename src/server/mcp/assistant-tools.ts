@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { Approval, CreateRun, FollowUp, ListRuns, type Plan, type Run, RunMode } from '../../contract/index.ts'
 import type { UserCaller } from '../../engine/caller.ts'
 import type { ServerRoom } from '../room.ts'
-import { answer, answerOrSay } from './call.ts'
+import { answer, sayFaults } from './call.ts'
 import { listOf, present } from './liberal.ts'
 
 export type AssistantRoom = { room: ServerRoom; caller: UserCaller; trace_id: string }
@@ -180,7 +180,7 @@ function addAnswerTools(server: McpServer, its: AssistantRoom): void {
   )
 }
 
-const say = (its: AssistantRoom, work: () => Promise<CallToolResult>) => answerOrSay(its, work)
+const say = (its: AssistantRoom, work: () => Promise<CallToolResult>) => sayFaults(its, work)
 
 function shown(run: Run) {
   return present({

@@ -46,7 +46,7 @@ export function answerOrSay(its: ToolRoom, work: () => Promise<CallToolResult>):
 
 /** A fault is the model's to read and act on; a bug is logged, and the model is told that it is not its own. */
 export async function sayFaults(
-  { room, trace_id }: ToolRoom,
+  { room, trace_id }: Pick<ToolRoom, 'room' | 'trace_id'>,
   work: () => Promise<CallToolResult>,
 ): Promise<CallToolResult> {
   try {

@@ -4,8 +4,10 @@
  * names, so that no answer can reach another. What must outlive a request is in the database.
  */
 import { createMcpHandler, McpServer, type McpServerFactory } from '@modelcontextprotocol/server'
+import type { ExecutionCaller, UserCaller } from '../../engine/caller.ts'
 import type { ServerRoom } from '../room.ts'
 import { addAgentTools } from './agent-tools.ts'
+import { type AssistantRoom, addAssistantTools } from './assistant-tools.ts'
 import type { ToolRoom } from './call.ts'
 import { heldCalls } from './held-calls.ts'
 import { addMailTools } from './mail-tools.ts'
@@ -21,7 +23,11 @@ send_message_to_agent to talk with them or with the agent that started you, wait
 to do until somebody answers, and finish_task at the end. The prompt "orchestrating" and the resource \
 skill://orchestrating/SKILL.md say how to lead other agents well; read it before you start your first.`
 
-export type McpAsk = Omit<ToolRoom, 'room' | 'closing' | 'held'>
+const ASSISTANT_INSTRUCTIONS = `Baton runs coding agents for this person. Use start_run to give one a piece of work, \
+get_run and list_runs to look, follow_up to say more. Agents that were asked to plan wait for an answer: \
+list_open_plans shows their plans. Show a plan to the person before you answer it in their name.`
+
+export type McpAsk = Omit<ToolRoom, 'room' | 'closing' | 'held' | 'caller'> & { caller: ExecutionCaller | UserCaller }
 
 export type McpEndpoint = {
   answer(request: Request, ask: McpAsk): Promise<Response>
@@ -32,8 +38,11 @@ export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<M
   const held = heldCalls()
   return {
     answer(request, ask) {
-      const its: ToolRoom = { ...ask, room, closing, held }
-      const factory: McpServerFactory = () => makeServer(its, skill)
+      const { caller } = ask
+      const factory: McpServerFactory = () =>
+        caller.kind === 'user'
+          ? makeAssistantServer({ room, caller, trace_id: ask.trace_id })
+          : makeServer({ ...ask, caller, room, closing, held }, skill)
       return createMcpHandler(factory, {
         keepAliveMs: KEEP_ALIVE_MS,
         onerror: (error) => room.log.debug({ err: error, trace_id: ask.trace_id }, 'mcp.refused'),
@@ -62,5 +71,14 @@ function makeServer(its: ToolRoom, skill: Skill): McpServer {
   server.registerPrompt(name, { title: 'Orchestrating', description }, () => ({
     messages: [{ role: 'user', content: { type: 'text', text } }],
   }))
+  return server
+}
+
+function makeAssistantServer(its: AssistantRoom): McpServer {
+  const server = new McpServer(
+    { name: 'baton', title: 'Baton', version: its.room.version },
+    { instructions: ASSISTANT_INSTRUCTIONS, capabilities: { tools: {} } },
+  )
+  addAssistantTools(server, its)
   return server
 }

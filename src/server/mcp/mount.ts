@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { Fault } from '../../contract/index.ts'
-import type { ExecutionCaller } from '../../engine/caller.ts'
+import type { ExecutionCaller, UserCaller } from '../../engine/caller.ts'
 import { identify } from '../callers.ts'
 import { checkOrigin } from '../hosts.ts'
 import { once } from '../once.ts'
@@ -63,15 +63,17 @@ function lostAnswers(): (c: Context<Env>) => AbortSignal {
   }
 }
 
-async function admit(room: ServerRoom, c: Context<Env>): Promise<ExecutionCaller> {
+/** A run's own agent, or a person's assistant with the person's key. */
+async function admit(room: ServerRoom, c: Context<Env>): Promise<ExecutionCaller | UserCaller> {
   const { headers, socket } = c.env.incoming
   // A browser sends its cookie by itself; what speaks for an agent is only the token that it was given.
   const { cookie: _, ...shown } = headers
   const asker = { headers: shown, address: socket.remoteAddress ?? 'unknown', method: c.req.method }
   const caller = await identify(room.known, room.wrong_keys, asker)
-  if (caller.kind !== 'execution') {
-    throw new Fault('not_authorized', "Only a run's own agent may use this, with the token that the run was given.")
+  if (caller.kind === 'worker') {
+    throw new Fault('not_authorized', "A worker's key opens no tools. Use a person's key, or the token of a run.")
   }
+  if (caller.kind === 'user') return caller
   if (caller.ended) throw new Fault('authentication_required', 'This execution has ended, and its token with it.')
   return caller
 }
