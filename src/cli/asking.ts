@@ -3,7 +3,8 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { AgentConfig, CreateRun, McpServer, PROMPT_BYTES_MAX } from '../contract/index.ts'
+import { AgentConfig, CreateRun, McpServer, PROMPT_BYTES_MAX, RunMode, readTyped } from '../contract/index.ts'
+import { askLine } from './ask.ts'
 import { type Context, readAll } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { parseDuration } from './text.ts'
@@ -52,6 +53,7 @@ export function declareAsking(command: Command): Command {
     .option('--time-limit <duration>', 'the longest that one execution may take')
     .option('--max-tries <n>', 'executions before a failure that may be retried is final')
     .option('--permissions <policy>', 'allow or deny what the harness asks leave for')
+    .option('--mode <mode>', 'normal, plan or orchestrate: whether the agent proposes a plan first')
     .option('--parent-run-id <run>', 'make it a child of that run, whose configuration it inherits')
   for (const flags of UNSERVED) command.addOption(command.createOption(flags).hideHelp())
   return command
@@ -73,6 +75,9 @@ const Options = z.object({
   maxTries: z.coerce.number().optional(),
   permissions: z.string().optional(),
   host: z.string().optional(),
+  mode: RunMode.optional().catch(() => {
+    throw new CommandFailure('usage', '--mode is normal, plan or orchestrate.')
+  }),
   parentRunId: z.uuid('--parent-run-id is the id of a run').optional(),
   placement: z.enum(['worker', 'parent'], '--placement is worker or parent').optional(),
 })
@@ -87,8 +92,8 @@ export async function askedRun(
   if (!given.success) throw new CommandFailure('usage', `${given.error.issues[0]?.message ?? 'Wrong option'}.`)
   const o = given.data
   sayUnserved(context, options)
-  const file = o.file === undefined ? {} : await configFile(context, o.file)
-  const prompt = await readPrompt(context, o, argument)
+  const file = o.file === undefined ? {} : await readConfigFile(context, o.file, AgentConfig)
+  const { prompt, mode } = await readPrompt(context, o, argument)
   const { harness, model, worker_host } = context.settings
   const harness_name = o.harness ?? (file.harness ? undefined : harness.value)
   const model_id = o.model ?? (file.model_id ? undefined : model.value)
@@ -118,6 +123,7 @@ export async function askedRun(
   const body = CreateRun.safeParse({
     prompt,
     ...(o.title === undefined ? {} : { title: o.title }),
+    ...((o.mode ?? mode) === 'normal' ? {} : { mode: o.mode ?? mode }),
     ...(o.parentRunId === undefined ? {} : { parent_run_id: o.parentRunId }),
     ...(o.placement === undefined ? {} : { placement: o.placement }),
     config,
@@ -127,8 +133,23 @@ export async function askedRun(
   throw new CommandFailure('usage', `${issue?.path.join('.') ?? 'The run'}: ${issue?.message ?? 'not as it should be'}`)
 }
 
-/** The option, the argument, `-` or piped stdin, or a file; exactly one of them. */
-async function readPrompt(context: Context, o: Options, argument: string | undefined): Promise<string> {
+/**
+ * The option, the argument, `-` or piped stdin, or a file; exactly one of them. On a terminal without any of these it is
+ * asked for, and only what is typed then may say its mode itself.
+ */
+async function readPrompt(
+  context: Context,
+  o: Options,
+  argument: string | undefined,
+): Promise<{ prompt: string; mode: RunMode }> {
+  if (argument === undefined && o.prompt === undefined && o.promptFile === undefined && context.interactive) {
+    const typed = readTyped(await askLine(context, 'What is to be done? (/plan or /orchestrate before it: plan first)'))
+    return { ...typed, prompt: needed(typed.prompt) }
+  }
+  return { prompt: await givenPrompt(context, o, argument), mode: 'normal' }
+}
+
+async function givenPrompt(context: Context, o: Options, argument: string | undefined): Promise<string> {
   const given = [o.prompt, argument, o.promptFile].filter((one) => one !== undefined)
   if (given.length > 1)
     throw new CommandFailure(
@@ -160,8 +181,9 @@ async function readText(context: Context, path: string, what: string): Promise<s
   })
 }
 
-async function configFile(context: Context, path: string): Promise<AgentConfig> {
-  const parsed = AgentConfig.safeParse(await parseConfig(await readText(context, path, 'The configuration file'), path))
+/** A JSON or YAML file, parsed as `shape`. */
+export async function readConfigFile<T>(context: Context, path: string, shape: z.ZodType<T>): Promise<T> {
+  const parsed = shape.safeParse(await parseConfig(await readText(context, path, 'The file'), path))
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   const where = issue === undefined || issue.path.length === 0 ? '' : ` ${issue.path.join('.')}:`

@@ -116,6 +116,20 @@ export const COMMANDS: CommandEntry[] = [
     summary: 'Let a tree that the storm guard stopped go on',
     load: () => import('./commands/run-release.ts'),
   },
+  {
+    path: 'run plan',
+    summary: 'Show the plan of a run, or all that wait',
+    load: () => import('./commands/run-plan.ts'),
+  },
+  { path: 'run approve', summary: 'Approve a plan', load: () => import('./commands/run-approve.ts') },
+  { path: 'run revise', summary: 'Ask for changes to a plan', load: () => import('./commands/run-revise.ts') },
+  { path: 'run reject', summary: 'Reject a plan', load: () => import('./commands/run-reject.ts') },
+  {
+    path: 'run follow-up',
+    aliases: ['followup'],
+    summary: 'Say more to a run',
+    load: () => import('./commands/run-follow-up.ts'),
+  },
   { path: 'run open', summary: 'Open a run in the browser', load: () => import('./commands/run-open.ts') },
   {
     path: 'run conversation get',
