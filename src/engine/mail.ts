@@ -147,7 +147,7 @@ export function mailEngine(room: Room) {
           }
           taken ??= found.taken
           // Also when the runner says that what it joined to the turn before this call is what the agent waits for.
-          const ended = parked && seen.waiting_until === null && seen.stopped === null
+          const ended = parked && seen.waiting_until === null && !seen.stopped
           if (found.taken > taken || ended) return { text: GIVEN_ELSEWHERE, inbox }
           if (inbox.text !== null) {
             const { message_ids, sequence, text } = inbox
