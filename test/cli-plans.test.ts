@@ -100,5 +100,8 @@ test('a follow-up reaches the agent, and a wrong mode is refused', async () => {
 test('a prompt that is given is never searched for a mode', async () => {
   const made = await baton(['agent', 'run-cloud', '/plan the week', '--json'])
   const { run_id } = JSON.parse(made.stdout)
-  expect(await house.client.runs.get({ params: { run_id } })).toMatchObject({ mode: 'normal', prompt: '/plan the week' })
+  expect(await house.client.runs.get({ params: { run_id } })).toMatchObject({
+    mode: 'normal',
+    prompt: '/plan the week',
+  })
 })

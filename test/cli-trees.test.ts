@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { connect } from '../src/sdk/client.ts'
 import { type Ended, type Home, makeHome, PROGRAM, startUp } from './cli/baton.ts'
 import { type House, startHouse } from './house/house.ts'
 import { until } from './house/processes.ts'
@@ -334,6 +335,22 @@ describe('messages', () => {
   })
 })
 
+describe('the limits of a team', () => {
+  test('are shown in words, changed one by one, and hold at once', async () => {
+    expect((await baton(['team', 'limits'])).stdout).toMatch(/max_depth +1 +levels[\s\S]*max_tree_tokens +none/)
+    const changed = await json(['team', 'limits', '--max-depth', '0', '--max-tree-tokens', '1000'])
+    expect(changed).toMatchObject({ max_depth: 0, max_tree_tokens: 1000, max_children: 200, max_concurrent_runs: 50 })
+    const lead = await begun('lead')
+    const refused = await baton(['agent', 'run-cloud', 'x', '--parent-run-id', lead.run_id])
+    expect(refused.stderr).toContain('max_depth is 0')
+    expect(await json(['team', 'limits', '--max-tree-tokens', 'none'])).toMatchObject({ max_tree_tokens: null })
+    for (const wrong of ['-1', 'many', '', 'none'])
+      expect((await baton(['team', 'limits', `--max-depth=${wrong}`])).code, wrong).toBe(2)
+    expect((await baton(['team', 'limits', '--max-depth', '9'], inside(lead))).code).toBe(4)
+    expect(await json(['team', 'limits'])).toMatchObject({ max_depth: 0 })
+  })
+})
+
 describe('what a harness says from inside its sandbox', () => {
   test('a pull request and a reference become artifacts of the run', async () => {
     const piece = await begun('lead')
@@ -367,7 +384,7 @@ describe('what a harness says from inside its sandbox', () => {
     expect((await baton([...finish, 'maybe', '--summary', 'x'], inside(piece))).code).toBe(2)
   })
 
-  test('a shutdown with an error is the reason of the end; a clean one leaves the end to the runner', async () => {
+  test('a shutdown with an error ends the execution at once, whoever is gone; a clean one leaves the end to the runner', async () => {
     const report = ['harness-support', 'report-shutdown']
     const clean = await begun('clean')
     expect((await baton(report, inside(clean))).code).toBe(0)
@@ -377,9 +394,9 @@ describe('what a harness says from inside its sandbox', () => {
     expect((await baton([...report, '--error-category', 'crash'], inside(broken))).code).toBe(2)
     const error = ['--error-category', 'crash', '--error-message', 'Out of memory.']
     expect((await baton([...report, ...error], inside(broken))).code).toBe(0)
-    await broken.finish()
     const run = await house.client.runs.get({ params: { run_id: broken.run_id } })
-    expect(run).toMatchObject({ state: 'FAILED', status_message: { message: 'crash: Out of memory.' } })
+    expect(run).toMatchObject({ state: 'ERROR', status_message: { message: 'crash: Out of memory.' } })
+    await expect(broken.finish()).rejects.toMatchObject({ code: 'conflict', retryable: false })
   })
 
   test('ping knows the run; no other run and no person speaks for it', async () => {
@@ -392,8 +409,54 @@ describe('what a harness says from inside its sandbox', () => {
     const finish = ['harness-support', 'finish-task', '--status', 'success', '--summary', 'x']
     expect((await baton([...finish, '--run-id', other.run_id], inside(piece))).code).toBe(4)
     expect((await baton([...finish, '--run-id', piece.run_id])).code).toBe(4)
-    const notice = await baton(['harness-support', 'notify-user', '--message', 'Half way.'], inside(piece))
-    expect(notice).toMatchObject({ code: 1, stderr: expect.stringContaining('finish-task') })
+  })
+
+  test('a notice to the user is kept with the run and seen by whoever gets or watches it', async () => {
+    const piece = await begun('lead')
+    const watching = home.start(['run', 'watch', piece.run_id], { env })
+    await watching.seen('stdout', 'lead')
+    const notify = ['harness-support', 'notify-user', '--message']
+    for (const words of ['**Half** way.', '**Half** way.', 'Nearly done.'])
+      expect((await baton([...notify, words], inside(piece))).code).toBe(0)
+    await watching.seen('stdout', 'Nearly done.')
+    watching.child.kill('SIGINT')
+    expect((await watching.ended).stdout.match(/Half/g)).toHaveLength(1)
+    const got = await baton(['run', 'get', piece.run_id])
+    expect(got.stdout).toMatch(/Notice[\s\S]*\*\*Half\*\* way\.[\s\S]*Notice[\s\S]*Nearly done\./)
+    const { notices } = await house.client.runs.get({ params: { run_id: piece.run_id } })
+    expect(notices.map(({ message }) => message)).toEqual(['**Half** way.', 'Nearly done.'])
+    const told = (await house.client.events.list({ query: { run_ids: [piece.run_id] } })).filter(
+      ({ event_type }) => event_type === 'user_notified',
+    )
+    expect(told.map(({ ref_id }) => ref_id)).toEqual(notices.map(({ notice_id }) => notice_id))
+  })
+
+  test('the same artifact is one, however often it is reported', async () => {
+    const piece = await begun('lead')
+    const client = connect({ server: house.url, token: inside(piece).WARP_API_KEY ?? '' })
+    const report = (branch: string) =>
+      client.harnessSupport.reportArtifact({
+        body: { artifact_type: 'PULL_REQUEST', data: { url: 'https://example.com/1', branch } },
+      })
+    const [first, second, other] = await Promise.all([report('a'), report('a'), report('b')])
+    expect(second).toEqual(first)
+    expect(other).not.toEqual(first)
+    expect(await report('a')).toEqual(first)
+    expect((await treeOf(piece.run_id)).artifacts).toHaveLength(2)
+  })
+
+  test('what it starts is a child of its own run, and it cancels that, but not what it stands beside', async () => {
+    const piece = await begun('lead')
+    const other = await begun('other')
+    const made = await json(['agent', 'run-cloud', 'look', '--harness', 'claude'], inside(piece))
+    const child = await worker.next()
+    expect(made).toMatchObject({ run_id: child.run_id })
+    const run = await house.client.runs.get({ params: { run_id: child.run_id } })
+    expect(run).toMatchObject({ parent_run_id: piece.run_id, source: 'ORCHESTRATION' })
+    expect((await baton(['run', 'cancel', other.run_id], inside(piece))).code).toBe(5)
+    expect((await baton(['run', 'cancel', child.run_id], inside(piece))).code).toBe(0)
+    await until('the child is cancelled', async () => (await stateOf(child.run_id)) === 'CANCELLED')
+    expect(await stateOf(other.run_id)).toBe('INPROGRESS')
   })
 })
 

@@ -537,3 +537,81 @@ test('a child’s end is never seen before the message with its result', async (
   const end = events.find((event) => event.event_type === 'run_succeeded')
   expect(message?.sequence).toBeLessThan(end?.sequence ?? 0)
 })
+
+const USED = { input_tokens: 900, output_tokens: 200, cache_read_tokens: 0, cache_write_tokens: 0 }
+
+test('a tree that sends no message is stopped when the use of tokens is reported', async () => {
+  await limit({ max_tree_tokens: 1000 })
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  await engine.executions.heartbeat(child.caller, child.execution_id, { usage: { ...USED, output_tokens: 0 } })
+  expect(await stateOf(lead.run_id)).toBe('INPROGRESS')
+  await engine.executions.heartbeat(child.caller, child.execution_id, { usage: USED })
+  expect(await stateOf(lead.run_id)).toBe('BLOCKED')
+  expect((await engine.trees.get(owner, lead.run_id)).stopped).toMatchObject({ reason: 'tokens' })
+  expect(await spawn(lead, ['b'], 'call-2')).toMatchObject([{ fault: { code: 'budget_exceeded' } }])
+  await engine.trees.release(owner, lead.run_id)
+  expect(await spawn(lead, ['b'], 'call-3')).toMatchObject([{ already: false }])
+})
+
+test('a tree is stopped when an execution ends with more tokens than it may use', async () => {
+  await limit({ max_tree_tokens: 1000 })
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  await engine.executions.finish(child.caller, child.execution_id, {
+    outcome: { outcome: 'SUCCEEDED' },
+    entries: 0,
+    usage: USED,
+  })
+  expect(await stateOf(lead.run_id)).toBe('BLOCKED')
+})
+
+test('a birth in a tree that used its tokens before the limit was set stops it', async () => {
+  const lead = await parent()
+  await engine.executions.heartbeat(lead.caller, lead.execution_id, { usage: USED })
+  await limit({ max_tree_tokens: 1000 })
+  expect(await spawn(lead, ['a'])).toMatchObject([{ fault: { code: 'budget_exceeded' } }])
+  expect(await stateOf(lead.run_id)).toBe('BLOCKED')
+  expect((await engine.trees.get(owner, lead.run_id)).nodes).toHaveLength(1)
+})
+
+test('a sandbox whose run was cancelled alone goes on for the children beside it, and for no others', async () => {
+  const lead = await parent()
+  await spawn(lead, ['beside'], 'k1', { where: 'sandbox' })
+  const { assignments } = await engine.executions.children(lead.caller, lead.execution_id)
+  const [offered] = assignments
+  const caller = await engine.access.identify({ token: offered?.env_vars.WARP_API_KEY ?? '' })
+  if (caller === null || offered === undefined) throw new Error('No child was offered.')
+  await engine.executions.start(caller, offered.execution_id)
+  const wants = () => engine.workers.wants(owner.team_id, lead.execution_id)
+  expect(await wants()).toBe(true)
+  await engine.runs.cancel(owner, lead.run_id)
+  expect(await wants()).toBe(true)
+  await finish(lead, { outcome: 'CANCELLED' })
+  expect(await wants()).toBe(true)
+  const connection_id = await engine.workers.open(owner, 'w1')
+  const hello = {
+    capacity: 1,
+    backend: 'process',
+    version: '1',
+    harnesses: [],
+    running: [{ task_id: lead.run_id, execution_id: lead.execution_id }],
+  }
+  expect(await engine.workers.hello(connection_id, hello as never)).toMatchObject({ cancel: [] })
+  await finish({ run_id: offered.task_id, caller, execution_id: offered.execution_id })
+  expect(await wants()).toBe(false)
+  expect((await engine.workers.hello(connection_id, hello as never)).cancel).toHaveLength(1)
+})
+
+test('a cascade ends the sandbox with everything in it', async () => {
+  const lead = await parent()
+  await spawn(lead, ['beside'], 'k1', { where: 'sandbox' })
+  const { assignments } = await engine.executions.children(lead.caller, lead.execution_id)
+  const caller = await engine.access.identify({ token: assignments[0]?.env_vars.WARP_API_KEY ?? '' })
+  if (caller === null) throw new Error('No child was offered.')
+  await engine.executions.start(caller, assignments[0]?.execution_id ?? '')
+  await engine.runs.cancel(owner, lead.run_id, { cascade: true })
+  expect(await engine.workers.wants(owner.team_id, lead.execution_id)).toBe(false)
+})

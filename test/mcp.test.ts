@@ -59,7 +59,7 @@ describe.each(PROTOCOLS)('over protocol %s', (protocol) => {
     }
     const input = tools.find((tool) => tool.name === 'run_agents')?.inputSchema
     expect(Object.keys(input?.properties ?? {}).sort()).toEqual(
-      ['agent_run_configs', 'base_prompt', 'harness_type', 'model_id', 'where'].sort(),
+      ['agent_run_configs', 'base_prompt', 'environment_id', 'harness_type', 'model_id', 'skills', 'where'].sort(),
     )
     expect(input?.required).toEqual(['agent_run_configs'])
     expect(mcp.getInstructions()).toMatch(/run_agents/)
@@ -303,18 +303,25 @@ test('one call sent twice over HTTP sends one message, and two calls two', async
 })
 
 test('the spellings of the public tool are understood, and what has no effect is named', async () => {
+  const { uid } = await house.client.environments.create({ body: { name: 'e1' } })
   const parent = await startParent()
   const { said, text } = await parent.call('run_agents', {
     summary: 'Two parts.',
     skills: ['a-skill'],
     harness_type: 'claude',
-    execution_mode: { Remote: { worker_host: 'scripted', environment_id: 'e1', computer_use_enabled: false } },
+    execution_mode: {
+      Remote: { worker_host: 'scripted', environment_id: 'e1', runner_id: 'big', computer_use_enabled: false },
+    },
     agent_run_configs: JSON.stringify([{ name: 'spelled', prompt: 'p', model_id: null }]),
   })
-  expect(said.ignored).toEqual(['skills', 'environment_id'])
-  expect(text).toMatch(/Without effect here: skills, environment_id/)
+  expect(said.ignored).toEqual(['runner_id'])
+  expect(text).toMatch(/Without effect here: runner_id/)
   const piece = await worker.next()
-  expect(piece.assignment.task.agent_config_snapshot).toMatchObject({ worker_host: 'scripted' })
+  expect(piece.assignment.task.agent_config_snapshot).toMatchObject({
+    worker_host: 'scripted',
+    environment_id: uid,
+    skills: ['a-skill'],
+  })
   piece.claim()
 })
 

@@ -14,6 +14,8 @@ let run_id: string
 let execution_token: string
 let execution_id: string
 let message_id: string
+let environment_uid: string
+let identity_uid: string
 
 beforeAll(async () => {
   house = await startHouse({ limits: { wrong_keys_a_minute: 100_000 } })
@@ -27,6 +29,8 @@ beforeAll(async () => {
   await piece.append({ kind: 'text', text: 'hello' })
   const sent = await house.client.messages.send({ body: { to: [run_id], subject: 'routes', body: 'hello' } })
   message_id = sent.message_ids[0] ?? ''
+  environment_uid = (await house.client.environments.create({ body: { name: 'routes' } })).uid
+  identity_uid = (await house.client.identities.create({ body: { name: 'routes' } })).uid
   execution_token = piece.assignment.env_vars.WARP_API_KEY ?? ''
 })
 afterAll(() => house.close())
@@ -43,7 +47,8 @@ type Parts = {
 }
 
 async function ask(route: Route, parts: Parts = {}): Promise<Response> {
-  const values = { run_id, execution_id, message_id, position: '000001.000000001', ...parts.values }
+  const ids = { run_id, execution_id, message_id, environment_uid, identity_uid }
+  const values = { ...ids, position: '000001.000000001', ...parts.values }
   const path =
     parts.path ??
     route.path.replace(/\{(\w+)\}/g, (_, name: string) => (values as Record<string, string>)[name] ?? name)
@@ -104,6 +109,7 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
       'executions.finish': '{"outcome":{"outcome":"CANCELLED"},"entries":0}',
       'executions.delivered': '{"message_ids":[],"sequence":0}',
       'events.cursor': '{"sequence":1}',
+      'environments.replace': '{"name":"x"}',
     }
     const other = await house.addTeam(`other than ${route.name}`)
     if (route.callers.includes('user')) {
@@ -115,7 +121,9 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
       expect((await problemOf(response)).type).toMatch(/resource_not_found$/)
     }
     const unknown = randomUUID()
-    const values = { run_id: unknown, execution_id: unknown, message_id: unknown }
+    const uid = unknown.replaceAll('-', '').slice(0, 22)
+    const uids = { environment_uid: uid, identity_uid: uid }
+    const values = { run_id: unknown, execution_id: unknown, message_id: unknown, ...uids }
     const response = await ask(route, {
       values,
       ...(withBody.includes(route) ? { body: bodies[route.name] ?? '{}' } : {}),
@@ -127,7 +135,7 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
   test.runIf(route.path.includes('{'))('does not find what is no id', async () => {
     for (const wrong of ['nonsense', '%00', "1'--", 'null', '../runs']) {
       const part = encodeURIComponent(wrong)
-      const values = { run_id: part, execution_id: part, message_id: part }
+      const values = { run_id: part, execution_id: part, message_id: part, environment_uid: part, identity_uid: part }
       const response = await ask(route, { values })
       expect(response.status, wrong).toBe(404)
       await problemOf(response)

@@ -1,6 +1,6 @@
 /**
  * How a turn that cannot go on ends: a JSON-RPC error whose message is for a person and whose `data` is
- * `{ error_code, retryable, reason }`, with the codes of the contract.
+ * `{ error_code, retryable, reason, retry_after_s? }`, with the codes of the contract.
  */
 import { RequestError } from '@agentclientprotocol/sdk'
 import { APICallError, RetryError } from 'ai'
@@ -14,9 +14,18 @@ export class AgentFailure extends Error {
   readonly retryable: boolean
   /** A stable word for programs. */
   readonly reason: string
+  /** Seconds for which the provider asked to be left alone. */
+  readonly retry_after_s: number | undefined
 
-  constructor(error_code: FaultCode, reason: string, message: string, retryable = false) {
+  constructor(
+    error_code: FaultCode,
+    reason: string,
+    message: string,
+    retryable = false,
+    retry_after_s: number | undefined = undefined,
+  ) {
     super(message)
+    this.retry_after_s = retry_after_s
     this.error_code = error_code
     this.reason = reason
     this.retryable = retryable
@@ -31,11 +40,12 @@ const INTERNAL_ERROR = -32603
 export function renderFailure(thrown: unknown, settings: Settings): RequestError {
   if (thrown instanceof RequestError) return thrown
   const failure = thrown instanceof AgentFailure ? thrown : modelFailure(thrown)
-  const { error_code, retryable, reason } = failure
+  const { error_code, retryable, reason, retry_after_s } = failure
   return new RequestError(rpcCode(error_code), withoutKeys(settings, failure.message), {
     error_code,
     retryable,
     reason,
+    ...(retry_after_s === undefined ? {} : { retry_after_s }),
   })
 }
 
@@ -76,17 +86,28 @@ export function modelFailure(thrown: unknown): AgentFailure {
   }
   if (status === 429) {
     const message = `The model at ${host} is at its rate limit: ${said}. Try again later.`
-    return new AgentFailure('resource_unavailable', 'model_rate_limited', message, true)
+    return new AgentFailure('resource_unavailable', 'model_rate_limited', message, true, retryAfterOf(error))
   }
   if (status >= 500 || status === 408 || status === 409) {
     const message = `The model at ${host} is not available (${status}): ${said}. Try again later.`
-    return new AgentFailure('resource_unavailable', 'model_unavailable', message, true)
+    return new AgentFailure('resource_unavailable', 'model_unavailable', message, true, retryAfterOf(error))
   }
   return new AgentFailure(
     'invalid_request',
     'model_refused_request',
     `The model at ${host} refused the request (${status}): ${said}`,
   )
+}
+
+const RETRY_AFTER_S_MAX = 86_400
+
+/** `retry-after-ms` of some providers, or `retry-after` in seconds or as a date. */
+function retryAfterOf({ responseHeaders = {} }: APICallError): number | undefined {
+  const milliseconds = Number(responseHeaders['retry-after-ms'] || Number.NaN)
+  const said = responseHeaders['retry-after'] ?? ''
+  const seconds = /^\s*\d+(\.\d+)?\s*$/.test(said) ? Number(said) : (Date.parse(said) - Date.now()) / 1000
+  const after = Number.isFinite(milliseconds) ? milliseconds / 1000 : seconds
+  return Number.isFinite(after) && after > 0 ? Math.min(after, RETRY_AFTER_S_MAX) : undefined
 }
 
 const Body = z.object({ error: z.union([z.string(), z.object({ message: z.string() })]) })

@@ -7,14 +7,13 @@ import { AgentConfig, CreateRun, McpServer, PROMPT_BYTES_MAX, RunMode, readTyped
 import { askLine } from './ask.ts'
 import { type Context, readAll } from './context.ts'
 import { CommandFailure } from './exits.ts'
+import { collect } from './named.ts'
+import { repositoryOf } from './repositories.ts'
 import { parseDuration } from './text.ts'
-
-const collect = (value: string, before: string[] = []) => [...before, value]
 
 /** Oz's options whose purpose this version does not serve: taken, so that scripts go on, and said so. */
 const UNSERVED = [
   '--saved-prompt <id>',
-  '--skill <spec>',
   '--share [recipient]',
   '--strict-mcp-startup',
   '--mcp-startup-timeout <duration>',
@@ -28,7 +27,6 @@ const UNSERVED = [
   '--bedrock-role-region <region>',
   '--profile <id>',
   '--runner <id>',
-  '--agent <uid>',
   '--attach <path>',
   '--claude-auth-secret <name>',
   '--codex-auth-secret <name>',
@@ -46,7 +44,13 @@ export function declareAsking(command: Command): Command {
     .option('--harness <name>', 'oz (baton), claude, codex, gemini, opencode, command, or one that the worker knows')
     .option('-f, --file <file>', 'JSON or YAML file with the configuration; other options go before it')
     .option('--mcp <server>', 'MCP server: JSON, or a file with JSON; may be repeated', collect)
-    .option('-e, --environment <id>', 'environment to work in')
+    .option(
+      '--skill <spec>',
+      'skill to follow: name, repo:name or org/repo:name; needs no prompt; may be repeated',
+      collect,
+    )
+    .option('--agent <agent>', 'uid or name of the agent identity that works on it')
+    .option('-e, --environment <environment>', 'uid or name of the environment to work in')
     .option('--no-environment', 'none')
     .option('--repo <url>', 'repository to clone, URL#ref or a path; may be repeated', collect)
     .option('--setup-command <command>', 'run before the harness starts; may be repeated', collect)
@@ -69,6 +73,8 @@ const Options = z.object({
   file: z.string().optional(),
   mcp: z.array(z.string()).optional(),
   environment: z.union([z.string(), z.boolean()]).optional(),
+  skill: z.array(z.string()).default([]),
+  agent: z.string().optional(),
   repo: z.array(z.string()).default([]),
   setupCommand: z.array(z.string()).default([]),
   timeLimit: z.string().optional(),
@@ -93,7 +99,8 @@ export async function askedRun(
   const o = given.data
   sayUnserved(context, options)
   const file = o.file === undefined ? {} : await readConfigFile(context, o.file, AgentConfig)
-  const { prompt, mode } = await readPrompt(context, o, argument)
+  const is_skilled = [...o.skill, ...(file.skills ?? []), file.skill_spec ?? ''].some((spec) => spec !== '')
+  const { prompt, mode } = await readPrompt(context, o, argument, is_skilled)
   const { harness, model, worker_host } = context.settings
   const harness_name = o.harness ?? (file.harness ? undefined : harness.value)
   const model_id = o.model ?? (file.model_id ? undefined : model.value)
@@ -105,6 +112,8 @@ export async function askedRun(
     ...(model_id === undefined ? {} : { model_id }),
     ...(harness_name === undefined ? {} : { harness: { ...file.harness, type: harness_name } }),
     ...(typeof o.environment === 'string' ? { environment_id: o.environment } : {}),
+    ...(o.environment === false ? { environment_id: null } : {}),
+    ...(o.skill.length === 0 ? {} : { skills: o.skill, skill_spec: undefined }),
     ...(host === undefined ? {} : { worker_host: host }),
     ...(timeout === undefined ? {} : { timeout_minutes: timeout }),
     ...(o.maxTries === undefined ? {} : { max_tries: o.maxTries }),
@@ -115,13 +124,14 @@ export async function askedRun(
       : {
           environment: {
             ...file.environment,
-            ...(o.repo.length === 0 ? {} : { repositories: o.repo.map((repo) => repositoryOf(context, repo)) }),
+            ...(o.repo.length === 0 ? {} : { repositories: o.repo.map((repo) => repositoryOf(context.cwd, repo)) }),
             ...(o.setupCommand.length === 0 ? {} : { setup_commands: o.setupCommand }),
           },
         }),
   }
   const body = CreateRun.safeParse({
-    prompt,
+    ...(prompt === '' ? {} : { prompt }),
+    ...(o.agent === undefined ? {} : { agent_identity_uid: o.agent }),
     ...(o.title === undefined ? {} : { title: o.title }),
     ...((o.mode ?? mode) === 'normal' ? {} : { mode: o.mode ?? mode }),
     ...(o.parentRunId === undefined ? {} : { parent_run_id: o.parentRunId }),
@@ -134,22 +144,29 @@ export async function askedRun(
 }
 
 /**
- * The option, the argument, `-` or piped stdin, or a file; exactly one of them. On a terminal without any of these it is
- * asked for, and only what is typed then may say its mode itself.
+ * The option, the argument, `-` or piped stdin, or a file; exactly one of them. With a skill none is needed; without one
+ * it is asked for on a terminal, and only what is typed then may say its mode itself.
  */
 async function readPrompt(
   context: Context,
   o: Options,
   argument: string | undefined,
+  is_skilled: boolean,
 ): Promise<{ prompt: string; mode: RunMode }> {
-  if (argument === undefined && o.prompt === undefined && o.promptFile === undefined && context.interactive) {
+  const is_given = is_skilled || [argument, o.prompt, o.promptFile].some((one) => one !== undefined)
+  if (!is_given && context.interactive) {
     const typed = readTyped(await askLine(context, 'What is to be done? (/plan or /orchestrate before it: plan first)'))
     return { ...typed, prompt: needed(typed.prompt) }
   }
-  return { prompt: await givenPrompt(context, o, argument), mode: 'normal' }
+  return { prompt: await givenPrompt(context, o, argument, is_skilled), mode: 'normal' }
 }
 
-async function givenPrompt(context: Context, o: Options, argument: string | undefined): Promise<string> {
+async function givenPrompt(
+  context: Context,
+  o: Options,
+  argument: string | undefined,
+  is_skilled: boolean,
+): Promise<string> {
   const given = [o.prompt, argument, o.promptFile].filter((one) => one !== undefined)
   if (given.length > 1)
     throw new CommandFailure(
@@ -160,6 +177,7 @@ async function givenPrompt(context: Context, o: Options, argument: string | unde
   if (o.promptFile !== undefined && o.promptFile !== '-')
     return needed(await readText(context, o.promptFile, 'The prompt file'))
   const text = o.promptFile ?? o.prompt ?? argument
+  if (text === undefined && is_skilled) return ''
   if (text === '-' || (text === undefined && context.stdin.isTTY !== true)) {
     return needed(await readAll(context.stdin, PROMPT_BYTES_MAX, 'The prompt on stdin'))
   }
@@ -231,13 +249,6 @@ function parseJson(text: string, refusal: string): unknown {
   } catch {
     throw new CommandFailure('usage', refusal)
   }
-}
-
-/** `URL#ref`; a path becomes absolute, since the worker stands elsewhere. */
-function repositoryOf(context: Context, given: string): { url: string; ref?: string } {
-  const [, url = given, ref] = /^(.*?)(?:#([^#]+))?$/.exec(given) ?? []
-  const is_path = /^\.{0,2}(\/|$)/.test(url)
-  return { url: is_path ? resolve(context.cwd, url) : url, ...(ref === undefined ? {} : { ref }) }
 }
 
 function minutes(text: string): number {

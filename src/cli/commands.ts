@@ -1,6 +1,7 @@
 /** Every command there is. A command's code is loaded when it is the one that was asked for. */
 import type { Command } from 'commander'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
+import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
 import type { Context, Given } from './context.ts'
 
 export type CommandModule = {
@@ -42,6 +43,7 @@ export const GROUPS: Record<string, CommandGroup> = {
   config: { summary: 'Where settings come from', group: ACCESS },
   harness: { summary: 'The programs that drive models', aliases: ['harnesses'], group: MACHINE },
   ...INSIDE_GROUPS,
+  ...NAMED_GROUPS,
 }
 
 export const COMMANDS: CommandEntry[] = [
@@ -137,6 +139,7 @@ export const COMMANDS: CommandEntry[] = [
     load: () => import('./commands/run-conversation-get.ts'),
   },
   ...INSIDE_COMMANDS,
+  ...NAMED_COMMANDS,
   { path: 'login', summary: 'Keep an API key for a server', group: ACCESS, load: () => import('./commands/login.ts') },
   {
     path: 'logout',

@@ -115,8 +115,8 @@ export const Assignment = z.object({
   placement: z.enum(['worker', 'parent']),
   /** What happened before and how it ended, for a harness that does not remember; null: it was never given anything. */
   context: z.string().nullable(),
-  /** Of the tasks that this task of a batch depends on, in the order of the list. */
-  results: z.array(TaskResult).default([]),
+  /** Of the tasks that this task of a batch depends on, in the order of the list; absent: it depends on none. */
+  results: z.array(TaskResult).optional(),
   /** What the platform asks of the agent besides the prompt, such as to propose a plan first. */
   guidance: z.string().nullable(),
   /** The same for one that remembers: what its session does not hold. */

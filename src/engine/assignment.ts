@@ -59,8 +59,7 @@ export async function renderAssignment(
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
-    results:
-      run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : [],
+    ...(run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : {}),
     ...before,
   }
 }

@@ -106,8 +106,11 @@ export function batchesEngine(room: Room, { runs }: Reach) {
 
   async function cancel(caller: Caller, batch_id: string): Promise<Batch> {
     personOf(caller)
-    const { state } = await readBatch(room, caller, batch_id)
-    if (state !== 'cancelled') await runs.cancel(caller, batch_id)
+    const { state, counts } = await readBatch(room, caller, batch_id)
+    if (state === 'cancelled') return readBatch(room, caller, batch_id)
+    // A task may have been woken since its batch ended.
+    if (counts.pending + counts.running === 0) await refuseEnded(caller, batch_id, 'cancel')
+    await runs.cancel(caller, batch_id)
     return readBatch(room, caller, batch_id)
   }
 

@@ -216,7 +216,7 @@ export function executionsEngine(room: Room) {
     const named = FaultCode.safeParse(error.category)
     const failure = {
       error_code: named.success ? named.data : ('internal_error' as const),
-      message: error.message,
+      message: named.success ? error.message : `${error.category}: ${error.message}`,
       retryable: false,
       reason: error.category.slice(0, 64),
     }

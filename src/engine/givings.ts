@@ -150,13 +150,17 @@ const says = (event_type: EventType, rows: RawBuilder<unknown>, now: Date): RawB
       from bump, ${rows} r
     )`
 
-/** The run's row is locked first, as by every writer. */
+/**
+ * The run's row is locked first, as by every writer. Nobody waits for the disk: what a crash of PostgreSQL undoes here
+ * is given once more.
+ */
 const gone = (own: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+    hasty as (select set_config('synchronous_commit', 'off', true)),
     mine as (select * from givings where ${own}),
     held as (
       select run_id from runs where run_id in (select run_id from mine) order by run_id for no key update
     ), gone as (
-      delete from givings using held where givings.run_id = held.run_id
+      delete from givings using held, hasty where givings.run_id = held.run_id
         and givings.execution_id in (select execution_id from mine) and (${own})
       returning givings.*
     )`

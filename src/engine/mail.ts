@@ -31,8 +31,7 @@ export type Waiting = {
   signal: AbortSignal
 }
 
-/** `repeated`: the same answer as before to the same call. */
-export type Held = { text: string | null; inbox: Inbox; call_key: string }
+export type Held = { text: string | null; inbox: Inbox }
 
 type Look = {
   run_id: string
@@ -141,26 +140,26 @@ export function mailEngine(room: Room) {
         for (;;) {
           const found = await look(execution_id)
           const { inbox, run_id, seen, given } = found
-          if (options.signal.aborted) return { text: null, inbox, call_key }
-          if (given?.call_key === call_key) return { text: given.text, inbox, call_key }
+          if (options.signal.aborted) return { text: null, inbox }
+          if (given?.call_key === call_key) return { text: given.text, inbox }
           if (given !== null && taken === null) {
             await mail.confirm(execution_id)
             continue
           }
           taken ??= found.taken
           // Also when the runner says that what it joined to the turn before this call is what the agent waits for.
-          const ended = parked && seen.waiting_until === null && seen.stopped === null
-          if (found.taken > taken || ended) return { text: GIVEN_ELSEWHERE, inbox, call_key }
+          const ended = parked && seen.waiting_until === null && !seen.stopped
+          if (found.taken > taken || ended) return { text: GIVEN_ELSEWHERE, inbox }
           if (inbox.text !== null) {
             const { message_ids, sequence, text } = inbox
             if (await mail.give({ execution_id, run_id, call_key, message_ids, sequence, text, seen }))
-              return { text, inbox, call_key }
+              return { text, inbox }
           } else if (!parked) {
             // Waiting is a row before the last look, so that whatever comes after the look finds it.
             await mail.park({ execution_id, waiting_until })
             parked = true
           } else if (performance.now() >= until) {
-            return { text: null, inbox, call_key }
+            return { text: null, inbox }
           } else {
             await ringing.next(Math.min(POLL_MS, until - performance.now()), options.signal)
           }
@@ -175,11 +174,14 @@ export function mailEngine(room: Room) {
   function rings(execution_id: string) {
     let rung = false
     let wake: (() => void) | null = null
-    const stop = bell.hear('control', (ring) => {
-      if (ring.execution_id !== execution_id) return
+    const ring = () => {
       rung = true
       wake?.()
-    })
+    }
+    const deaf = [
+      bell.hear('control', (rung) => rung.execution_id === execution_id && ring()),
+      bell.hear('reconnected', ring),
+    ]
     return {
       async next(ms: number, signal: AbortSignal): Promise<void> {
         if (!rung) {
@@ -195,12 +197,15 @@ export function mailEngine(room: Room) {
         }
         rung = false
       },
-      close: stop,
+      close: () => {
+        for (const stop of deaf) stop()
+      },
     }
   }
 }
 
-const POLL_MS = 2_000
+/** A held call looks for itself this often; the bell comes sooner. */
+const POLL_MS = 10_000
 
 const CHANGES: Record<string, string> = {
   run_succeeded: 'has succeeded',

@@ -6,7 +6,7 @@
  * decided by the recipient's row, so that no message is left behind by a run that ends.
  */
 import { randomUUID } from 'node:crypto'
-import type { Kysely, Selectable } from 'kysely'
+import type { Insertable, Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'
 import {
   AgentConfig,
@@ -183,21 +183,11 @@ async function lockRuns(
   caller: Caller,
   run_ids: string[],
 ): Promise<Map<string, Selectable<Runs>>> {
-  const named = await write
-    .selectFrom('runs')
-    .select('root_run_id')
-    .where('run_id', 'in', run_ids)
-    .where('team_id', '=', caller.team_id)
-    .execute()
-  const all = [...new Set([...run_ids, ...named.map((run) => run.root_run_id)])]
-  const rows = await write
-    .selectFrom('runs')
-    .selectAll()
-    .where('run_id', 'in', all)
-    .where('team_id', '=', caller.team_id)
-    .orderBy('run_id')
-    .forNoKeyUpdate()
-    .execute()
+  const { rows } = await sql<Selectable<Runs>>`
+    select * from runs
+    where team_id = ${caller.team_id} and (run_id = any(${run_ids}::uuid[])
+      or run_id in (select root_run_id from runs where run_id = any(${run_ids}::uuid[]) and team_id = ${caller.team_id}))
+    order by run_id for no key update`.execute(write)
   return new Map(rows.map((run) => [run.run_id, run]))
 }
 
@@ -251,6 +241,11 @@ async function checkNoBatch(write: Kysely<Tables>, recipients: Selectable<Runs>[
   )
 }
 
+type Letter = Insertable<Messages>
+
+/** PostgreSQL's text has neither NUL nor lone surrogates. */
+const storable = (text: string): string => text.toWellFormed().replaceAll('\0', '\u{fffd}')
+
 type Accepting = {
   body: SendMessage
   sender: Selectable<Runs> | null
@@ -276,8 +271,8 @@ export async function accept(
     sender_user_id: sender === null ? user_id : null,
     recipient_run_id: run.run_id,
     number: run.messages + 1,
-    subject: body.subject,
-    body: body.body,
+    subject: storable(body.subject),
+    body: storable(body.body),
     urgent: body.urgent ?? false,
     hop,
     cause_id: sender?.cause_id ?? null,
@@ -285,17 +280,10 @@ export async function accept(
     mode: mode ?? null,
     sent_at: now,
   }))
-  await write.insertInto('messages').values(rows).execute()
-  const ids = recipients.map((run) => run.run_id)
-  await write
-    .updateTable('runs')
-    .set({ messages: sql<number>`messages + 1`, undelivered: sql<number>`undelivered + 1` })
-    .$if(mode !== undefined, (u) => u.set({ mode: mode ?? 'normal', approved_plan: null }))
-    .where('run_id', 'in', ids)
-    .execute()
   const woken = recipients.filter((run) => isOver(run.state))
+  await keep(write, rows, recipients, woken)
+  if (mode !== undefined) await changeMode(write, recipients, mode)
   for (const run of woken) await wake(write, run, now)
-  await countInTrees(write, recipients, woken)
   for (const row of rows) {
     events.push({
       team_id: row.team_id,
@@ -319,18 +307,40 @@ async function wake(write: Kysely<Tables>, run: Selectable<Runs>, now: Date): Pr
   })
 }
 
-async function countInTrees(
+async function changeMode(write: Kysely<Tables>, recipients: Selectable<Runs>[], mode: RunMode): Promise<void> {
+  const run_ids = recipients.map((run) => run.run_id)
+  await write.updateTable('runs').set({ mode, approved_plan: null }).where('run_id', 'in', run_ids).execute()
+}
+
+/** The letters, and the counts of those who get them and of their trees: one statement, for a row may be both. */
+async function keep(
   write: Kysely<Tables>,
+  letters: Letter[],
   recipients: Selectable<Runs>[],
   woken: Selectable<Runs>[],
 ): Promise<void> {
-  for (const root_run_id of new Set(recipients.map((run) => run.root_run_id))) {
-    const messages = recipients.filter((run) => run.root_run_id === root_run_id).length
-    const wakes = woken.filter((run) => run.root_run_id === root_run_id).length
-    await write
-      .updateTable('runs')
-      .set({ tree_messages: sql<number>`tree_messages + ${messages}`, tree_wakes: sql<number>`tree_wakes + ${wakes}` })
-      .where('run_id', '=', root_run_id)
-      .execute()
+  const counts = new Map<string, { run_id: string; own: number; sent: number; wakes: number }>()
+  const countOf = (run_id: string) => {
+    const count = counts.get(run_id) ?? { run_id, own: 0, sent: 0, wakes: 0 }
+    counts.set(run_id, count)
+    return count
   }
+  for (const run of recipients) {
+    countOf(run.run_id).own += 1
+    countOf(run.root_run_id).sent += 1
+  }
+  for (const run of woken) countOf(run.root_run_id).wakes += 1
+  await sql`
+    with kept as (
+      insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,
+        urgent, hop, cause_id, send_key, mode, sent_at)
+      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.recipient_run_id, m.number, m.subject, m.body,
+        m.urgent, m.hop, m.cause_id, m.send_key, m.mode, m.sent_at
+      from jsonb_populate_recordset(null::messages, ${JSON.stringify(letters)}::jsonb) as m
+    )
+    update runs set messages = runs.messages + c.own, undelivered = runs.undelivered + c.own,
+      tree_messages = runs.tree_messages + c.sent, tree_wakes = runs.tree_wakes + c.wakes
+    from jsonb_to_recordset(${JSON.stringify([...counts.values()])}::jsonb)
+      as c(run_id uuid, own int, sent int, wakes int)
+    where runs.run_id = c.run_id`.execute(write)
 }

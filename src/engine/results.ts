@@ -26,8 +26,8 @@ type Row = {
   run_seconds: number
 }
 
-/** Those of no task, or of one that depends on nothing, are none. */
-export async function resultsFor(room: Room, run_id: string): Promise<TaskResult[]> {
+/** Nothing for a run that is no task, or depends on none. */
+export async function resultsFor(room: Room, run_id: string): Promise<{ results?: TaskResult[] }> {
   // What an agent says after its last tool call is its answer; a command's output begins with its own start.
   const { rows } = await sql<Row>`
     select t.name, r.run_id, r.state, r.config, x.harness, x.note->>'summary' as summary, r.status_message,
@@ -55,8 +55,9 @@ export async function resultsFor(room: Room, run_id: string): Promise<TaskResult
       from executions where executions.run_id = r.run_id
     ) as used
     where own.run_id = ${run_id} order by t.number`.execute(room.database.kysely)
-  const most = Math.min(TEXT_BYTES_MAX, Math.floor(ALL_BYTES_MAX / Math.max(1, rows.length)))
-  return Promise.all(rows.map((row) => render(room, row, most)))
+  if (rows.length === 0) return {}
+  const most = Math.min(TEXT_BYTES_MAX, Math.floor(ALL_BYTES_MAX / rows.length))
+  return { results: await Promise.all(rows.map((row) => render(room, row, most))) }
 }
 
 async function render(room: Room, row: Row, bytes_max: number): Promise<TaskResult> {

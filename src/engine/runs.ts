@@ -1,6 +1,6 @@
 /** Runs: create, list, get, cancel, ask again. */
 import { randomUUID } from 'node:crypto'
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type Selectable, sql } from 'kysely'
 import {
   type AgentConfig,
   type CreatedRun,
@@ -15,6 +15,7 @@ import {
   RunState,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import type { Runs } from '../db/tables.ts'
 import { retryTasks } from './batch-retry.ts'
 import { bear } from './births.ts'
 import type { Caller } from './caller.ts'
@@ -209,26 +210,20 @@ export function runsEngine(room: Room) {
           union all select r.run_id from runs r join below on r.parent_run_id = below.run_id
         ) select run_id from below order by run_id`.execute(write)
       const run_ids = rows.map((row) => row.run_id)
-      await sql`select from runs where run_id = any(${run_ids}::uuid[]) order by run_id for no key update`.execute(
-        write,
-      )
-      const { rows: asked } = await sql<{
-        run_id: string
-        team_id: string
-        execution_id: string | null
-        state: string
-      }>`
-        update runs set cancel_requested_at = ${now}, cancel_requested_by = ${by}, updated_at = ${now}
-        where run_id = any(${run_ids}::uuid[]) and cancel_requested_at is null
-          and state in ('QUEUED', 'PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')
-        returning run_id, team_id, execution_id, state`.execute(write)
+      const { rows: alive } = await sql<Selectable<Runs>>`
+        select * from runs where run_id = any(${run_ids}::uuid[]) order by run_id for no key update`.execute(write)
+      const asked = alive.filter((run) => run.cancel_requested_at === null && !isEnded(RunState.parse(run.state)))
+      const intent = { cancel_requested_at: now, cancel_requested_by: by }
       const steps = asked.map(({ run_id, state }) => {
         const atWork = state === 'INPROGRESS' || state === 'BLOCKED'
-        return { ...(atWork ? cancelIdle(run_id, now) : cancelUnbegun(run_id, now)), name: 'cancel' as const }
+        return { ...(atWork ? cancelIdle : cancelUnbegun)(run_id, now, intent), name: 'cancel' as const }
       })
       const ended = await followAll(write, steps)
-      for (const [at, { run_id, team_id, execution_id }] of asked.entries())
-        if (!ended[at]) events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id })
+      const atWork = asked.filter((_, at) => ended[at] === undefined)
+      await sql`update runs set cancel_requested_at = ${now}, cancel_requested_by = ${by}, updated_at = ${now}
+        where run_id = any(${atWork.map((run) => run.run_id)}::uuid[])`.execute(write)
+      for (const { run_id, team_id, execution_id } of atWork)
+        events.push({ team_id, event_type: 'run_cancel_requested', run_id, execution_id })
       return { asked, top: ended.find((run) => run?.run_id === run_id) }
     })
     announce(room)

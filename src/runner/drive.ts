@@ -14,6 +14,7 @@ import {
   type OpenHarness,
 } from './harnesses/harness.ts'
 import type { Open, Work } from './open.ts'
+import { writeResults } from './results.ts'
 import { openResumed } from './resume.ts'
 import type { RunnerOptions } from './run.ts'
 import { runSetup } from './setup.ts'
@@ -83,7 +84,8 @@ async function prepare(its: Drive): Promise<HarnessStart> {
   const home = join(its.folder, 'home')
   await mkdir(home, { recursive: true, mode: 0o700 })
   await mkdir(options.workspace, { recursive: true })
-  const env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
+  const own_env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
+  const env = { ...own_env, ...(await writeResults(its.folder, assignment.results)) }
   // Beside its parent it works on the parent's files, as they are.
   const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
   await followSkills(its, cwd)

@@ -33,6 +33,7 @@ export async function openResumed(its: Drive, harness: Harness, start: HarnessSt
   try {
     const { files } = await keptSession(its)
     restored = await unpackSession(start.home, folders, files)
+    await harness.moveSession?.(start.home, start.workspace)
   } catch (error) {
     its.stop.signal.throwIfAborted()
     return begin(wordsOf(error))

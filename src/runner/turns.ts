@@ -11,6 +11,7 @@ import { pause } from '../sdk/client.ts'
 import type { Drive } from './drive.ts'
 import type { Finished } from './finish.ts'
 import type { OpenHarness, TurnEnd } from './harnesses/harness.ts'
+import { renderResults } from './results.ts'
 import { within } from './within.ts'
 
 /** Timers cannot be set for longer; then it is looked again. */
@@ -79,8 +80,9 @@ function earlierLetters({ journal, assignment }: Drive): string[] {
 }
 
 /** What the agent must know first, and does not remember. */
-function before({ assignment: { config, context, missed }, progress }: Drive): string[] {
-  return progress.remembers ? [missed ?? ''] : [config.base_prompt ?? '', progress.instructions, context ?? '']
+function before({ assignment: { config, context, missed, results }, progress }: Drive): string[] {
+  if (progress.remembers) return [missed ?? '']
+  return [config.base_prompt ?? '', progress.instructions, context ?? '', renderResults(results)]
 }
 
 const pieces = (texts: string[]) => texts.filter((text) => text !== '').join('\n\n')

@@ -1,7 +1,7 @@
 /**
  * The scripted model on loopback. What it does is said in the prompt:
  * `DIRECTIVE:EDIT` writes notes.txt with the harness's own tool, `DIRECTIVE:HANG` runs a command that does not end,
- * `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent before that. It goes by the last
+ * `DIRECTIVE:WHERE` has the shell write its folder into where.txt there, `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent before that. It goes by the last
  * directive in the conversation, since harnesses put words of their own around a prompt.
  */
 import { type ChatCompletionRequest, LLMock } from '@copilotkit/aimock'
@@ -9,6 +9,7 @@ import { type ChatCompletionRequest, LLMock } from '@copilotkit/aimock'
 export const WORD = 'xylophone-7'
 export const EDIT = `DIRECTIVE:EDIT Write notes.txt. Keep the word ${WORD} in mind.`
 export const HANG = 'DIRECTIVE:HANG Run the command.'
+export const WHERE = 'DIRECTIVE:WHERE Write down where you are.'
 export const RECALL = 'DIRECTIVE:RECALL Which word was it?'
 /** Claude Code refuses a bare `sleep`. */
 export const HANGING = 'tail -f hang.txt'
@@ -53,9 +54,14 @@ function answer(request: ChatCompletionRequest, workspace: string) {
     const known = earlier.some((text) => text.includes(WORD))
     return { content: known ? `The word was ${WORD}.` : 'I know of no word.' }
   }
-  const call = directive === 'HANG' ? shell(tools, `touch hang.txt; ${HANGING}`) : edit(tools, workspace)
+  const call = callFor(directive, tools, workspace)
   if (call === null) return { content: `No tool fits among ${tools.join(', ')}.` }
   return { toolCalls: [{ name: call.name, arguments: JSON.stringify(call.input) }] }
+}
+
+function callFor(directive: string | undefined, tools: string[], workspace: string): Call | null {
+  if (directive === 'HANG') return shell(tools, `touch hang.txt; ${HANGING}`)
+  return directive === 'WHERE' ? shell(tools, 'pwd > where.txt') : edit(tools, workspace)
 }
 
 function edit(tools: string[], workspace: string): Call | null {

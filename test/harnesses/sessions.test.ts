@@ -7,9 +7,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Entry } from '../../src/contract/index.ts'
 import { runExecution } from '../../src/runner/run.ts'
 import { type House, startHouse } from '../house/house.ts'
-import { until } from '../house/processes.ts'
 import { CASES, type Case, KEY, SURROUNDINGS } from './cases.ts'
-import { EDIT, RECALL, type Script, startScript, WORD } from './script.ts'
+import { EDIT, RECALL, type Script, startScript, WHERE, WORD } from './script.ts'
 
 const TEST_MS = 180_000
 /** Before each file's bytes in its blob. */
@@ -30,8 +29,8 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** One execution, on a worker of its own that is gone afterwards, with all that it had. Answers its token. */
-async function workOn(its: Case, worker_host: string): Promise<string> {
+/** One execution, on a worker of its own that is gone afterwards, with all that it had. */
+async function workOn(its: Case, worker_host: string): Promise<{ token: string; where: string | null }> {
   const worker = await house.worker({ worker_host })
   const piece = await worker.next(20_000)
   piece.claim()
@@ -58,11 +57,13 @@ async function workOn(its: Case, worker_host: string): Promise<string> {
     place: 'managed',
     signal: new AbortController().signal,
   })
-  expect(report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
+  expect(report, JSON.stringify(report)).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
   piece.complete()
   await worker.close()
+  const note = join(place, 'workspace', 'where.txt')
+  const where = existsSync(note) ? readFileSync(note, 'utf8').trim() : null
   rmSync(place, { recursive: true })
-  return token
+  return { token, where }
 }
 
 const entriesOf = async (run_id: string): Promise<Entry[]> =>
@@ -87,21 +88,18 @@ test.each(CASES)(
   async (its) => {
     const config = { harness: { type: its.name, ...(its.model_id && { model_id: its.model_id }) }, max_tries: 1 }
     const { run_id } = await house.client.runs.create({ body: { prompt: EDIT, config } })
-    const tokens = [await workOn(its, 'one')]
-    for (const worker_host of ['two', 'three']) {
-      await house.client.messages.send({ body: { to: [run_id], subject: 'A question', body: RECALL } })
-      await until(
-        'the run is asked for',
-        async () => (await house.client.runs.get({ params: { run_id } })).state === 'QUEUED',
-      )
-      tokens.push(await workOn(its, worker_host))
-      const entries = await entriesOf(run_id)
-      expect(lastWords(entries)).toMatchObject({ text: expect.stringContaining(`The word was ${WORD}.`) })
-    }
+    const first = await workOn(its, 'one')
+    const wake = (body: string) => house.client.messages.send({ body: { to: [run_id], subject: 'A word', body } })
+    await wake(WHERE)
+    const second = await workOn(its, 'two')
+    expect(second.where).toBe(join(folder, 'two', 'workspace'))
+    await wake(RECALL)
+    const third = await workOn(its, 'three')
+    expect(lastWords(await entriesOf(run_id))).toMatchObject({ text: `The word was ${WORD}.` })
     expect(resumeFailures(await entriesOf(run_id))).toHaveLength(its.resumes ? 0 : 2)
     const kept = keptText()
     if (its.resumes) expect(kept).toContain(WORD)
-    for (const secret of [KEY, ...tokens]) expect(kept).not.toContain(secret)
+    for (const secret of [KEY, first.token, second.token, third.token]) expect(kept).not.toContain(secret)
   },
   TEST_MS,
 )

@@ -1,14 +1,20 @@
-/** A server in a process of its own, so that a test can kill it. It says its address when it is ready. */
+/** A server in a process of its own, on a database that outlives it, so that a test can kill it. */
 import { pino } from 'pino'
+import { z } from 'zod'
 import { databaseClock } from '../../src/db/clock.ts'
-import { openDatabase, type SocketConnection } from '../../src/db/connect.ts'
+import { openDatabase } from '../../src/db/connect.ts'
 import { folderBlobs } from '../../src/engine/blobs.ts'
 import { openServer } from '../../src/server/server.ts'
 
-const { connection, port, blobs_dir }: { connection: SocketConnection; port: number; blobs_dir: string } = JSON.parse(
-  process.argv[2] ?? '{}',
-)
-const database = openDatabase({ connection }, { pool_max: 20 })
+const Options = z.object({
+  connection: z.object({ host: z.string(), user: z.string(), database: z.string() }),
+  blobs_dir: z.string(),
+  port: z.int(),
+  engine_limits: z.record(z.string(), z.number()),
+})
+const { connection, blobs_dir, port, engine_limits } = Options.parse(JSON.parse(process.argv[2] ?? '{}'))
+
+const database = openDatabase({ connection })
 const server = await openServer({
   database,
   clock: await databaseClock(database),
@@ -16,6 +22,7 @@ const server = await openServer({
   log: pino({ level: 'error' }, pino.destination(2)),
   port,
   web_dir: null,
-  validate_answers: false,
+  engine_limits,
 })
-process.stdout.write(`${server.url}\n`)
+const { api_key } = await server.engine.access.prepare()
+process.stdout.write(`${JSON.stringify({ url: server.url, api_key })}\n`)

@@ -70,6 +70,8 @@ export type Harness = {
   tool_hold_ms?: number
   /** What below `home` holds its sessions, and nothing else: they are put back there before it is opened to resume. */
   session_folders?: readonly string[]
+  /** Called when a session was put back: for a harness that goes by the place at which the session began. */
+  moveSession?: ((home: string, workspace: string) => Promise<void>) | undefined
   open(start: HarnessStart): Promise<OpenHarness>
 }
 

@@ -17,6 +17,7 @@ const LOGIN_VARIABLES = [
   'OPENCODE_API_KEY',
 ]
 const BASE_VARIABLES = ['BATON_MODEL_BASE_URL', 'OPENAI_BASE_URL', 'ANTHROPIC_BASE_URL', 'GOOGLE_GEMINI_BASE_URL']
+const DATABASE = 'opencode/data/opencode/opencode.db'
 
 export const opencode: Profile = {
   name: 'opencode',
@@ -43,7 +44,17 @@ export const opencode: Profile = {
     keychain: false,
     how: 'Run `opencode auth login` there as the same user, or set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or BATON_MODEL_BASE_URL for the worker.',
   },
-  session_folders: ['db', 'db-wal'].map((end) => `opencode/data/opencode/opencode.${end}`),
+  session_folders: [DATABASE, `${DATABASE}-wal`],
+  // OpenCode (1.18) works where its session began, whatever folder it is told.
+  async moveSession(home, workspace) {
+    const { DatabaseSync } = await import('node:sqlite')
+    const database = new DatabaseSync(join(home, DATABASE))
+    try {
+      database.prepare('update session set directory = ?').run(workspace)
+    } finally {
+      database.close()
+    }
+  },
   // OpenCode cuts MCP calls at 60 s.
   tool_hold_ms: 45_000,
   joins_prompt_to_running_turn: true,

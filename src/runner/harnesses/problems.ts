@@ -68,12 +68,13 @@ export const died = (title: string, how: string, last_lines: string): TurnEnd =>
 export function refusedPrompt(title: string, how: string, error: unknown, last_lines: string): TurnEnd {
   const own = OwnError.safeParse(error)
   if (own.success) {
-    const { error_code, retryable, reason } = own.data.data
+    const { error_code, retryable, reason, retry_after_s } = own.data.data
     const failure = {
       error_code,
       retryable,
       message: short(own.data.message),
       ...(reason === undefined ? {} : { reason }),
+      ...(retry_after_s === undefined ? {} : { retry_after_s }),
     }
     return { end: 'failed', outcome: retryable ? 'ERROR' : 'FAILED', failure }
   }
@@ -81,6 +82,7 @@ export function refusedPrompt(title: string, how: string, error: unknown, last_l
   if (RpcError.safeParse(error).data?.code === AUTH_REQUIRED || LOGIN_WORDS.test(text)) {
     return { end: 'failed', outcome: 'FAILED', failure: refusedLogin(title, how, text) }
   }
+  const retry_after_s = retryAfterIn(text)
   const busy = /\b(429|529|503)\b|rate.?limit|overloaded|quota/i.test(text)
   return {
     end: 'failed',
@@ -89,6 +91,7 @@ export function refusedPrompt(title: string, how: string, error: unknown, last_l
       error_code: busy ? 'resource_unavailable' : 'internal_error',
       retryable: true,
       reason: busy ? 'model_busy' : 'harness_error',
+      ...(retry_after_s === undefined ? {} : { retry_after_s }),
       message: short(`${title} ended its turn with an error: ${oneLine(text)}${lastLines(last_lines)}`),
     },
   }
@@ -109,6 +112,19 @@ export function said(error: unknown): string {
   return details.success ? `${parsed.data.message}: ${details.data}` : parsed.data.message
 }
 
+const RETRY_AFTER_S_MAX = 86_400
+const AFTER_WORDS =
+  /\b(?:retry|try again)(?:[-\s]?(?:after|in))[:\s]+(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)?\b/i
+
+/** When a provider's words say so: "Please try again in 20s", "retry-after: 30". */
+export function retryAfterIn(text: string): number | undefined {
+  const [, amount, unit = 's'] = AFTER_WORDS.exec(text) ?? []
+  if (amount === undefined) return undefined
+  const plain = unit.toLowerCase()
+  const seconds = /^(ms|milli)/.test(plain) ? 0.001 : plain.startsWith('m') ? 60 : plain.startsWith('h') ? 3600 : 1
+  return Math.min(Number(amount) * seconds, RETRY_AFTER_S_MAX)
+}
+
 /** ACP's code for "log in first". */
 const AUTH_REQUIRED = -32000
 const LOGIN_WORDS =
@@ -121,7 +137,12 @@ const RpcError = z.looseObject({
 /** The built-in agent says itself what its failure means. */
 const OwnError = z.looseObject({
   message: z.string(),
-  data: z.looseObject({ error_code: FaultCode, retryable: z.boolean(), reason: z.string().max(64).optional() }),
+  data: z.looseObject({
+    error_code: FaultCode,
+    retryable: z.boolean(),
+    reason: z.string().max(64).optional(),
+    retry_after_s: z.number().min(0).max(RETRY_AFTER_S_MAX).optional().catch(undefined),
+  }),
 })
 const Details = z.union([
   z.string(),

@@ -67,6 +67,8 @@ export type Profile = {
    * login or a setting lies in them. Empty where it cannot resume.
    */
   session_folders: string[]
+  /** Makes a session that was put back below `home` one of this workspace, where the harness would go by the old one. */
+  moveSession?(home: string, workspace: string): Promise<void>
   /** The longest that it lets a tool call of an MCP server take, in milliseconds, with some room. */
   tool_hold_ms: number
   /** A prompt sent during a turn is joined to that turn. */

@@ -94,6 +94,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
     name: profile.name,
     tool_hold_ms: own?.tool_hold_ms ?? profile.tool_hold_ms,
     session_folders: own?.session_folders ?? profile.session_folders,
+    moveSession: profile.moveSession,
     async open(start) {
       const found = locate(profile, { ...env, PATH: start.env.PATH ?? env.PATH }, configured)
       if (found === null) throw missingCli(profile.title, own?.command ?? profile.command, installHint(profile, own))

@@ -62,7 +62,13 @@ type House = {
 }
 
 /** Where a sandbox is, whether or not anything in it lives. */
-type Place = { record: SandboxRecord; folder: string; tree: () => Tree }
+type Place = {
+  record: SandboxRecord
+  folder: string
+  tree: () => Tree
+  /** Nothing of it lives, so nothing of it can come any more. */
+  ended: boolean
+}
 
 export async function openProcessBackend(options: ProcessBackendOptions): Promise<SandboxBackend> {
   const folder = join(options.state_dir, 'sandboxes')
@@ -202,7 +208,7 @@ function placeOf(house: House, record: SandboxRecord, folder: string): Place {
     return { execution_id: record.execution_id, root, fresh: performance.now() - seen_at < FRESH_MS }
   }
   if (record.process) tree()
-  return { record, folder, tree }
+  return { record, folder, tree, ended: false }
 }
 
 /** A pid comes round again only after the kernel went through all the others. */
@@ -256,7 +262,8 @@ async function settle(
 
 async function endPlace(house: House, place: Place): Promise<void> {
   const { execution_id, cgroup } = place.record
-  if (await endTree(place.tree(), cgroup)) return
+  place.ended ||= await endTree(place.tree(), cgroup)
+  if (place.ended) return
   house.leftovers.set(execution_id, place)
   house.log.error({ execution_id }, 'Processes of this run could not be ended. The worker tries again every minute.')
 }

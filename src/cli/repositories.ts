@@ -1,0 +1,19 @@
+/** Repositories as they are written on the command line. */
+import { resolve } from 'node:path'
+import type { Repository } from '../contract/index.ts'
+
+/** `OWNER/REPO` is on github.com; a path becomes absolute, since the worker stands elsewhere; `#ref` picks a state. */
+export function repositoryOf(cwd: string, given: string): Repository {
+  const [, where = given, ref] = /^(.*?)(?:#([^#]+))?$/.exec(given) ?? []
+  return { url: urlOf(cwd, where), ...(ref === undefined ? {} : { ref }) }
+}
+
+function urlOf(cwd: string, where: string): string {
+  if (/^\.{0,2}(\/|$)/.test(where)) return resolve(cwd, where)
+  return /^[\w-]+\/[\w.-]+$/.test(where) ? `https://github.com/${where.replace(/\.git$/, '')}.git` : where
+}
+
+/** Whether both are the same repository, whatever state of it. */
+export const isSameRepository = (a: Repository, b: Repository): boolean => plain(a.url) === plain(b.url)
+
+const plain = (url: string): string => url.replace(/\/+$/, '').replace(/\.git$/, '')
