@@ -8,13 +8,13 @@ import { pause } from '../src/sdk/client.ts'
 import { type Figure, median, ms, quantile } from './figures.ts'
 import { openPool, type Up, up } from './house.ts'
 
-const CHILDREN = 200
-const LIMIT = 8
+export const CHILDREN = 200
+export const LIMIT = 8
 const OVERHEAD_MS_MAX = 400
 const OWN_S = 1
 const WAIT_MS = 300_000
 /** Says when it began and ended, in seconds since 1970. */
-const COMMAND = `began=$EPOCHREALTIME; sleep ${OWN_S}; echo "took $began $EPOCHREALTIME"`
+export const COMMAND = `began=$EPOCHREALTIME; sleep ${OWN_S}; echo "took $began $EPOCHREALTIME"`
 
 export async function fanout(): Promise<Figure[]> {
   const baton = await up(['--max-concurrent', String(LIMIT)])
@@ -52,7 +52,7 @@ export async function fanout(): Promise<Figure[]> {
 /** Of one child, in milliseconds since 1970; `began` and `done` are its command's own words. */
 type Life = { offered: number; began: number; done: number; ended: number }
 
-async function fanOut(baton: Up, count: number): Promise<Life[]> {
+export async function fanOut(baton: Up, count: number): Promise<Life[]> {
   const config = { harness: { type: 'command' } }
   const { run_id: parent_run_id } = await baton.client.runs.create({ body: { prompt: 'true', config } })
   await over(baton, parent_run_id)
@@ -74,7 +74,7 @@ async function over(baton: Up, run_id: string): Promise<void> {
 
 const Row = z.object({ offered_at: z.date(), ended_at: z.date(), text: z.string() })
 
-async function livesOf(baton: Up, parent_run_id: string): Promise<Life[]> {
+export async function livesOf(baton: Up, parent_run_id: string): Promise<Life[]> {
   const pool = await openPool(baton)
   try {
     const { rows } = await pool.query(
@@ -100,7 +100,7 @@ async function livesOf(baton: Up, parent_run_id: string): Promise<Life[]> {
 }
 
 /** The slot of the child that ended n-th is the next to be offered again; the last ones' slots never were. */
-function overheadsOf(lives: Life[]): number[] {
+export function overheadsOf(lives: Life[]): number[] {
   const offers = lives.map((life) => life.offered).sort((a, b) => a - b)
   const ends = [...lives].sort((a, b) => a.ended - b.ended)
   return ends.flatMap((life, at) => {

@@ -5,13 +5,14 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { resolve } from 'node:path'
+import { batches } from './batches.ts'
 import { dispatch } from './dispatch.ts'
 import type { Figure } from './figures.ts'
 import { lifecycles } from './lifecycles.ts'
 import { startup } from './startup.ts'
 import { streams } from './streams.ts'
 
-const BENCHES = { startup, dispatch, lifecycles, streams }
+const BENCHES = { startup, dispatch, lifecycles, streams, batches }
 const PAGE = resolve(import.meta.dirname, '../docs/performance.md')
 const MARK = '<!-- figures: written by `npm run bench -- --write` -->'
 

@@ -135,8 +135,28 @@ test('a rate limit is waited for, and is retryable when it does not end', async 
   })
   await using agent = await startAgent({ ANTHROPIC_API_KEY: 'none', ANTHROPIC_BASE_URL: url, BATON_MODEL_RETRIES: '2' })
   const { data } = await refusalOf(agent.prompt(await agent.start(folder('cwd')), 'Hello.'))
-  expect(data).toEqual({ error_code: 'resource_unavailable', retryable: true, reason: 'model_rate_limited' })
+  expect(data).toEqual({
+    error_code: 'resource_unavailable',
+    retryable: true,
+    reason: 'model_rate_limited',
+    retry_after_s: 0.02,
+  })
   expect(requests).toBe(3)
+})
+
+test.each([
+  ['90', 90, 90],
+  [new Date(Date.now() + 600_000).toUTCString(), 500, 600],
+  [new Date(Date.now() - 600_000).toUTCString(), undefined, undefined],
+  ['soon', undefined, undefined],
+])('how long a busy provider asks to be left alone is told: %s', async (said, least, most) => {
+  const url = await serve(refuse(529, 'Overloaded', { 'retry-after': said }))
+  await using agent = await startAgent({ ANTHROPIC_API_KEY: 'none', ANTHROPIC_BASE_URL: url, BATON_MODEL_RETRIES: '0' })
+  const { data } = await refusalOf(agent.prompt(await agent.start(folder('cwd')), 'Hello.'))
+  const after = (data as { retry_after_s?: number }).retry_after_s
+  if (least === undefined || most === undefined) expect(after).toBeUndefined()
+  else expect(after).toBeGreaterThanOrEqual(least)
+  if (most !== undefined) expect(after).toBeLessThanOrEqual(most)
 })
 
 test('a model that cannot be reached, is not known or refuses the request is told apart', async () => {

@@ -47,7 +47,7 @@ type Parts = {
 }
 
 async function ask(route: Route, parts: Parts = {}): Promise<Response> {
-  const ids = { run_id, execution_id, message_id, environment_uid, identity_uid }
+  const ids = { run_id, execution_id, message_id, environment_uid, identity_uid, batch_id: randomUUID() }
   const values = { ...ids, position: '000001.000000001', ...parts.values }
   const path =
     parts.path ??
@@ -110,6 +110,7 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
       'executions.delivered': '{"message_ids":[],"sequence":0}',
       'events.cursor': '{"sequence":1}',
       'environments.replace': '{"name":"x"}',
+      'batches.update': '{"concurrency":1}',
     }
     const other = await house.addTeam(`other than ${route.name}`)
     if (route.callers.includes('user')) {
