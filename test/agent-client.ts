@@ -133,7 +133,12 @@ export const usageOf = (answer: PromptResponse): Record<string, unknown> => Meta
 
 const Refusal = z.object({
   message: z.string(),
-  data: z.object({ error_code: z.string(), retryable: z.boolean(), reason: z.string() }),
+  data: z.object({
+    error_code: z.string(),
+    retryable: z.boolean(),
+    reason: z.string(),
+    retry_after_s: z.number().optional(),
+  }),
 })
 
 export async function refusalOf(promise: Promise<unknown>): Promise<z.infer<typeof Refusal>> {

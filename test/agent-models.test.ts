@@ -153,7 +153,7 @@ test.each([
   const url = await serve(refuse(529, 'Overloaded', { 'retry-after': said }))
   await using agent = await startAgent({ ANTHROPIC_API_KEY: 'none', ANTHROPIC_BASE_URL: url, BATON_MODEL_RETRIES: '0' })
   const { data } = await refusalOf(agent.prompt(await agent.start(folder('cwd')), 'Hello.'))
-  const after = (data as { retry_after_s?: number }).retry_after_s
+  const after = data.retry_after_s
   if (least === undefined || most === undefined) expect(after).toBeUndefined()
   else expect(after).toBeGreaterThanOrEqual(least)
   if (most !== undefined) expect(after).toBeLessThanOrEqual(most)
