@@ -129,7 +129,6 @@ create table runs (
   ancestors uuid[] not null default '{}'::uuid[],
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
-  constraint runs_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
   constraint runs_parent_run_id_fkey FOREIGN KEY (parent_run_id) REFERENCES runs(run_id),
   constraint runs_root_run_id_fkey FOREIGN KEY (root_run_id) REFERENCES runs(run_id),
   constraint runs_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
