@@ -129,7 +129,6 @@ test.each(RUNNER)('%s is for its own execution alone', async (name) => {
     'executions.deltas': '{"deltas":[]}',
     'executions.delivered': '{"message_ids":[],"sequence":0}',
     'executions.keep': '{"session_id":"s","entries":0,"files":[]}',
-    'executions.keep': '{"session_id":"s","entries":0,"files":[]}',
     'executions.finish': '{"outcome":{"outcome":"CANCELLED"},"entries":0}',
   }
   const body = route.method === 'GET' ? undefined : (bodies[name] ?? '{}')
