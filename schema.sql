@@ -288,6 +288,7 @@ create table messages (
   constraint messages_sender_user_id_fkey FOREIGN KEY (sender_user_id) REFERENCES users(user_id)
 );
 CREATE UNIQUE INDEX messages_send ON public.messages USING btree (COALESCE(sender_run_id, sender_user_id), send_key) WHERE (send_key IS NOT NULL);
+CREATE INDEX messages_sender ON public.messages USING btree (sender_run_id, sent_at) WHERE (sender_run_id IS NOT NULL);
 CREATE INDEX messages_undelivered ON public.messages USING btree (recipient_run_id, number) WHERE (delivered_at IS NULL);
 
 create table artifacts (

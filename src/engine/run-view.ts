@@ -160,11 +160,8 @@ function select(room: Room, caller: Caller) {
       ),
     )
     .select(
-      sql<
-        string | null
-      >`(select coalesce(parent.config->>'name', parent.title) from runs parent where parent.run_id = runs.parent_run_id)`.as(
-        'parent_name',
-      ),
+      sql<string | null>`(select coalesce(parent.config->>'name', parent.title) from runs parent
+        where parent.run_id = runs.parent_run_id)`.as('parent_name'),
     )
     .select(
       sql<

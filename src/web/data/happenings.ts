@@ -51,8 +51,8 @@ export function happeningsOf(
 }
 
 /**
- * The rows of a transcript with what happened between them. Before a window that does not reach the start, and after one
- * that does not reach the end, nothing is added.
+ * The rows of a transcript with what happened between them. Before a window that does not reach the start, and after
+ * one that does not reach the end, nothing is added.
  */
 export function withHappenings(
   items: Item[],
