@@ -90,6 +90,18 @@ async function orchestra() {
   await block(asking)
   const docs = await begun('docs', { parent: lead })
   await wait(docs)
+  const told = ['Half of the pages are done.', 'Two pages **contradict** each other; see `prices.md`.']
+  for (const [at, message] of told.entries())
+    await house.database.kysely
+      .insertInto('notices')
+      .values({
+        notice_id: crypto.randomUUID(),
+        team_id: house.owner.team_id,
+        run_id: docs.run_id,
+        message,
+        created_at: new Date(Date.now() + at),
+      })
+      .execute()
   const gone = await begun('old-client', { parent: lead })
   await house.client.runs.cancel({ params: { run_id: gone.run_id } })
   await gone.finish({ outcome: 'CANCELLED' })
@@ -137,6 +149,7 @@ for (const look of LOOKS) {
     await settle('tree-grandchild')
     await page.goto(`/runs/${docs.run_id}`)
     await page.getByText('Waiting for its agents').waitFor()
+    await page.getByLabel('Notices').getByText('1 earlier notice').waitFor()
     await settle('tree-waiting')
     await page.goto(`/runs/${broken.run_id}?view=messages`)
     await page.getByText('A message to it would be refused').waitFor()
@@ -202,7 +215,7 @@ test('pills are ordered by who needs somebody, are moved among by keys, and swit
     failure: { error_code: 'internal_error', message: 'It fell over.', retryable: false },
   })
   await until('what failed goes first', async () => (await names())[1] === 'third, Failed')
-  expect(await page.getByTestId('announcer').innerText()).toContain('third: failed')
+  expect(await page.getByTestId('announcer').textContent()).toContain('third: failed')
   const fourth = await begun('fourth', { parent: lead })
   await until('a child born later joins', async () => (await names()).includes('fourth, Working'))
   await pills(page).first().focus()
@@ -237,7 +250,7 @@ test('the parent tells births, changes and messages in order between what it say
   await told.getByText('succeeded').waitFor()
   await lead.append({ kind: 'text', text: 'Thank you, all.' })
   await told.getByText('Thank you, all.').waitFor()
-  const words = await told.innerText()
+  const words = (await told.textContent()) ?? ''
   const places = ['I start one.', 'Started', 'began to work', 'What I found', 'succeeded', 'Thank you, all.'].map(
     (part) => words.indexOf(part),
   )
