@@ -17,5 +17,6 @@ const server = await openServer({
   port,
   web_dir: null,
   validate_answers: false,
+  engine_limits: { retry_first_ms: 100, retry_most_ms: 200 },
 })
 process.stdout.write(`${server.url}\n`)
