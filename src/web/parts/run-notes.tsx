@@ -32,7 +32,7 @@ export function FailureBanner({ run }: { run: Run }) {
 export function ListeningBanner({ run }: { run: Run }) {
   if (runStatus(run) !== 'waiting' || run.waiting_until === undefined) return null
   return (
-    <p className="flex shrink-0 items-start gap-2 rounded-xl border border-line bg-raised px-4 py-3">
+    <p className="mb-2 flex shrink-0 items-start gap-2 rounded-xl border border-line bg-raised px-4 py-3">
       <CirclePause aria-hidden className="mt-1 size-4 shrink-0 text-queued" />
       <span>
         Waiting for its agents or for messages until{' '}
