@@ -140,7 +140,6 @@ create table runs (
   retry_on text not null default 'retryable'::text,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
-  constraint runs_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
   constraint runs_lane_run_id_fkey FOREIGN KEY (lane_run_id) REFERENCES runs(run_id),
   constraint runs_parent_run_id_fkey FOREIGN KEY (parent_run_id) REFERENCES runs(run_id),
   constraint runs_root_run_id_fkey FOREIGN KEY (root_run_id) REFERENCES runs(run_id),
@@ -309,6 +308,7 @@ create table messages (
   constraint messages_mode_check CHECK ((mode = ANY (ARRAY['normal'::text, 'plan'::text, 'orchestrate'::text])))
 );
 CREATE UNIQUE INDEX messages_send ON public.messages USING btree (COALESCE(sender_run_id, sender_user_id), send_key) WHERE (send_key IS NOT NULL);
+CREATE INDEX messages_sender ON public.messages USING btree (sender_run_id, sent_at) WHERE (sender_run_id IS NOT NULL);
 CREATE INDEX messages_undelivered ON public.messages USING btree (recipient_run_id, number) WHERE (delivered_at IS NULL);
 
 create table artifacts (

@@ -7,12 +7,16 @@ import { availableParallelism, cpus, totalmem } from 'node:os'
 import { resolve } from 'node:path'
 import { batches } from './batches.ts'
 import { dispatch } from './dispatch.ts'
+import { fanout } from './fanout.ts'
 import type { Figure } from './figures.ts'
 import { lifecycles } from './lifecycles.ts'
+import { messages } from './messages.ts'
 import { startup } from './startup.ts'
 import { streams } from './streams.ts'
+import { trees } from './trees.ts'
+import { waiting } from './waiting.ts'
 
-const BENCHES = { startup, dispatch, lifecycles, streams, batches }
+const BENCHES = { startup, dispatch, lifecycles, streams, messages, waiting, fanout, batches, trees }
 const PAGE = resolve(import.meta.dirname, '../docs/performance.md')
 const MARK = '<!-- figures: written by `npm run bench -- --write` -->'
 

@@ -3,13 +3,10 @@
  * completed exactly once, never more than eight are at work as their worker sees it, and the pauses between tries are
  * those that docs/batches.md publishes.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -17,7 +14,7 @@ import { Fault, type Outcome } from '../src/contract/index.ts'
 import { connect } from '../src/sdk/client.ts'
 import { freePort } from './house/baton.ts'
 import { type FreshDatabase, freshDatabase } from './house/database.ts'
-import { until } from './house/processes.ts'
+import { type ServerProcess, startServerProcess, until } from './house/processes.ts'
 import { openScriptedWorker, type Piece } from './house/worker.ts'
 
 const TASKS = 500
@@ -30,27 +27,16 @@ const LIMITS = { retry_first_ms: RETRY_FIRST_MS, retry_most_ms: RETRY_MOST_MS, o
 
 let database: FreshDatabase
 let blobs_dir: string
-let server: ChildProcess
+let server: ServerProcess
 let port: number
 let url: string
 let api_key = ''
 const over = new AbortController()
 
 async function startServer(): Promise<void> {
-  const program = join(import.meta.dirname, 'house', 'server-process.ts')
-  const options = { connection: database.connection, blobs_dir, port, engine_limits: LIMITS }
-  server = spawn(process.execPath, [program, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
-  if (!server.stdout) throw new Error('The server has no output.')
-  const [line] = (await once(createInterface(server.stdout), 'line')) as [string]
-  const ready = JSON.parse(line) as { url: string; api_key: string | null }
-  url = ready.url
-  api_key = ready.api_key ?? api_key
-}
-
-async function killServer(): Promise<void> {
-  const gone = once(server, 'exit')
-  server.kill('SIGKILL')
-  await gone
+  server = await startServerProcess({ connection: database.connection, blobs_dir, port, engine_limits: LIMITS })
+  url = server.url
+  api_key = server.api_key ?? api_key
 }
 
 beforeAll(async () => {
@@ -62,7 +48,7 @@ beforeAll(async () => {
 }, 60_000)
 afterAll(async () => {
   over.abort()
-  await killServer()
+  await server.kill()
   await database.close()
   await rm(blobs_dir, { recursive: true, force: true })
 })
@@ -166,7 +152,7 @@ test('500 tasks through two deaths of the server', { timeout: 240_000 }, async (
   const working = work()
   for (const share of [0.3, 0.65]) {
     await until(`${share} is done`, () => seen.succeeded.length >= share * TASKS, 100_000)
-    await killServer()
+    await server.kill()
     await startServer()
   }
   const batch = await until(

@@ -13,6 +13,9 @@ import type { Piece, ScriptedWorker } from './house/worker.ts'
 
 const AGENT = join(import.meta.dirname, 'harnesses/remembering-agent.ts')
 const RUNNER = join(import.meta.dirname, 'house/runner-process.ts')
+/** A runner in a process of its own, on a busy machine. */
+const SLOW_MS = 30_000
+const TEST_MS = 90_000
 
 let folder: string
 let house: House
@@ -21,7 +24,7 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'baton-sessions-'))
   house = await startHouse({
     limits: { close_ms: 200 },
-    engine_limits: { lease_ms: 1500, heartbeat_ms: 300, retry_first_ms: 50, retry_most_ms: 50 },
+    engine_limits: { lease_ms: 3000, heartbeat_ms: 300, retry_first_ms: 50, retry_most_ms: 50 },
     blobs_dir: join(folder, 'blobs'),
   })
   worker = await house.worker()
@@ -36,7 +39,7 @@ type Place = { piece: Piece; own: string; env: Record<string, string>; given(): 
 
 /** A sandbox of its own on a machine of its own: nothing is shared with the one before. */
 async function takeUp(): Promise<Place> {
-  const piece = await worker.next()
+  const piece = await worker.next(SLOW_MS)
   piece.claim()
   const own = join(folder, piece.execution_id)
   mkdirSync(own)
@@ -122,53 +125,65 @@ describe('a run that goes on', () => {
     expect(blobFiles()).toHaveLength(1)
   })
 
-  test('after kill -9 in its second turn has the first one in mind, and is told of the second', async () => {
-    const run_id = await begin('The word is xylophone.')
-    const first = await takeUp()
-    const piece = first.piece
-    await send(run_id, 'HOLD this in mind')
-    const runner = workApart(first)
-    await until('the second turn runs', () => first.texts().some((text) => text.includes('HOLD')))
-    await until('the letter is in the transcript', async () =>
-      (await entriesOf(run_id)).some(({ body }) => body.kind === 'prompt' && body.text.includes('HOLD')),
-    )
-    runner.kill()
-    for (const pid of processesOf(piece.execution_id)) process.kill(pid, 'SIGKILL')
-    const began = first.given()[0]?.began
-    rmSync(first.own, { recursive: true, force: true })
-    const again = await takeUp()
-    expect(again.piece.run_id).toBe(run_id)
-    const report = workApart(again)
-    await until('it is prompted', () => again.texts().length > 0)
-    expect(again.given()[0]).toEqual({ loaded: began })
-    const [text = ''] = again.texts()
-    expect(text).toMatch(/Since what you remember[\s\S]*You were asked:[\s\S]*HOLD this in mind/)
-    expect(text).toMatch(/Then you were interrupted[\s\S]*look at what is there/)
-    expect(text).toMatch(/which you were given before:\n\nThe word is xylophone\.[\s\S]*Go on with it/)
-    report.kill()
-    for (const pid of processesOf(again.piece.execution_id)) process.kill(pid, 'SIGKILL')
-  })
+  test(
+    'after kill -9 in its second turn has the first one in mind, and is told of the second',
+    async () => {
+      const run_id = await begin('The word is xylophone.')
+      const first = await takeUp()
+      const piece = first.piece
+      await send(run_id, 'HOLD this in mind')
+      const runner = workApart(first)
+      await until('the second turn runs', () => first.texts().some((text) => text.includes('HOLD')), SLOW_MS)
+      await until('the letter is in the transcript', async () =>
+        (await entriesOf(run_id)).some(({ body }) => body.kind === 'prompt' && body.text.includes('HOLD')),
+      )
+      runner.kill()
+      for (const pid of processesOf(piece.execution_id)) process.kill(pid, 'SIGKILL')
+      const began = first.given()[0]?.began
+      rmSync(first.own, { recursive: true, force: true })
+      const again = await takeUp()
+      expect(again.piece.run_id).toBe(run_id)
+      const report = workApart(again)
+      await until('it is prompted', () => again.texts().length > 0, SLOW_MS)
+      expect(again.given()[0]).toEqual({ loaded: began })
+      const [text = ''] = again.texts()
+      expect(text).toMatch(/Since what you remember[\s\S]*You were asked:[\s\S]*HOLD this in mind/)
+      expect(text).toMatch(/Then you were interrupted[\s\S]*look at what is there/)
+      expect(text).toMatch(/which you were given before:\n\nThe word is xylophone\.[\s\S]*Go on with it/)
+      report.kill()
+      for (const pid of processesOf(again.piece.execution_id)) process.kill(pid, 'SIGKILL')
+    },
+    TEST_MS,
+  )
 
-  test('after kill -9 in its first turn is told what happened, once that there is no session, and not as if new', async () => {
-    const run_id = await begin('HOLD the word xylophone.')
-    const first = await takeUp()
-    const runner = workApart(first)
-    await until('the server knows its session', async () => {
-      const { executions } = await house.client.executions.list({ params: { run_id } })
-      return executions[0]?.session_id !== undefined
-    })
-    runner.kill()
-    for (const pid of processesOf(first.piece.execution_id)) process.kill(pid, 'SIGKILL')
-    const again = await takeUp()
-    const other = workApart(again)
-    await until('it is prompted', () => again.texts().length > 0)
-    expect(again.texts()[0]).toMatch(
-      /You were asked:\nHOLD the word[\s\S]*Then you were interrupted[\s\S]*which you were given before:\n\nHOLD the word/,
-    )
-    await until('it is said', async () => (await said(run_id, 'resume_failed')).length === 1)
-    other.kill()
-    for (const pid of processesOf(again.piece.execution_id)) process.kill(pid, 'SIGKILL')
-  })
+  test(
+    'after kill -9 in its first turn is told what happened, once that there is no session, and not as if new',
+    async () => {
+      const run_id = await begin('HOLD the word xylophone.')
+      const first = await takeUp()
+      const runner = workApart(first)
+      await until(
+        'the server knows its session',
+        async () => {
+          const { executions } = await house.client.executions.list({ params: { run_id } })
+          return executions[0]?.session_id !== undefined
+        },
+        SLOW_MS,
+      )
+      runner.kill()
+      for (const pid of processesOf(first.piece.execution_id)) process.kill(pid, 'SIGKILL')
+      const again = await takeUp()
+      const other = workApart(again)
+      await until('it is prompted', () => again.texts().length > 0, SLOW_MS)
+      expect(again.texts()[0]).toMatch(
+        /You were asked:\nHOLD the word[\s\S]*Then you were interrupted[\s\S]*which you were given before:\n\nHOLD the word/,
+      )
+      await until('it is said', async () => (await said(run_id, 'resume_failed')).length === 1)
+      other.kill()
+      for (const pid of processesOf(again.piece.execution_id)) process.kill(pid, 'SIGKILL')
+    },
+    TEST_MS,
+  )
 
   test('when a person asks again, has its session and is asked again', async () => {
     const run_id = await begin('RECALL the word xylophone.')

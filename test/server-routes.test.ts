@@ -108,6 +108,7 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
       'executions.deltas': '{"deltas":[]}',
       'executions.finish': '{"outcome":{"outcome":"CANCELLED"},"entries":0}',
       'executions.delivered': '{"message_ids":[],"sequence":0}',
+      'executions.keep': '{"session_id":"s","entries":0,"files":[]}',
       'events.cursor': '{"sequence":1}',
       'environments.replace': '{"name":"x"}',
       'batches.update': '{"concurrency":1}',

@@ -33,6 +33,8 @@ const RUNNER = [
   'executions.inbox',
   'executions.delivered',
   'executions.children',
+  'executions.session',
+  'executions.keep',
 ]
 /** The mailbox of its own run, and its own tree. */
 const MAIL = ['messages.send', 'messages.list', 'messages.read', 'messages.delivered', 'events.cursor', 'trees.get']
@@ -126,6 +128,7 @@ test.each(RUNNER)('%s is for its own execution alone', async (name) => {
     'executions.append': '{"entries":[]}',
     'executions.deltas': '{"deltas":[]}',
     'executions.delivered': '{"message_ids":[],"sequence":0}',
+    'executions.keep': '{"session_id":"s","entries":0,"files":[]}',
     'executions.finish': '{"outcome":{"outcome":"CANCELLED"},"entries":0}',
   }
   const body = route.method === 'GET' ? undefined : (bodies[name] ?? '{}')

@@ -9,6 +9,8 @@ import { type Context, readAll } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { collect } from './named.ts'
 import { repositoryOf } from './repositories.ts'
+import { renderTemplate } from './templates.ts'
+import type { TemplateRun } from './template-rendering.ts'
 import { parseDuration } from './text.ts'
 
 /** Oz's options whose purpose this version does not serve: taken, so that scripts go on, and said so. */
@@ -63,7 +65,15 @@ export function declareAsking(command: Command): Command {
   return command
 }
 
+/** A template instead of a prompt; what else is given goes before what the template says. */
+export const declareTemplate = (command: Command): Command =>
+  command
+    .option('--template <name>', 'a pattern that is known to work; see baton template list')
+    .option('--set <name=value>', 'a parameter of the template; may be repeated', collect)
+
 const Options = z.object({
+  template: z.string().optional(),
+  set: z.array(z.string()).default([]),
   prompt: z.string().optional(),
   promptFile: z.string().optional(),
   name: z.string().optional(),
@@ -98,9 +108,14 @@ export async function askedRun(
   if (!given.success) throw new CommandFailure('usage', `${given.error.issues[0]?.message ?? 'Wrong option'}.`)
   const o = given.data
   sayUnserved(context, options)
-  const file = o.file === undefined ? {} : await readConfigFile(context, o.file, AgentConfig)
+  const template = await templateRun(context, o, argument)
+  const file = {
+    ...template?.config,
+    ...(o.file === undefined ? {} : await readConfigFile(context, o.file, AgentConfig)),
+  }
   const is_skilled = [...o.skill, ...(file.skills ?? []), file.skill_spec ?? ''].some((spec) => spec !== '')
-  const { prompt, mode } = await readPrompt(context, o, argument, is_skilled)
+  const { prompt, mode = 'normal' } = template ?? (await readPrompt(context, o, argument, is_skilled))
+  const title = o.title ?? template?.title
   const { harness, model, worker_host } = context.settings
   const harness_name = o.harness ?? (file.harness ? undefined : harness.value)
   const model_id = o.model ?? (file.model_id ? undefined : model.value)
@@ -132,7 +147,7 @@ export async function askedRun(
   const body = CreateRun.safeParse({
     ...(prompt === '' ? {} : { prompt }),
     ...(o.agent === undefined ? {} : { agent_identity_uid: o.agent }),
-    ...(o.title === undefined ? {} : { title: o.title }),
+    ...(title === undefined ? {} : { title }),
     ...((o.mode ?? mode) === 'normal' ? {} : { mode: o.mode ?? mode }),
     ...(o.parentRunId === undefined ? {} : { parent_run_id: o.parentRunId }),
     ...(o.placement === undefined ? {} : { placement: o.placement }),
@@ -141,6 +156,30 @@ export async function askedRun(
   if (body.success) return body.data
   const issue = body.error.issues[0]
   throw new CommandFailure('usage', `${issue?.path.join('.') ?? 'The run'}: ${issue?.message ?? 'not as it should be'}`)
+}
+
+async function templateRun(
+  context: Context,
+  o: Options,
+  argument: string | undefined,
+): Promise<TemplateRun | undefined> {
+  if (o.template === undefined) {
+    if (o.set.length === 0) return undefined
+    throw new CommandFailure('usage', '--set is for a template.', 'Name one with --template; see: baton template list.')
+  }
+  if ([argument, o.prompt, o.promptFile].some((one) => one !== undefined))
+    throw new CommandFailure(
+      'usage',
+      'A template has a prompt of its own.',
+      `Say with --set what it is to do; see: baton template show ${o.template}.`,
+    )
+  const rendered = await renderTemplate(context, o.template, o.set)
+  if (rendered.kind === 'run') return rendered.run
+  throw new CommandFailure(
+    'usage',
+    `Template ${o.template} is one of a batch.`,
+    `Start it with: baton batch run --template ${o.template}.`,
+  )
 }
 
 /**

@@ -38,6 +38,12 @@ export const INSIDE_COMMANDS: CommandEntry[] = [
     load: () => import('./commands/message-mark-delivered.ts'),
   },
   {
+    path: 'results',
+    summary: 'Print the results of the tasks that this one builds on',
+    hidden: true,
+    load: () => import('./commands/results.ts'),
+  },
+  {
     path: 'harness-support ping',
     summary: 'Check that the server knows this run',
     load: async () => (await support()).ping,

@@ -1,4 +1,4 @@
-/** The commands of what runs name: environments and agent identities. */
+/** The commands of what runs name: environments, agent identities, templates and artifacts. */
 import type { CommandEntry, CommandGroup } from './commands.ts'
 
 export const NAMED_GROUPS: Record<string, CommandGroup> = {
@@ -7,9 +7,13 @@ export const NAMED_GROUPS: Record<string, CommandGroup> = {
     aliases: ['e', 'environments'],
     group: 'Runs:',
   },
+  template: { summary: 'Patterns of work that are known to go well', aliases: ['templates'], group: 'Runs:' },
+  artifact: { summary: 'What runs made for people', aliases: ['artifacts'], group: 'Runs:' },
 }
 
 const environment = () => import('./commands/environment.ts')
+const template = () => import('./commands/template.ts')
+const artifact = () => import('./commands/artifact.ts')
 const agent = () => import('./commands/agent-identity.ts')
 
 export const NAMED_COMMANDS: CommandEntry[] = [
@@ -28,4 +32,9 @@ export const NAMED_COMMANDS: CommandEntry[] = [
   { path: 'environment create', summary: 'Create an environment', load: async () => (await environment()).create },
   { path: 'environment update', summary: 'Change an environment', load: async () => (await environment()).update },
   { path: 'environment delete', summary: 'Delete an environment', load: async () => (await environment()).remove },
+  { path: 'template list', aliases: ['ls'], summary: 'List templates', load: async () => (await template()).list },
+  { path: 'template show', summary: 'Show what a template needs', load: async () => (await template()).show },
+  { path: 'artifact get', summary: 'Show one artifact', load: async () => (await artifact()).get },
+  { path: 'artifact download', summary: 'Fetch the file of an artifact', load: async () => (await artifact()).download },
+  { path: 'artifact upload', summary: 'Keep a file with a run', load: async () => (await artifact()).upload },
 ]

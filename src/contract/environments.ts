@@ -1,6 +1,6 @@
 /**
- * Environments: named descriptions of where runs happen. Oz publishes only the list; the rest is ours, as are the fields
- * `repositories`, `variables`, `mcp_servers` and `version`.
+ * Environments: named descriptions of where runs happen. Oz publishes only the list; the rest is ours, as are the
+ * fields `repositories`, `variables`, `mcp_servers` and `version`.
  */
 import { z } from 'zod'
 import { McpServer, NoNul, Repository, VariableName } from './config.ts'

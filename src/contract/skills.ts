@@ -1,7 +1,7 @@
 /**
  * Skills: folders with a `SKILL.md`, whose front matter names them and whose body is instructions. A run names them by
- * `name`, `repo:name`, `org/repo:name`, or with the path of the file or its folder in place of the name. They are looked
- * for where the run has its repositories, when it starts.
+ * `name`, `repo:name`, `org/repo:name`, or with the path of the file or its folder in place of the name. They are
+ * looked for where the run has its repositories, when it starts.
  */
 import { z } from 'zod'
 

@@ -20,6 +20,7 @@ import {
 import type { Runs } from '../db/tables.ts'
 import { configureExecution } from './configuration.ts'
 import type { Room } from './engine.ts'
+import { lostLetters } from './lost-letters.ts'
 import { modeWords } from './mode-words.ts'
 import { resultsFor } from './results.ts'
 
@@ -93,14 +94,15 @@ async function whatWasBefore(room: Room, run: Run, harness: string, entries_held
   const session_id = kept?.session_id ?? (await toldSession(room, run, harness, entries_held))
   const resume = session_id === null ? null : { harness, session_id, ...(kept === null ? {} : { kept: true }) }
   const told = await entriesOf(room, run, null)
+  const letters = await lostLetters(room, run)
   // What was never given to an agent is as new.
-  if (!told.some(isGiven)) return { ...NOTHING_BEFORE, resume }
+  if (!told.some(isGiven) && letters.length === 0) return { ...NOTHING_BEFORE, resume }
   const end = entries_held > 0 ? RESTARTED : await endOfLast(room, run)
   const since = kept === null ? [] : linesOf(await entriesOf(room, run, kept))
   return {
     resume,
-    context: pieces([...linesOf(told), end.text]),
-    missed: pieces([...(since.length === 0 ? [] : [SINCE, ...since]), end.text]) || null,
+    context: pieces([...linesOf(told), end.text, ...letters]),
+    missed: pieces([...(since.length === 0 ? [] : [SINCE, ...since]), end.text, ...letters]) || null,
     again: end.succeeded
       ? `You are asked again:\n\n${run.prompt}`
       : `Your task, which you were given before:\n\n${run.prompt}\n\nGo on with it from where it stands.`,

@@ -116,7 +116,9 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
     ), kept as (
       insert into givings (execution_id, run_id, call_key, message_ids, sequence, text, given_at)
       select execution_id, run_id, call_key, message_ids, sequence, text, ${now} from held
-    ), resumed as (select * from held where waiting_until is not null and not stopped), ${says('run_resumed', sql`resumed`, now)}
+    ), resumed as (
+      select * from held where waiting_until is not null and not stopped
+    ), ${says('run_resumed', sql`resumed`, now)}
     select place from held`.execute(db)
   const given = new Set(rows.map((row) => row.place))
   return all.map((_, place) => given.has(place))

@@ -219,8 +219,8 @@ const TIMED_OUT =
   'Nothing came in the time that you waited for. Wait again with wait_for_events, or finish your work without it.'
 
 const GIVEN_ELSEWHERE =
-  'What came while you waited was given to you directly, beside this call. Deal with it, then wait again if agents are ' +
-  'still at work.'
+  'What came while you waited was given to you directly, beside this call. Deal with it, then wait again if ' +
+  'agents are still at work.'
 
 /**
  * Everything that a look needs, in one statement, so that it is of one moment. While a plan is before a person its agent
@@ -228,8 +228,9 @@ const GIVEN_ELSEWHERE =
  */
 async function readMail(db: Kysely<Tables>, execution_id: string) {
   const { rows } = await sql<Row>`
-    select r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until, r.stopped is not null as stopped,
-      g.call_key, g.text, greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0)) as since,
+    select r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until,
+      r.stopped is not null as stopped, g.call_key, g.text,
+      greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0)) as since,
       exists (select from givings old where old.run_id = r.run_id and old.execution_id <> x.execution_id) as stale,
       letters.all as letters, news.all as news
     from runs r join executions x on x.execution_id = r.execution_id
@@ -247,8 +248,8 @@ async function readMail(db: Kysely<Tables>, execution_id: string) {
       ) as letters
       cross join lateral (
         select coalesce(jsonb_agg(n order by n.sequence), '[]') as all from (
-          select distinct on (e.run_id) e.sequence, e.event_type, e.run_id, coalesce(c.config->>'name', c.title) as name,
-            coalesce(c.failure->>'message', c.status_message) as words
+          select distinct on (e.run_id) e.sequence, e.event_type, e.run_id,
+            coalesce(c.config->>'name', c.title) as name, coalesce(c.failure->>'message', c.status_message) as words
           from events e join runs c on c.run_id = e.run_id
           where c.parent_run_id = r.run_id and r.open_plan is null
             and e.sequence > greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0))

@@ -186,7 +186,9 @@ async function lockRuns(
   const { rows } = await sql<Selectable<Runs>>`
     select * from runs
     where team_id = ${caller.team_id} and (run_id = any(${run_ids}::uuid[])
-      or run_id in (select root_run_id from runs where run_id = any(${run_ids}::uuid[]) and team_id = ${caller.team_id}))
+      or run_id in (
+        select root_run_id from runs where run_id = any(${run_ids}::uuid[]) and team_id = ${caller.team_id}
+      ))
     order by run_id for no key update`.execute(write)
   return new Map(rows.map((run) => [run.run_id, run]))
 }
@@ -334,8 +336,8 @@ async function keep(
     with kept as (
       insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,
         urgent, hop, cause_id, send_key, mode, sent_at)
-      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.recipient_run_id, m.number, m.subject, m.body,
-        m.urgent, m.hop, m.cause_id, m.send_key, m.mode, m.sent_at
+      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.recipient_run_id, m.number, m.subject,
+        m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.mode, m.sent_at
       from jsonb_populate_recordset(null::messages, ${JSON.stringify(letters)}::jsonb) as m
     )
     update runs set messages = runs.messages + c.own, undelivered = runs.undelivered + c.own,

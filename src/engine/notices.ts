@@ -38,5 +38,8 @@ export function noticesEngine(room: Room) {
 /** The last notices of a row of `runs`, oldest first, as a scalar subquery. */
 export const noticesOf: RawBuilder<Notice[]> = sql<Notice[]>`(
   select coalesce(jsonb_agg(jsonb_build_object('notice_id', n.notice_id, 'message', n.message,
-    'created_at', to_char(n.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) order by n.created_at), '[]')
-  from (select * from notices where notices.run_id = runs.run_id order by created_at desc limit ${sql.lit(SHOWN_MAX)}) n)`
+    'created_at', to_char(n.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+    order by n.created_at), '[]')
+  from (
+    select * from notices where notices.run_id = runs.run_id order by created_at desc limit ${sql.lit(SHOWN_MAX)}
+  ) n)`

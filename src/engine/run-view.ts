@@ -155,17 +155,12 @@ function select(room: Room, caller: Caller) {
       ),
     )
     .select(
-      sql<unknown>`(select coalesce(jsonb_object_agg(of_state.state, of_state.count), '{}') from (select child.state,
-        count(*)::int as count from runs child where child.parent_run_id = runs.run_id group by child.state) of_state)`.as(
-        'child_states',
-      ),
+      sql<unknown>`(select coalesce(jsonb_object_agg(s.state, s.count), '{}') from (select child.state, count(*)::int
+        from runs child where child.parent_run_id = runs.run_id group by child.state) s)`.as('child_states'),
     )
     .select(
-      sql<
-        string | null
-      >`(select coalesce(parent.config->>'name', parent.title) from runs parent where parent.run_id = runs.parent_run_id)`.as(
-        'parent_name',
-      ),
+      sql<string | null>`(select coalesce(parent.config->>'name', parent.title) from runs parent
+        where parent.run_id = runs.parent_run_id)`.as('parent_name'),
     )
     .select(
       sql<

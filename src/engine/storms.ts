@@ -1,7 +1,7 @@
 /**
  * The storm guard: what a tree of runs may use before a person looks at it. It is judged where messages are accepted
- * and children are born, under the root's lock, and tokens also where their use is reported; a tree that went over stops: its agents can neither send nor start anything, its
- * root is BLOCKED, and what is at work ends its turn.
+ * and children are born, under the root's lock, and tokens also where their use is reported; a tree that went over
+ * stops: its agents can neither send nor start anything, its root is BLOCKED, and what is at work ends its turn.
  */
 import type { Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'

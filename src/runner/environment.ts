@@ -6,54 +6,10 @@
  * the execution itself, for the harness of a managed run alone.
  */
 import { isAbsolute } from 'node:path'
-import { type Assignment, harnessOf } from '../contract/index.ts'
+import { type Assignment, harnessOf, MACHINE_VARIABLES } from '../contract/index.ts'
 
-const PASSED = [
-  'PATH',
-  'HOME',
-  'USER',
-  'LOGNAME',
-  'SHELL',
-  'LANG',
-  'LANGUAGE',
-  'TZ',
-  'TERM',
-  'COLORTERM',
-  'TMPDIR',
-  'IS_SANDBOX',
-  'SSH_AUTH_SOCK',
-  'SSL_CERT_FILE',
-  'SSL_CERT_DIR',
-  'NODE_EXTRA_CA_CERTS',
-  'CURL_CA_BUNDLE',
-  'REQUESTS_CA_BUNDLE',
-  'GIT_SSL_CAINFO',
-  'GIT_SSH_COMMAND',
-  'HTTP_PROXY',
-  'HTTPS_PROXY',
-  'NO_PROXY',
-  'ALL_PROXY',
-  'http_proxy',
-  'https_proxy',
-  'no_proxy',
-  'all_proxy',
-  'TASK_ID',
-  'GH_PROMPT_DISABLED',
-  'GIT_TERMINAL_PROMPT',
-  'NODE_USE_ENV_PROXY',
-  'CLAUDE_CONFIG_DIR',
-  'SYSTEMROOT',
-  'SystemRoot',
-  'COMSPEC',
-  'PATHEXT',
-  'USERPROFILE',
-  'APPDATA',
-  'LOCALAPPDATA',
-  'XDG_CONFIG_HOME',
-  'XDG_CACHE_HOME',
-  'XDG_DATA_HOME',
-  'XDG_RUNTIME_DIR',
-]
+/** Of a run as a whole. */
+const PASSED = [...MACHINE_VARIABLES, 'TASK_ID', 'GH_PROMPT_DISABLED', 'GIT_TERMINAL_PROMPT']
 /** Locale, and where models are and how to reach them. */
 const PASSED_PREFIXES = [
   'LC_',

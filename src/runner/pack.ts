@@ -7,7 +7,7 @@
  */
 import { constants } from 'node:fs'
 import { lstat, mkdir, open, readdir, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname, join, normalize } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { gunzip, gzip } from 'node:zlib'
@@ -74,7 +74,7 @@ export async function unpackSession(
   await clearSession(home, folders)
   let left = SESSION_BYTES_MAX
   for (const { path, packed } of files) {
-    if (!folders.some((folder) => path === folder || path.startsWith(`${folder}/`)))
+    if (normalize(path) !== path || !folders.some((folder) => path === folder || path.startsWith(`${folder}/`)))
       throw new Error(`${path} is not in a session folder`)
     const content = await inflate(Buffer.from(packed ?? '', 'base64'), { maxOutputLength: Math.max(left, 1) })
     left -= content.length

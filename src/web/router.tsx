@@ -51,6 +51,7 @@ const newRun = createRoute({
 const run = createRoute({
   getParentRoute: () => shell,
   path: '/runs/$runId',
+  validateSearch: z.object({ view: z.enum(['agents', 'messages']).optional().catch(undefined) }),
   component: lazyRouteComponent(() => import('./pages/run.tsx'), 'RunPage'),
 })
 

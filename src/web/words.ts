@@ -1,13 +1,24 @@
-/** The words that people read for what the wire calls otherwise: seven statuses, sources, harnesses, reasons. */
-import { ENDED_STATES, type Execution, isEnded, type Run, type RunSource, type RunState } from '../contract/index.ts'
+/** The words that people read for what the wire calls otherwise: statuses, sources, harnesses, reasons. */
+import {
+  ENDED_STATES,
+  type Execution,
+  harnessOf,
+  isEnded,
+  type Run,
+  type RunSource,
+  type RunState,
+  type TreeNode,
+} from '../contract/index.ts'
 
 export const STATUSES = ['queued', 'starting', 'working', 'needs_you', 'succeeded', 'failed', 'cancelled'] as const
-export type Status = (typeof STATUSES)[number]
+/** The list is filtered by the first; `waiting` is a part of what works. */
+export type Status = (typeof STATUSES)[number] | 'waiting'
 
 export const STATUS_WORDS: Record<Status, string> = {
   queued: 'Queued',
   starting: 'Starting',
   working: 'Working',
+  waiting: 'Waiting',
   needs_you: 'Needs you',
   succeeded: 'Succeeded',
   failed: 'Failed',
@@ -28,13 +39,20 @@ const STATUS_OF: Record<RunState, Status> = {
 
 export const statusOf = (state: RunState): Status => STATUS_OF[state]
 
+/** A run whose turn has ended and that waits for events is at work for the wire; for people it waits. */
+export function runStatus(run: Pick<Run, 'state' | 'waiting_until'>): Status {
+  return run.state === 'INPROGRESS' && run.waiting_until !== undefined ? 'waiting' : statusOf(run.state)
+}
+export const nodeStatus = (node: Pick<TreeNode, 'state' | 'waiting'>): Status =>
+  node.state === 'INPROGRESS' && node.waiting ? 'waiting' : statusOf(node.state)
+
 export function statesOf(status: Status): RunState[] {
   return (Object.keys(STATUS_OF) as RunState[]).filter((state) => STATUS_OF[state] === status)
 }
 
 export const isCancelling = (run: Run): boolean => run.cancel_requested && !isEnded(run.state)
 
-export const statusWord = (run: Run): string => (isCancelling(run) ? 'Cancelling' : STATUS_WORDS[statusOf(run.state)])
+export const statusWord = (run: Run): string => (isCancelling(run) ? 'Cancelling' : STATUS_WORDS[runStatus(run)])
 
 export const canRetry = (run: Run): boolean =>
   ENDED_STATES.some((state) => state === run.state) && run.state !== 'SUCCEEDED'
@@ -153,3 +171,65 @@ export function sizeWords(bytes: number): string {
     ? `${(bytes / 1000).toFixed(bytes < 10_000 ? 1 : 0)} kB`
     : `${(bytes / 1_000_000).toFixed(1)} MB`
 }
+
+/** `2 working · 1 needs you`, in the order of what asks for attention first. */
+export function countWords(counts: Partial<Record<Status, number>>): string {
+  return ATTENTION.flatMap((status) => {
+    const count = counts[status] ?? 0
+    return count === 0 ? [] : [`${count} ${STATUS_WORDS[status].toLowerCase()}`]
+  }).join(' · ')
+}
+
+/** Children by status, as the wire counts them: those that wait are among those at work. */
+export function runCounts(run: Run): Partial<Record<Status, number>> {
+  const counts: Partial<Record<Status, number>> = {}
+  for (const state of Object.keys(STATUS_OF) as RunState[]) {
+    const count = run.child_states[state] ?? 0
+    if (count > 0) counts[STATUS_OF[state]] = (counts[STATUS_OF[state]] ?? 0) + count
+  }
+  return counts
+}
+
+/** What asks for attention first. */
+export const ATTENTION: Status[] = [
+  'needs_you',
+  'failed',
+  'working',
+  'starting',
+  'queued',
+  'waiting',
+  'cancelled',
+  'succeeded',
+]
+
+/** Why a message cannot wake this run; undefined: it can, or needs no waking. */
+export function whyNotWoken(run: Run): string | undefined {
+  if (!isEnded(run.state)) return undefined
+  if (harnessOf(run.agent_config) === 'command')
+    return 'This run was a plain command and has ended: there is nobody to read a message.'
+  if (run.placement === 'parent') return 'This run has ended, and so has the sandbox of its parent that it ran in.'
+  if (run.execution_location === 'LOCAL')
+    return "This run has ended, and the place where it ran is not a worker's: it cannot be woken from here."
+  return undefined
+}
+
+/** What becomes of a message to this run. */
+export function deliveryWords(run: Run): string {
+  switch (runStatus(run)) {
+    case 'queued':
+    case 'starting':
+      return 'It has not begun: it finds the message after its first turn.'
+    case 'working':
+      return 'It is at work: the message joins its turn where its harness can do that, else it comes next.'
+    case 'waiting':
+      return 'It waits for messages: it goes on with this one at once.'
+    case 'needs_you':
+      return 'It is held until a person answers it: the message is kept until then.'
+    case 'succeeded':
+    case 'failed':
+    case 'cancelled':
+      return 'It has ended: the message wakes it. A new execution begins, with what was said so far as its context.'
+  }
+}
+
+export const dollarWords = (dollars: number): string => `$${dollars.toFixed(dollars < 1 ? 4 : 2)}`

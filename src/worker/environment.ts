@@ -1,49 +1,6 @@
 /** The environment of a runner: little of the worker's own, what the assignment says, and what the platform sets. */
-import type { TaskAssignment } from '../contract/index.ts'
+import { MACHINE_VARIABLES, type TaskAssignment } from '../contract/index.ts'
 import type { Environment } from './models.ts'
-
-/**
- * What a plain process needs of the machine: where programs and homes are, language, trust and proxies. HOME and the
- * folders of the CLIs let a harness use its owner's own login where the worker has no key. No variable here holds
- * a secret.
- */
-const PASSED = [
-  'PATH',
-  'HOME',
-  'USER',
-  'LOGNAME',
-  'SHELL',
-  'LANG',
-  'LANGUAGE',
-  'TZ',
-  'TERM',
-  'XDG_CONFIG_HOME',
-  'XDG_CACHE_HOME',
-  'XDG_DATA_HOME',
-  'SSH_AUTH_SOCK',
-  'CLAUDE_CONFIG_DIR',
-  'CODEX_HOME',
-  'SSL_CERT_FILE',
-  'SSL_CERT_DIR',
-  'NODE_EXTRA_CA_CERTS',
-  'NODE_USE_ENV_PROXY',
-  'HTTP_PROXY',
-  'HTTPS_PROXY',
-  'NO_PROXY',
-  'ALL_PROXY',
-  'http_proxy',
-  'https_proxy',
-  'no_proxy',
-  'all_proxy',
-  // Windows programs do not start without these.
-  'SYSTEMROOT',
-  'SystemRoot',
-  'COMSPEC',
-  'PATHEXT',
-  'USERPROFILE',
-  'APPDATA',
-  'LOCALAPPDATA',
-]
 
 /** `BATON_…`: what the owner of the worker means for runners and harnesses: which there are, and what all runs get. */
 const PASSED_PREFIX = /^(LC_|BATON_PASS_|BATON_HARNESS|BATON_SCRIPT$)/
@@ -86,7 +43,7 @@ export function runnerEnvironment(parts: RunnerEnvironment): Record<string, stri
 function passedOn(worker: Environment): Record<string, string> {
   const passed: Record<string, string> = {}
   for (const [name, value] of Object.entries(worker)) {
-    if (value !== undefined && (PASSED.includes(name) || PASSED_PREFIX.test(name))) passed[name] = value
+    if (value !== undefined && (MACHINE_VARIABLES.includes(name) || PASSED_PREFIX.test(name))) passed[name] = value
   }
   return passed
 }

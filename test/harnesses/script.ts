@@ -1,8 +1,9 @@
 /**
- * The scripted model on loopback. What it does is said in the prompt:
- * `DIRECTIVE:EDIT` writes notes.txt with the harness's own tool, `DIRECTIVE:HANG` runs a command that does not end,
- * `DIRECTIVE:WHERE` has the shell write its folder into where.txt there, `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent before that. It goes by the last
- * directive in the conversation, since harnesses put words of their own around a prompt.
+ * The scripted model on loopback. What it does is said in the prompt: `DIRECTIVE:EDIT` writes notes.txt with the
+ * harness's own tool, `DIRECTIVE:HANG` runs a command that does not end, `DIRECTIVE:WHERE` has the shell write its
+ * folder into where.txt there, `DIRECTIVE:RECALL` tells whether the word of an earlier turn is in what it was sent
+ * before that. It goes by the last directive in the conversation, since harnesses put words of their own around a
+ * prompt.
  */
 import { type ChatCompletionRequest, LLMock } from '@copilotkit/aimock'
 

@@ -3,7 +3,9 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { z } from 'zod'
 import type { SocketConnection } from '../../src/db/connect.ts'
+import type { EngineLimits } from '../../src/engine/engine.ts'
 import { findMembers, hasEnded, readStat } from '../../src/worker/sandboxes/proc.ts'
 
 /** Awaits a condition; the failure says which. */
@@ -77,16 +79,17 @@ export async function startServerProcess(options: {
   connection: SocketConnection
   port: number
   blobs_dir: string
+  engine_limits?: Partial<EngineLimits>
 }): Promise<ServerProcess> {
   const script = join(import.meta.dirname, 'server-process.ts')
   const child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
-  const url = await new Promise<string>((resolve, reject) => {
-    child.stdout.once('data', (bytes: Buffer) => resolve(bytes.toString().trim()))
+  const ready = await new Promise<string>((resolve, reject) => {
+    child.stdout.once('data', (bytes: Buffer) => resolve(bytes.toString()))
     child.once('exit', () => reject(new Error('The server ended before it was ready.')))
   })
   return {
-    url,
+    ...Ready.parse(JSON.parse(ready)),
     async kill() {
       child.kill('SIGKILL')
       await gone
@@ -94,4 +97,7 @@ export async function startServerProcess(options: {
   }
 }
 
-export type ServerProcess = { url: string; kill(): Promise<void> }
+/** `api_key`: the first team's, told once. */
+const Ready = z.object({ url: z.string(), api_key: z.string().nullable() })
+
+export type ServerProcess = z.infer<typeof Ready> & { kill(): Promise<void> }

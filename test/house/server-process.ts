@@ -10,11 +10,11 @@ const Options = z.object({
   connection: z.object({ host: z.string(), user: z.string(), database: z.string() }),
   blobs_dir: z.string(),
   port: z.int(),
-  engine_limits: z.record(z.string(), z.number()),
+  engine_limits: z.record(z.string(), z.number()).default({ retry_first_ms: 100, retry_most_ms: 200 }),
 })
 const { connection, blobs_dir, port, engine_limits } = Options.parse(JSON.parse(process.argv[2] ?? '{}'))
 
-const database = openDatabase({ connection })
+const database = openDatabase({ connection }, { pool_max: 20 })
 const server = await openServer({
   database,
   clock: await databaseClock(database),
@@ -22,6 +22,7 @@ const server = await openServer({
   log: pino({ level: 'error' }, pino.destination(2)),
   port,
   web_dir: null,
+  validate_answers: false,
   engine_limits,
 })
 const { api_key } = await server.engine.access.prepare()

@@ -1,12 +1,13 @@
 import type { Command } from 'commander'
-import { askedRun, declareAsking } from '../asking.ts'
+import { askedRun, declareAsking, declareTemplate } from '../asking.ts'
 import { openInBrowser } from '../browser.ts'
 import { type Context, clientOf, type Given, webAddress } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
 import { declareWaiting, waitAsAsked } from '../waiting.ts'
 
 export function declare(command: Command): void {
-  declareWaiting(declareAsking(command.argument('[prompt]', 'what is to be done; - reads it from stdin')))
+  const asking = declareAsking(command.argument('[prompt]', 'what is to be done; - reads it from stdin'))
+  declareWaiting(declareTemplate(asking))
     .option('--host <worker>', 'the worker that is to take it')
     .option('--placement <where>', 'of a child: worker, or parent for beside its parent, in the same files')
     .option('--idempotency-key <key>', 'makes repeating this command safe for 24 hours')
@@ -17,7 +18,8 @@ export function declare(command: Command): void {
 Examples:
   baton agent run-cloud "Update the dependencies" --repo https://github.com/me/project#main
   git diff | baton agent run-cloud - --follow
-  baton agent run-cloud "npm test" --harness command --repo . --wait`,
+  baton agent run-cloud "npm test" --harness command --repo . --wait
+  baton agent run-cloud --template critic-loop --set repo=. --set task="Speed up the parser"`,
     )
 }
 

@@ -40,8 +40,9 @@ create table identities (
 );
 create index identities_team on identities (team_id, created_at);
 
--- In whose name a run is worked on; null: its creator's.
-alter table runs add column identity_uid text references identities;
+-- In whose name a run is worked on; null: its creator's. Without a foreign key, as is the environment in its config: each
+-- check would lock the row for every run that names it, and neither is ever taken away.
+alter table runs add column identity_uid text;
 create index runs_environment on runs ((config->>'environment_id'), created_at desc) where config ? 'environment_id';
 create index runs_identity on runs (identity_uid) where identity_uid is not null;
 

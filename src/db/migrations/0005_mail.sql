@@ -40,3 +40,6 @@ with recursive below as (
 )
 update runs set ancestors = below.ancestors from below
 where below.run_id = runs.run_id and runs.parent_run_id is not null;
+
+-- What a run has sent.
+create index messages_sender on messages (sender_run_id, sent_at) where sender_run_id is not null;

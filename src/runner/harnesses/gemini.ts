@@ -67,6 +67,8 @@ const SETTINGS = {
   privacy: { usageStatisticsEnabled: false },
   telemetry: { enabled: false },
   hooksConfig: { enabled: false },
+  // Five calls alike in a row end its turn otherwise, and an agent that waits for its children makes them.
+  model: { disableLoopDetection: true },
   security: { auth: { selectedType: 'gemini-api-key', enforcedType: 'gemini-api-key' } },
 }
 

@@ -3,7 +3,8 @@
  *
  * Enforced against the checkout: its configuration files are not read (OPENCODE_DISABLE_PROJECT_CONFIG), and the inline
  * configuration, which is above files, states provider and permissions. Not enforceable in 1.18: a second loader
- * imports `.opencode/plugin(s)/*.js` of the checkout whatever it is told. Its AGENTS.md is named as instructions instead.
+ * imports `.opencode/plugin(s)/*.js` of the checkout whatever it is told. Its AGENTS.md is named as instructions
+ * instead.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -82,6 +82,23 @@ export function outputOf(call: ToolUpdate): string {
   return contentText(call)
 }
 
+/** Gemini (0.61) says which tool of an MCP server it calls in the title alone, and with what in the content. */
+export function mcpCallOf(call: ToolUpdate): { name: string; input: unknown } | null {
+  const [, tool, server] = /^(\S+) \((.+) MCP Server\)$/.exec(call.title ?? '') ?? []
+  if (tool === undefined || call.rawInput !== undefined) return null
+  const input = Json.safeParse(contentText(call))
+  return { name: `mcp_${server}_${tool}`, input: input.success ? input.data : undefined }
+}
+
+const Json = z.string().transform((text, ctx): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    ctx.addIssue('not JSON')
+    return z.NEVER
+  }
+})
+
 export function exitCodeOf(call: ToolUpdate): number | null {
   const parsed = ExitCode.safeParse(call.rawOutput)
   return parsed.success ? parsed.data : null
@@ -98,11 +115,15 @@ function contentText(call: ToolUpdate): string {
 
 const TextBlock = z.looseObject({ type: z.literal('content'), content: z.looseObject({ text: z.string() }) })
 
+const Texts = z
+  .array(z.looseObject({ text: z.string().optional() }))
+  .transform((blocks) => blocks.map((b) => b.text ?? '').join('\n'))
+
 const RawOutput = z.union([
   z.string(),
-  z
-    .array(z.looseObject({ text: z.string().optional() }))
-    .transform((blocks) => blocks.map((b) => b.text ?? '').join('\n')),
+  Texts,
+  // Codex, of a tool of an MCP server.
+  z.looseObject({ result: z.looseObject({ content: Texts }) }).transform((o) => o.result.content),
   z.looseObject({ formatted_output: z.string() }).transform((o) => o.formatted_output),
   z.looseObject({ aggregated_output: z.string() }).transform((o) => o.aggregated_output),
   z.looseObject({ output: z.string() }).transform((o) => o.output),

@@ -9,7 +9,7 @@
 import { z } from 'zod'
 import type { EntryBody } from '../../contract/index.ts'
 import type { Sink } from './harness.ts'
-import { categoryOf, changesOf, exitCodeOf, outputOf, pathsOf, ToolUpdate } from './tool-calls.ts'
+import { categoryOf, changesOf, exitCodeOf, mcpCallOf, outputOf, pathsOf, ToolUpdate } from './tool-calls.ts'
 
 /** A growing text becomes an entry at this length even when more follows, in UTF-16 units. */
 const TEXT_LENGTH_MAX = 256 * 1024
@@ -99,9 +99,12 @@ export function translator(sink: Sink): Translator {
     // OpenCode names the tool in the first title alone.
     const title = call.seen.title === undefined && call.seen.name === undefined ? parsed.data.title : undefined
     if (title && /^[a-z][\w.-]*$/i.test(title)) call.seen.name = title
+    const fresh = call.seen.title === undefined
     for (const [key, value] of Object.entries(parsed.data)) {
       if (value !== undefined && value !== null) Object.assign(call.seen, { [key]: value })
     }
+    const mcp = fresh ? mcpCallOf(call.seen) : null
+    if (mcp !== null) Object.assign(call.seen, { name: mcp.name, rawInput: mcp.input, content: undefined })
     return call
   }
 

@@ -1,7 +1,7 @@
 /**
  * Calls that are held open. Clients of 2025-11-25 give a call up with a request of its own, which names the call by its
- * id; a call that was given up must not take messages that nobody reads, nor keep what it was answered meanwhile. What another server holds is given up when
- * its connection ends.
+ * id; a call that was given up must not take messages that nobody reads, nor keep what it was answered meanwhile. What
+ * another server holds is given up when its connection ends.
  */
 import type { RequestId } from '@modelcontextprotocol/server'
 

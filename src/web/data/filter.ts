@@ -37,11 +37,14 @@ export function statesWanted(filter: RunFilter): RunState[] | undefined {
 export function queryOfFilter(filter: RunFilter): Partial<ListRuns> {
   const state = statesWanted(filter)
   const q = filter.q?.trim()
+  // Children stand under their parents, unless they are looked for.
+  if (!isFiltered(filter)) return { top: true }
   return { ...(state === undefined ? {} : { state }), ...(q ? { q } : {}) }
 }
 
 /** The same question that the server answers for a list, asked of one run. */
 export function isWanted(filter: RunFilter, run: Run): boolean {
+  if (!isFiltered(filter)) return run.parent_run_id === undefined
   const states = statesWanted(filter)
   if (states !== undefined && !states.includes(run.state)) return false
   const q = filter.q?.trim().toLowerCase()

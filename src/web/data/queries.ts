@@ -1,13 +1,19 @@
 /** What the page asks the server for, as queries. The keys are those that the stream patches. */
 import { infiniteQueryOptions, QueryClient, queryOptions } from '@tanstack/react-query'
-import { Fault, type Run } from '../../contract/index.ts'
+import { type Event, Fault, type Run } from '../../contract/index.ts'
 import { type Client, connect } from '../../sdk/client.ts'
 import { queryOfFilter, type RunFilter, statesWanted } from './filter.ts'
+import { EVENTS_READ, type Happenings } from './happenings.ts'
+import { type Letters, renewLetters } from './letters.ts'
 import type { LiveText } from './live.ts'
 import { FIRST_ENTRIES, renewEnd, type TranscriptWindow } from './transcript.ts'
 
 /** Runs read at once for the list. */
 export const LIST_RUNS = 50
+/** Children of one run read at once. */
+export const LIST_CHILDREN = 100
+/** Messages that nobody has been given yet are looked at again after this long, in milliseconds. */
+const UNDELIVERED_MS = 3000
 
 export const keys = {
   whoami: ['whoami'],
@@ -16,6 +22,12 @@ export const keys = {
   list: (filter: RunFilter) => ['runs', 'list', filter],
   run: (run_id: string) => ['runs', 'one', run_id],
   executions: (run_id: string) => ['runs', 'executions', run_id],
+  children: (run_id: string) => ['runs', 'children', run_id],
+  trees: ['trees'],
+  tree: (run_id: string) => ['trees', run_id],
+  happenings: (run_id: string) => ['happenings', run_id],
+  letters: (run_id: string) => ['letters', run_id],
+  letter: (message_id: string) => ['letter', message_id],
   transcript: (run_id: string) => ['transcript', run_id],
   live: (run_id: string) => ['live', run_id],
   entry: (run_id: string, position: string) => ['entry', run_id, position],
@@ -77,6 +89,74 @@ export const queries = (client: Client) => ({
     queryOptions({
       queryKey: keys.run(run_id),
       queryFn: ({ signal }) => client.runs.get({ params: { run_id }, signal }),
+    }),
+
+  /** The children of a run, in the order of their birth. */
+  children: (run_id: string) =>
+    infiniteQueryOptions({
+      queryKey: keys.children(run_id),
+      initialPageParam: undefined as string | undefined,
+      queryFn: ({ pageParam, signal }): Promise<ListPage> => {
+        const cursor = pageParam === undefined ? {} : { cursor: pageParam }
+        const order = { sort_by: 'created_at', sort_order: 'asc' } as const
+        return client.runs.list({
+          query: { ancestor_run_id: run_id, limit: LIST_CHILDREN, ...order, ...cursor },
+          signal,
+        })
+      },
+      getNextPageParam: (page: ListPage) => (page.page_info.has_next_page ? page.page_info.next_cursor : undefined),
+    }),
+
+  tree: (run_id: string) =>
+    queryOptions({
+      queryKey: keys.tree(run_id),
+      queryFn: ({ signal }) => client.trees.get({ params: { run_id }, signal }),
+    }),
+
+  /** Reads on from where what is held ends. */
+  happenings: (run_id: string) =>
+    queryOptions({
+      queryKey: keys.happenings(run_id),
+      queryFn: async ({ client: held, signal }): Promise<Happenings> => {
+        const query = { ancestor_run_id: run_id, include_self: true, limit: EVENTS_READ }
+        const known = held.getQueryData<Happenings>(keys.happenings(run_id))
+        const last = known?.events.at(-1)?.sequence
+        if (!known || last === undefined) {
+          const events = await client.events.list({ query: { ...query, before: Number.MAX_SAFE_INTEGER }, signal })
+          return { events, has_earlier: events.length === EVENTS_READ }
+        }
+        const fresh: Event[] = []
+        for (let since = last; ; ) {
+          const page = await client.events.list({ query: { ...query, since }, signal })
+          fresh.push(...page)
+          since = page.at(-1)?.sequence ?? since
+          if (page.length < EVENTS_READ) break
+        }
+        return fresh.length === 0 ? known : { ...known, events: [...known.events, ...fresh] }
+      },
+      structuralSharing: false,
+      gcTime: 60_000,
+    }),
+
+  letters: (run_id: string) =>
+    queryOptions({
+      queryKey: keys.letters(run_id),
+      queryFn: async ({ client: held, signal }): Promise<Letters> =>
+        renewLetters(
+          held.getQueryData<Letters>(keys.letters(run_id)),
+          await client.messages.mailbox({ params: { run_id }, signal }),
+        ),
+      gcTime: 60_000,
+      // No event tells of a delivery or of a reading.
+      refetchInterval: ({ state }) =>
+        state.data?.messages.some((letter) => letter.delivered_at === null) ? UNDELIVERED_MS : false,
+    }),
+
+  letter: (run_id: string, message_id: string) =>
+    queryOptions({
+      queryKey: keys.letter(message_id),
+      queryFn: ({ signal }) => client.messages.look({ params: { run_id, message_id }, signal }),
+      gcTime: 60_000,
     }),
 
   executions: (run_id: string) =>

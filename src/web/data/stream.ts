@@ -11,7 +11,7 @@ import type { Client } from '../../sdk/client.ts'
 import { follow } from '../../sdk/stream.ts'
 import { applyDeltas, type LiveText, settleLive } from './live.ts'
 import { keys } from './queries.ts'
-import { readChanged } from './runs.ts'
+import { readChanged, renewAround } from './runs.ts'
 import { appendEntries, follows, type TranscriptWindow } from './transcript.ts'
 
 /** `refused`: the session is over or the server will not have us; only signing in again or a reload helps. */
@@ -129,6 +129,10 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
     if (forget) queries.removeQueries({ queryKey: keys.newcomers })
     if (forget) void queries.resetQueries({ queryKey: ['transcript'] })
     else void queries.invalidateQueries({ queryKey: ['transcript'] })
+    for (const around of [['happenings'], ['letters'], keys.trees]) {
+      if (forget) void queries.resetQueries({ queryKey: around })
+      else void queries.invalidateQueries({ queryKey: around })
+    }
     void queries.invalidateQueries({ queryKey: ['runs'] })
     void queries.invalidateQueries({ queryKey: keys.workers })
   }
@@ -140,6 +144,7 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
       const run_ids = [...changed]
       changed.clear()
       void readChanged(client, queries, run_ids).then((all) => {
+        renewAround(queries, run_ids)
         if (!all) void queries.invalidateQueries({ queryKey: ['runs'], refetchType: 'none' })
       })
     }, CHANGED_MS)

@@ -63,7 +63,10 @@ export function RunActions({ run }: { run: Run }) {
         }}
       >
         What the agent is doing is stopped. The transcript stays
-        {run.children.length > 0 ? ', and runs that it started go on' : ''}.
+        {run.children.length > 0
+          ? ', and runs that it started go on: cancel the tree under Sub-agents to stop them too'
+          : ''}
+        .
       </Confirm>
     </div>
   )

@@ -4,7 +4,7 @@ import type { ReactNode } from 'react'
 import { harnessOf, type Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { isTimed, lengthWords } from '../time.ts'
-import { harnessWord, sizeWords, sourceWord } from '../words.ts'
+import { dollarWords, harnessWord, sizeWords, sourceWord } from '../words.ts'
 import { When, Worked } from './clock.tsx'
 
 /** Backends that give a run no wall of its own. */
@@ -54,9 +54,7 @@ export function RunFacts({ run }: { run: Run }) {
           {Boolean(usage?.cache_write_tokens) && <Fact name="Cache written">{count(usage?.cache_write_tokens)}</Fact>}
         </>
       )}
-      {usage?.inference_cost_usd !== undefined && (
-        <Fact name="Cost">${usage.inference_cost_usd.toFixed(usage.inference_cost_usd < 1 ? 4 : 2)}</Fact>
-      )}
+      {usage?.inference_cost_usd !== undefined && <Fact name="Cost">{dollarWords(usage.inference_cost_usd)}</Fact>}
       {usage?.cpu_seconds !== undefined && <Fact name="Processor time">{lengthWords(usage.cpu_seconds * 1000)}</Fact>}
       {usage?.peak_memory_bytes !== undefined && <Fact name="Peak memory">{sizeWords(usage.peak_memory_bytes)}</Fact>}
     </dl>

@@ -1,6 +1,7 @@
-import { CircleAlert, Hourglass } from 'lucide-react'
+import { CircleAlert, CirclePause, Hourglass } from 'lucide-react'
 import type { Run } from '../../contract/index.ts'
-import { adviceFor, statusOf, waitingWords } from '../words.ts'
+import { absoluteWords } from '../time.ts'
+import { adviceFor, runStatus, statusOf, waitingWords } from '../words.ts'
 import { When } from './clock.tsx'
 
 export function FailureBanner({ run }: { run: Run }) {
@@ -24,6 +25,21 @@ export function FailureBanner({ run }: { run: Run }) {
         )}
       </div>
     </section>
+  )
+}
+
+/** A run whose turn has ended and that goes on when something comes. */
+export function ListeningBanner({ run }: { run: Run }) {
+  if (runStatus(run) !== 'waiting' || run.waiting_until === undefined) return null
+  return (
+    <p className="mb-2 flex shrink-0 items-start gap-2 rounded-xl border border-line bg-raised px-4 py-3">
+      <CirclePause aria-hidden className="mt-1 size-4 shrink-0 text-queued" />
+      <span>
+        Waiting for its agents or for messages until{' '}
+        <time dateTime={run.waiting_until}>{absoluteWords(Date.parse(run.waiting_until))}</time>. It goes on with the
+        first that comes, and takes up no slot until then.
+      </span>
+    </p>
   )
 }
 

@@ -1,13 +1,15 @@
 import { Link } from '@tanstack/react-router'
-import { Timer } from 'lucide-react'
+import { CornerLeftUp, Timer } from 'lucide-react'
 import type { Run } from '../../contract/index.ts'
 import { harnessOf } from '../../contract/index.ts'
 import { isTimed } from '../time.ts'
 import { harnessWord, sourceWord } from '../words.ts'
 import { When, Worked } from './clock.tsx'
+import { RunChildren } from './run-children.tsx'
 import { RunStatus } from './status.tsx'
 
-export function RunRow({ run }: { run: Run }) {
+/** `nested`: under its parent's row; elsewhere a child names its parent. */
+export function RunRow({ run, nested = false }: { run: Run; nested?: boolean }) {
   return (
     <li>
       <Link
@@ -23,8 +25,12 @@ export function RunRow({ run }: { run: Run }) {
           </span>
           <span className="flex flex-wrap gap-x-1.5 text-sm text-soft">
             <span>{run.agent_config ? harnessWord(harnessOf(run.agent_config)) : 'Unknown harness'}</span>
-            <Dot />
-            <span>{sourceWord(run.source)}</span>
+            {!nested && (
+              <>
+                <Dot />
+                <span>{sourceWord(run.source)}</span>
+              </>
+            )}
             {run.worker_host && (
               <>
                 <Dot />
@@ -33,10 +39,16 @@ export function RunRow({ run }: { run: Run }) {
                 </span>
               </>
             )}
-            {run.children.length > 0 && (
+            {!nested && run.parent_name !== undefined && (
               <>
                 <Dot />
-                <span>{run.children.length === 1 ? '1 child' : `${run.children.length} children`}</span>
+                <span className="inline-flex min-w-0 items-center gap-1">
+                  <CornerLeftUp aria-hidden className="size-3.5 shrink-0" />
+                  <span className="max-w-56 truncate" title={`Child of ${run.parent_name}`}>
+                    <span className="sr-only">child of </span>
+                    {run.parent_name}
+                  </span>
+                </span>
               </>
             )}
           </span>
@@ -55,6 +67,7 @@ export function RunRow({ run }: { run: Run }) {
           </span>
         </span>
       </Link>
+      {run.children.length > 0 && <RunChildren run={run} />}
     </li>
   )
 }

@@ -1,11 +1,22 @@
-import { Ban, CircleCheck, CircleDashed, CircleX, Hand, Hourglass, LoaderCircle, type LucideIcon } from 'lucide-react'
+import {
+  Ban,
+  CircleCheck,
+  CircleDashed,
+  CirclePause,
+  CircleX,
+  Hand,
+  Hourglass,
+  LoaderCircle,
+  type LucideIcon,
+} from 'lucide-react'
 import type { Run } from '../../contract/index.ts'
-import { isCancelling, type Status, statusOf, statusWord } from '../words.ts'
+import { isCancelling, runStatus, type Status, statusWord } from '../words.ts'
 
 const LOOK: Record<Status, { Icon: LucideIcon; colour: string; turns?: boolean }> = {
   queued: { Icon: CircleDashed, colour: 'text-queued' },
   starting: { Icon: Hourglass, colour: 'text-working' },
   working: { Icon: LoaderCircle, colour: 'text-working', turns: true },
+  waiting: { Icon: CirclePause, colour: 'text-queued' },
   needs_you: { Icon: Hand, colour: 'text-needs' },
   succeeded: { Icon: CircleCheck, colour: 'text-succeeded' },
   failed: { Icon: CircleX, colour: 'text-failed' },
@@ -24,7 +35,7 @@ export function StatusIcon({ status, className = 'size-4' }: { status: Status; c
 
 /** An icon and a word, never a colour alone. */
 export function RunStatus({ run }: { run: Run }) {
-  return <StatusText status={isCancelling(run) ? 'cancelled' : statusOf(run.state)}>{statusWord(run)}</StatusText>
+  return <StatusText status={isCancelling(run) ? 'cancelled' : runStatus(run)}>{statusWord(run)}</StatusText>
 }
 
 export function StatusText({ status, children }: { status: Status; children: string }) {

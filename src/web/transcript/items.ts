@@ -1,5 +1,6 @@
 /** The rows of a transcript: entries, with each tool call and its result as one, and the live text after them. */
 import type { Entry, EntryBody } from '../../contract/index.ts'
+import type { Happening } from '../data/happenings.ts'
 import type { LiveText } from '../data/live.ts'
 
 export type Item = {
@@ -7,7 +8,7 @@ export type Item = {
   key: string
   /** The number of an execution that begins here, where there is more than one. */
   execution?: number
-} & ({ entry: Entry; result?: Entry } | { live: LiveText })
+} & ({ entry: Entry; result?: Entry } | { live: LiveText } | { happening: Happening })
 
 export function itemsOf(entries: Entry[], live: LiveText[]): Item[] {
   const items: Item[] = []
@@ -38,6 +39,7 @@ const callKey = (entry: Entry, call_id: string) => `${entry.execution_id} ${call
 /** Rough heights in pixels, until a row has been measured. */
 export function guessHeight(item: Item | undefined): number {
   if (!item || 'live' in item) return 72
+  if ('happening' in item) return 36
   return guessOf(item.entry.body)
 }
 

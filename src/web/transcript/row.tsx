@@ -18,6 +18,7 @@ import type { LiveText } from '../data/live.ts'
 import { sentenceOf } from '../parts/faces.tsx'
 import { sizeWords } from '../words.ts'
 import { Ansi, Code, Disclosure } from './blocks.tsx'
+import { HappeningRow } from './happening.tsx'
 import type { Item } from './items.ts'
 import { Prose } from './prose.tsx'
 import { ToolRow } from './tool.tsx'
@@ -33,7 +34,9 @@ export const Row = memo(function Row({ item, run_id, ended, open, onToggle }: Ro
           Execution {item.execution}
         </p>
       )}
-      {'live' in item ? (
+      {'happening' in item ? (
+        <HappeningRow happening={item.happening} run_id={run_id} open={open} onToggle={toggle} />
+      ) : 'live' in item ? (
         <LiveRow live={item.live} />
       ) : item.entry.body.kind === 'tool_call' ? (
         <ToolRow call={item.entry} result={item.result} run_id={run_id} ended={ended} open={open} onToggle={toggle} />

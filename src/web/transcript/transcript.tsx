@@ -6,7 +6,9 @@
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { ArrowDown } from 'lucide-react'
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from 'react'
+import { withHappenings } from '../data/happenings.ts'
 import { FIRST_ENTRIES } from '../data/transcript.ts'
+import { useHappenings } from '../data/use-happenings.ts'
 import { useTranscript } from '../data/use-transcript.ts'
 import { Refused, sentenceOf, Waiting } from '../parts/faces.tsx'
 import { guessHeight, type Item, itemsOf } from './items.ts'
@@ -24,19 +26,26 @@ type Props = TranscriptProps & { prompt: string }
 export function Transcript({ run_id, prompt, ended }: Props) {
   const transcript = useTranscript(run_id)
   const { window, live, move, moving, refusal } = transcript
-  const items = useMemo(
-    () => itemsOf(window.data?.entries ?? [], ended || window.data?.has_later ? [] : live),
-    [window.data, live, ended],
-  )
+  const since = window.data?.has_earlier ? window.data.entries[0]?.at : undefined
+  const happenings = useHappenings(run_id, since)
+  const said = window.data?.entries.length !== 0 || (!ended && live.length > 0)
+  const items = useMemo(() => {
+    const { entries = [], has_earlier = false, has_later = false } = window.data ?? {}
+    const rows = itemsOf(entries, ended || has_later ? [] : live)
+    return withHappenings(rows, happenings, { has_earlier, has_later })
+  }, [window.data, live, ended, happenings])
   if (window.isPending) return <Waiting>Loading the transcript…</Waiting>
   if (!window.data)
     return (
       <Refused title="The transcript could not be read" error={window.error} onRetry={() => void window.refetch()} />
     )
-  if (items.length === 0)
+  if (!said)
     return (
       <section aria-label="Transcript" className="mt-1 lg:overflow-y-auto">
         <Prompt text={prompt} />
+        {items.map((item) => (
+          <Opening key={item.key} item={item} run_id={run_id} ended={ended} />
+        ))}
         <p className="py-8 text-center text-soft">
           {ended ? 'The run left no transcript.' : 'Nothing has been said yet. It will show up here as it happens.'}
         </p>
@@ -66,6 +75,12 @@ export function Transcript({ run_id, prompt, ended }: Props) {
       />
     </section>
   )
+}
+
+/** A row before anything has been said. */
+function Opening({ item, run_id, ended }: { item: Item; run_id: string; ended: boolean }) {
+  const [open, setOpen] = useState(false)
+  return <Row item={item} run_id={run_id} ended={ended} open={open} onToggle={() => setOpen(!open)} />
 }
 
 type RowsProps = TranscriptProps & {

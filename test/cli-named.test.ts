@@ -1,0 +1,111 @@
+/** Environments and agent identities, and runs that name them, through the built command line and a real server. */
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Environment, Identity, Run } from '../src/contract/index.ts'
+import { type Ended, type Home, makeHome } from './cli/baton.ts'
+import { type House, startHouse } from './house/house.ts'
+
+let home: Home
+let house: House
+beforeAll(async () => {
+  home = await makeHome()
+  house = await startHouse({ max_concurrent_runs: 50 })
+})
+afterAll(async () => {
+  await house?.close()
+  await home?.remove()
+})
+
+const baton = (...args: string[]): Promise<Ended> =>
+  home.run(args, { env: { BATON_SERVER: house.url, BATON_API_KEY: house.api_key } })
+
+async function json<T>(...args: string[]): Promise<T> {
+  const { code, stdout, stderr } = await baton(...args, '--json')
+  expect(code, stderr).toBe(0)
+  return JSON.parse(stdout) as T
+}
+
+test('an environment is created, listed, shown, changed piece by piece and deleted', async () => {
+  const create = ['environment', 'create', '-n', 'app', '--description', 'The app.', '-d', 'node:24']
+  const parts = ['-r', 'acme/app', '-r', './lib#next', '-c', 'npm ci', '-c', 'npm test', '--variable', 'MODE=a=b']
+  const made = await json<Environment>(...create, ...parts, '--team')
+  expect(made.config).toMatchObject({
+    name: 'app',
+    description: 'The app.',
+    docker_image: 'node:24',
+    repositories: [{ url: 'https://github.com/acme/app.git' }, { url: join(home.folder, 'lib'), ref: 'next' }],
+    github_repos: [{ owner: 'acme', repo: 'app' }],
+    setup_commands: ['npm ci', 'npm test'],
+    variables: { MODE: 'a=b' },
+  })
+  expect((await baton('e', 'list')).stdout).toMatch(new RegExp(`^${made.uid} +app .* acme/app `, 'm'))
+  expect(await json('environment', 'list', '--sort-by', 'name')).toEqual({ environments: [made] })
+  const shown = await baton('environment', 'get', 'APP')
+  expect(shown.stdout).toMatch(/^Environment +app\nUid +\w{22}\n/)
+  expect(shown.stdout).toMatch(/^Set-up +npm ci$/m)
+
+  const changes = ['--remove-repo', 'acme/app', '-r', 'acme/other', '--remove-setup-command', 'npm test', '-c', 'make']
+  const more = ['--remove-description', '--remove-docker-image', '--variable', 'NEW=1', '-n', 'renamed']
+  const changed = await json<Environment>('environment', 'update', 'app', ...changes, ...more)
+  expect(changed).toMatchObject({
+    version: 2,
+    config: {
+      name: 'renamed',
+      description: null,
+      repositories: [{ url: join(home.folder, 'lib') }, { url: 'https://github.com/acme/other.git' }],
+      setup_commands: ['npm ci', 'make'],
+      variables: { MODE: 'a=b', NEW: '1' },
+    },
+  })
+  const wrong = await baton('environment', 'update', 'renamed', '--remove-setup-command', 'npm')
+  expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/has no set-up command "npm"/) })
+  expect(await baton('environment', 'get', 'none')).toMatchObject({
+    code: 5,
+    stderr: expect.stringMatching(/There is no environment "none"\.[\s\S]*There are: renamed\./),
+  })
+  expect(await json('environment', 'delete', 'renamed')).toEqual({ uid: made.uid, deleted: true })
+  expect((await baton('environment', 'list')).stderr).toMatch(/No environments\. Make one with/)
+}, 60_000)
+
+test('an agent identity is created, listed, shown, changed and deleted', async () => {
+  const parts = ['--description', 'Reviews.', '--prompt', 'Be kind.', '--base-model', 'm1', '--skill', 'review']
+  const made = await json<Identity>('agent', 'create', '-n', 'Ada', ...parts)
+  expect(made).toMatchObject({ name: 'Ada', prompt: 'Be kind.', base_model: 'm1', skills: ['review'] })
+  expect(await json('agent', 'list', '--sort-by', 'name', '--sort-order', 'desc')).toEqual({ agents: [made] })
+  expect((await baton('agent', 'get', 'ada')).stdout).toMatch(/^Instructions +Be kind\.$/m)
+  const changes = ['--remove-prompt', '--add-skill', 'app:lint', '--remove-skill', 'review', '--harness', 'claude']
+  const changed = await json<Identity>('agent', 'update', 'Ada', ...changes)
+  expect(changed).toMatchObject({ prompt: null, skills: ['app:lint'], harness: { type: 'claude' }, base_model: 'm1' })
+  expect(await baton('agent', 'create', '-n', 'x', '--secret', 'TOKEN')).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/Secrets are not known to this server/),
+  })
+  await json('agent', 'delete', made.uid)
+  expect(await baton('agent', 'get', made.uid)).toMatchObject({ code: 5 })
+}, 60_000)
+
+test('a run names environment, agent and skill, and needs no prompt with a skill', async () => {
+  const { uid } = await house.client.environments.create({ body: { name: 'place' } })
+  const agent = await house.client.identities.create({ body: { name: 'Grace', environment_id: uid } })
+  const create = async (...args: string[]) => {
+    const { run_id } = await json<Run>('agent', 'run-cloud', '--host', 'never', ...args)
+    return house.client.runs.get({ params: { run_id } })
+  }
+  expect(await create('--skill', 'app:review', '--environment', 'place', '--agent', 'Grace')).toMatchObject({
+    title: 'review',
+    prompt: '',
+    agent_config: { environment_id: uid, skills: ['app:review'] },
+    executor: { type: 'service_account', uid: agent.uid },
+  })
+  const bare = await create('-p', 'Go.', '--agent', agent.uid, '--no-environment')
+  expect(bare.agent_config.environment_id).toBeUndefined()
+  const wrong = await baton('agent', 'run-cloud', '-p', 'Go.', '-e', 'nowhere')
+  expect(wrong).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/no environment "nowhere".*There are: "place"/),
+  })
+  expect(await baton('environment', 'delete', 'place')).toMatchObject({
+    stderr: expect.stringMatching(/in use by agent identity "Grace", run /),
+  })
+  expect(await baton('environment', 'delete', 'place', '--force')).toMatchObject({ code: 0 })
+}, 60_000)
