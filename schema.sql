@@ -319,9 +319,12 @@ create table artifacts (
   data jsonb not null,
   created_at timestamp with time zone not null,
   report_key text,
+  blob_id text,
   constraint artifacts_pkey PRIMARY KEY (artifact_uid),
+  constraint artifacts_blob_id_fkey FOREIGN KEY (blob_id) REFERENCES blobs(blob_id),
   constraint artifacts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
-  constraint artifacts_artifact_type_check CHECK ((artifact_type = ANY (ARRAY['PLAN'::text, 'PULL_REQUEST'::text, 'SCREENSHOT'::text, 'FILE'::text, 'EXTERNAL_REFERENCE'::text])))
+  constraint artifacts_artifact_type_check CHECK ((artifact_type = ANY (ARRAY['PLAN'::text, 'PULL_REQUEST'::text, 'SCREENSHOT'::text, 'FILE'::text, 'EXTERNAL_REFERENCE'::text]))),
+  constraint artifacts_blob CHECK (((blob_id IS NULL) OR (artifact_type = ANY (ARRAY['FILE'::text, 'SCREENSHOT'::text]))))
 );
 CREATE UNIQUE INDEX artifacts_report ON public.artifacts USING btree (run_id, report_key) WHERE (report_key IS NOT NULL);
 CREATE INDEX artifacts_run ON public.artifacts USING btree (run_id, created_at);
@@ -472,3 +475,10 @@ create table batch_tasks (
   constraint batch_tasks_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
 CREATE INDEX batch_tasks_dependent ON public.batch_tasks USING btree (batch_run_id) WHERE (depends_on <> '{}'::uuid[]);
+
+create table signing_keys (
+  purpose text not null,
+  secret bytea not null,
+  created_at timestamp with time zone not null,
+  constraint signing_keys_pkey PRIMARY KEY (purpose)
+);

@@ -9,8 +9,8 @@ import { type Context, readAll } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { collect } from './named.ts'
 import { repositoryOf } from './repositories.ts'
-import { renderTemplate } from './templates.ts'
 import type { TemplateRun } from './template-rendering.ts'
+import { renderTemplate } from './templates.ts'
 import { parseDuration } from './text.ts'
 
 /** Oz's options whose purpose this version does not serve: taken, so that scripts go on, and said so. */
@@ -120,7 +120,7 @@ export async function askedRun(
   const harness_name = o.harness ?? (file.harness ? undefined : harness.value)
   const model_id = o.model ?? (file.model_id ? undefined : model.value)
   const host = o.host ?? (file.worker_host ? undefined : worker_host.value)
-  const timeout = o.timeLimit === undefined ? undefined : minutes(o.timeLimit)
+  const timeout = minutesOf(o.timeLimit)
   const config = {
     ...file,
     ...(o.name === undefined ? {} : { name: o.name }),
@@ -232,7 +232,7 @@ function needed(prompt: string): string {
   )
 }
 
-async function readText(context: Context, path: string, what: string): Promise<string> {
+export async function readText(context: Context, path: string, what: string): Promise<string> {
   return readFile(resolve(context.cwd, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new CommandFailure('usage', `${what} ${path} cannot be read (${error.code ?? error.message}).`)
   })
@@ -290,7 +290,9 @@ function parseJson(text: string, refusal: string): unknown {
   }
 }
 
-function minutes(text: string): number {
+/** Of `--time-limit`. */
+export function minutesOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
   const ms = parseDuration(text)
   if (ms === null || ms <= 0)
     throw new CommandFailure('usage', `--time-limit "${text}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')

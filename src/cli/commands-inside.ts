@@ -54,6 +54,11 @@ export const INSIDE_COMMANDS: CommandEntry[] = [
     load: async () => (await support()).pullRequest,
   },
   {
+    path: 'harness-support report-artifact file',
+    summary: 'Keep a file with the run',
+    load: async () => (await support()).file,
+  },
+  {
     path: 'harness-support report-external-reference',
     summary: 'Report something that is kept elsewhere',
     load: async () => (await support()).externalReference,

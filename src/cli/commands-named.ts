@@ -35,6 +35,10 @@ export const NAMED_COMMANDS: CommandEntry[] = [
   { path: 'template list', aliases: ['ls'], summary: 'List templates', load: async () => (await template()).list },
   { path: 'template show', summary: 'Show what a template needs', load: async () => (await template()).show },
   { path: 'artifact get', summary: 'Show one artifact', load: async () => (await artifact()).get },
-  { path: 'artifact download', summary: 'Fetch the file of an artifact', load: async () => (await artifact()).download },
+  {
+    path: 'artifact download',
+    summary: 'Fetch the file of an artifact',
+    load: async () => (await artifact()).download,
+  },
   { path: 'artifact upload', summary: 'Keep a file with a run', load: async () => (await artifact()).upload },
 ]

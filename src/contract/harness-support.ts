@@ -4,6 +4,7 @@
  * `X-Warp-Cloud-Agent-ID` may only repeat it.
  */
 import { z } from 'zod'
+import { ARTIFACT_BODY_BYTES_MAX, NewFile } from './artifacts.ts'
 import { Nothing, route } from './route.ts'
 
 /** Names the run in whose name a program in a sandbox speaks. */
@@ -25,6 +26,8 @@ export const ReportArtifact = z.discriminatedUnion('artifact_type', [
       metadata: z.record(z.string(), z.unknown()).optional(),
     }),
   }),
+  /** Ours: with the file's own content. */
+  z.object({ artifact_type: z.literal('FILE'), data: NewFile }),
 ])
 export type ReportArtifact = z.infer<typeof ReportArtifact>
 
@@ -45,8 +48,9 @@ export const harnessSupportRoutes = {
     path: '/harness-support/report-artifact',
     tag: 'Harness support',
     callers: ['execution'],
-    summary: 'Add a pull request or another reference to what the run has made.',
+    summary: 'Add a pull request, another reference or a file to what the run has made.',
     body: ReportArtifact,
+    body_bytes_max: ARTIFACT_BODY_BYTES_MAX,
     answer: z.object({ artifact_uid: z.string() }),
   }),
   notifyUser: route({

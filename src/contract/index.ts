@@ -1,5 +1,6 @@
 /** The contract: what can be asked, and every shape that crosses a boundary. It knows nothing of ours. */
 export * from './access.ts'
+export * from './artifacts.ts'
 export * from './batches.ts'
 export * from './config.ts'
 export * from './environments.ts'
@@ -22,6 +23,7 @@ export * from './usage.ts'
 export * from './workers.ts'
 
 import { accessRoutes } from './access.ts'
+import { artifactRoutes } from './artifacts.ts'
 import { batchRoutes } from './batches.ts'
 import { environmentRoutes } from './environments.ts'
 import { eventRoutes } from './events.ts'
@@ -51,6 +53,7 @@ export const routes = {
   plans: planRoutes,
   followUps: followUpRoutes,
   batches: batchRoutes,
+  artifacts: artifactRoutes,
   environments: environmentRoutes,
   identities: identityRoutes,
 }

@@ -24,6 +24,7 @@ export interface ApiKeys {
 export interface Artifacts {
   artifact_type: string
   artifact_uid: string
+  blob_id: string | null
   created_at: Timestamp
   data: Json
   report_key: string | null
@@ -305,6 +306,12 @@ export interface Sessions {
   user_id: string
 }
 
+export interface SigningKeys {
+  created_at: Timestamp
+  purpose: string
+  secret: Buffer
+}
+
 export interface Store {
   created_at: Generated<Timestamp>
   epoch: Generated<string>
@@ -371,6 +378,7 @@ export interface DB {
   runs: Runs
   schema_migrations: SchemaMigrations
   sessions: Sessions
+  signing_keys: SigningKeys
   store: Store
   teams: Teams
   users: Users

@@ -3,6 +3,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
 import { type Answer, respond } from './answers.ts'
+import { DOWNLOAD_PATH, sendDownload } from './downloads.ts'
 import { checkHost } from './hosts.ts'
 import { MCP_PATH, mountMcp } from './mcp/mount.ts'
 import { once } from './once.ts'
@@ -12,6 +13,7 @@ import { faultOf, renderFault, traceOf } from './problems.ts'
 import { renderReference } from './reference.ts'
 import type { ServerRoom } from './room.ts'
 import { accessAnswers } from './routes/access.ts'
+import { artifactAnswers } from './routes/artifacts.ts'
 import { batchAnswers } from './routes/batches.ts'
 import { environmentAnswers } from './routes/environments.ts'
 import { eventAnswers } from './routes/events.ts'
@@ -40,6 +42,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     teamAnswers,
     treeAnswers,
     batchAnswers,
+    artifactAnswers,
     planAnswers,
     harnessSupportAnswers,
     environmentAnswers,
@@ -69,6 +72,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     }
   }
   app.all(MCP_PATH, mountMcp(room, closing))
+  app.get(`${DOWNLOAD_PATH}:artifact_uid`, (c) => sendDownload(room, c.req.param('artifact_uid'), c.req.query()))
   mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)

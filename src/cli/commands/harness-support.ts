@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { FinishTask, ReportArtifact, ReportShutdown } from '../../contract/index.ts'
 import type { Client } from '../../sdk/client.ts'
 import { actingClient, ownRun } from '../acting.ts'
+import { fileToKeep } from '../artifacts.ts'
 import type { CommandModule } from '../commands.ts'
 import type { Context, Given } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
@@ -48,6 +49,19 @@ export const pullRequest = verb({
       .requiredOption('--branch <name>', 'branch that it wants to merge'),
   say: ({ harnessSupport }, { url, branch }, context) =>
     report(context, harnessSupport, { artifact_type: 'PULL_REQUEST', data: { url, branch } }),
+})
+
+export const file = verb({
+  declare: (command) =>
+    void command
+      .requiredOption('--file <file>', 'the file; at most 1 MiB')
+      .option('--title <title>', 'its title')
+      .option('--description <text>', 'what it is'),
+  say: async ({ harnessSupport }, { file: path, title, description }, context) =>
+    report(context, harnessSupport, {
+      artifact_type: 'FILE',
+      data: { ...(await fileToKeep(context, String(path))), title, description },
+    }),
 })
 
 export const externalReference = verb({

@@ -5,15 +5,19 @@ import { answer, answerOrSay, type ToolRoom } from './call.ts'
 import { isLoose, pick, present, unpack } from './liberal.ts'
 
 const REPORT = `Record a lasting result of your work, so that people find it beside your run: a pull request that \
-you opened, or another page such as an issue, a document or a deployment. Call it once for each, right after you \
-made it. It makes nothing by itself: open the pull request first.`
+you opened, another page such as an issue, a document or a deployment, or a text that you wrote, such as a report or \
+a comparison (FILE: give filename and content). Call it once for each, right after you made it. It opens no pull \
+request by itself: do that first.`
 
 const ReportInput = z.object({
-  artifact_type: z.enum(['PULL_REQUEST', 'EXTERNAL_REFERENCE']).describe('What it is.'),
-  url: z.string().max(4096).describe('Where it is; begins with http:// or https://.'),
+  artifact_type: z.enum(['PULL_REQUEST', 'EXTERNAL_REFERENCE', 'FILE']).describe('What it is.'),
+  url: z.string().max(4096).optional().describe('Where it is; begins with http:// or https://. Not for a file.'),
   branch: z.string().max(1024).optional().describe('The branch of the pull request; needed for one.'),
   reference_type: z.string().max(128).optional().describe('For another reference: issue, document, deployment …'),
-  title: z.string().max(1024).optional().describe('For another reference: one line for people.'),
+  title: z.string().max(1024).optional().describe('For another reference or a file: one line for people.'),
+  filename: z.string().max(1024).optional().describe('Of a file: its name, such as report.md.'),
+  content: z.string().optional().describe('Of a file: the whole text, at most 1 MiB.'),
+  description: z.string().max(4096).optional().describe('Of a file: what it is.'),
 })
 
 const FINISH = `Say how your task went. Call it once, as the last thing, when the goal is reached or you are sure \
@@ -62,8 +66,10 @@ export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
   )
 }
 
-function artifactOf({ artifact_type, url, branch, reference_type, title }: z.infer<typeof ReportInput>) {
+function artifactOf(asked: z.infer<typeof ReportInput>) {
+  const { artifact_type, url, branch, reference_type, title, filename: filepath, content, description } = asked
   if (artifact_type === 'PULL_REQUEST') return present({ url, branch })
+  if (artifact_type === 'FILE') return present({ filepath, content, title, description })
   return present({ reference_type: reference_type ?? 'link', url, title })
 }
 
@@ -84,5 +90,8 @@ function readReport(given: unknown): unknown {
     branch: pick(all, 'branch'),
     reference_type: pick(all, 'reference_type'),
     title: pick(all, 'title'),
+    filename: pick(all, 'filename', 'filepath', 'file_name', 'path'),
+    content: pick(all, 'content', 'text'),
+    description: pick(all, 'description'),
   })
 }
