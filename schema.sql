@@ -457,9 +457,10 @@ create table batches (
   team_id uuid not null,
   stop_on_failure boolean not null,
   created_at timestamp with time zone not null,
-  retried_at timestamp with time zone,
+  stopped_by uuid,
   constraint batches_pkey PRIMARY KEY (run_id),
-  constraint batches_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+  constraint batches_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id),
+  constraint batches_stopped_by_fkey FOREIGN KEY (stopped_by) REFERENCES runs(run_id)
 );
 CREATE INDEX batches_team ON public.batches USING btree (team_id, created_at, run_id);
 

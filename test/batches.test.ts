@@ -360,6 +360,7 @@ test('a batch that stops on failure starts nothing more; one try again does not 
     error: 'Not started: task "a" failed, and the batch stops on failure.',
   })
   expect(await task(batch_id, 'b')).toMatchObject({ state: 'running' })
+  await offersNothing(worker)
   await b?.finish(FATAL)
   expect(await ends(batch_id)).toMatchObject({
     state: 'failed',

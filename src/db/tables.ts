@@ -34,9 +34,9 @@ export interface Artifacts {
 
 export interface Batches {
   created_at: Timestamp
-  retried_at: Timestamp | null
   run_id: string
   stop_on_failure: boolean
+  stopped_by: string | null
   team_id: string
 }
 

@@ -5,9 +5,10 @@
  * It looks at rows alone, under the lock of the batch's run, which births and cascades of the tree take too: any server
  * may do it at any time, and twice does no harm.
  */
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type Selectable, sql } from 'kysely'
 import type { Failure } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
 import { cancelUnbegun } from './runs.ts'
 import { announce, followAll, followIn } from './transitions.ts'
@@ -30,14 +31,14 @@ export async function advanceIn(write: Kysely<Tables>, batch_run_id: string, now
   const batch = await write
     .selectFrom('batches')
     .innerJoin('runs', 'runs.run_id', 'batches.run_id')
-    .select(['batches.run_id', 'batches.stop_on_failure', 'batches.retried_at'])
+    .select('batches.stopped_by')
     .where('batches.run_id', '=', batch_run_id)
     .where('runs.state', 'in', ['INPROGRESS', 'BLOCKED'])
     .forNoKeyUpdate('runs')
     .executeTakeFirst()
   if (!batch) return null
   const freed = await goOn(write, batch_run_id, now)
-  const cancelled = batch.stop_on_failure ? await stopAfterFailure(write, batch, now) : []
+  const cancelled = batch.stopped_by === null ? [] : await cancelRest(write, batch_run_id, batch.stopped_by, now)
   const ended = await endIfDone(write, batch_run_id, now)
   return freed + cancelled.length > 0 || ended
     ? { cancelled: cancelled.flatMap(({ execution_id }) => (execution_id === null ? [] : [execution_id])) }
@@ -105,18 +106,20 @@ function passedOver({ name, state }: Missing): Failure {
   }
 }
 
-type Stopping = { run_id: string; retried_at: Date | null }
+/** With the task's last failure, before its end is written: nothing more of its batch is offered from then on. */
+export async function stopBatch(write: Kysely<Tables>, task: Pick<Selectable<Runs>, 'run_id' | 'lane_run_id'>) {
+  if (task.lane_run_id === null) return
+  await write
+    .updateTable('batches')
+    .set({ stopped_by: task.run_id })
+    .where('run_id', '=', task.lane_run_id)
+    .where('stop_on_failure', '=', true)
+    .where('stopped_by', 'is', null)
+    .execute()
+}
 
-/** What has not begun is cancelled. Rows that somebody else moves right now have begun. */
-async function stopAfterFailure(write: Kysely<Tables>, { run_id, retried_at }: Stopping, now: Date) {
-  const { rows } = await sql<{ name: string }>`
-    select t.name from batch_tasks t join runs r using (run_id)
-    where t.batch_run_id = ${run_id} and r.state in ('FAILED', 'ERROR')
-      and r.failure->>'reason' is distinct from ${DEPENDENCY_FAILED}
-      and (${retried_at}::timestamptz is null or r.ended_at > ${retried_at}::timestamptz)
-    order by r.ended_at, t.number limit 1`.execute(write)
-  const failed = rows[0]
-  if (!failed) return []
+/** What has not begun is cancelled. */
+async function cancelRest(write: Kysely<Tables>, run_id: string, stopped_by: string, now: Date) {
   const unbegun = await write
     .selectFrom('runs')
     .select('run_id')
@@ -124,10 +127,14 @@ async function stopAfterFailure(write: Kysely<Tables>, { run_id, retried_at }: S
     .where('state', 'in', ['QUEUED', 'PENDING', 'CLAIMED'])
     .orderBy('run_id')
     .forNoKeyUpdate()
-    .skipLocked()
     .execute()
   if (unbegun.length === 0) return []
-  const status_message = `Not started: task ${JSON.stringify(failed.name)} failed, and the batch stops on failure.`
+  const { name } = await write
+    .selectFrom('batch_tasks')
+    .select('name')
+    .where('run_id', '=', stopped_by)
+    .executeTakeFirstOrThrow()
+  const status_message = `Not started: task ${JSON.stringify(name)} failed, and the batch stops on failure.`
   const steps = unbegun.map(({ run_id }) => {
     const step = cancelUnbegun(run_id, now)
     return { ...step, name: 'cancel' as const, set: { ...step.set, status_message, failure: null } }

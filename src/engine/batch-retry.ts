@@ -33,7 +33,7 @@ export async function retryTasks(room: Room, batch_run_id: string, chosen: Chose
     const wanted = choose(tasks, chosen)
     const again = wanted.filter((task) => !task.pausing)
     const sooner = wanted.filter((task) => task.pausing).map((task) => task.run_id)
-    await write.updateTable('batches').set({ retried_at: now }).where('run_id', '=', batch_run_id).execute()
+    await write.updateTable('batches').set({ stopped_by: null }).where('run_id', '=', batch_run_id).execute()
     if (isEnded(RunState.parse(batch.state))) await reopen(write, batch_run_id, now)
     if (sooner.length > 0) {
       await sql`update runs set not_before = null, tries = 0, updated_at = ${now}

@@ -82,7 +82,8 @@ export function dispatchEngine(room: Room) {
 
 /**
  * The oldest that may be offered, locked. A run in a lane counts only as far as its lane has room: the team's row is
- * locked, so nobody else fills it meanwhile. Each lane is asked for its own oldest, so that a long one hides no other.
+ * locked, so nobody else fills it meanwhile. Each lane is asked for its own oldest, so that a long one hides no other;
+ * the index is walked from lane to lane, however many wait in each.
  */
 async function oldest(
   write: Kysely<Tables>,
@@ -92,17 +93,21 @@ async function oldest(
     and (q.not_before is null or q.not_before <= ${now})
     and (q.worker_host is null or q.worker_host = any(${hosts}::text[]))`
   const { rows } = await sql<Selectable<Runs>>`
-    with free as (
+    with recursive lanes as (
+      (select lane_run_id from runs where state = 'QUEUED' and lane_run_id is not null order by lane_run_id limit 1)
+      union all
+      select (select n.lane_run_id from runs n where n.state = 'QUEUED' and n.lane_run_id > lanes.lane_run_id
+        order by n.lane_run_id limit 1)
+      from lanes where lanes.lane_run_id is not null
+    ), free as (
       (select q.run_id, q.queued_at from runs q where q.team_id = ${team_id} and q.lane_run_id is null and ${ready}
         order by q.queued_at, q.run_id limit ${most})
       union all
-      select laned.run_id, laned.queued_at from (
-        select distinct lane_run_id from runs
-        where team_id = ${team_id} and state = 'QUEUED' and lane_run_id is not null
-      ) as lanes cross join lateral (
+      select laned.run_id, laned.queued_at from lanes cross join lateral (
         select q.run_id, q.queued_at from runs q where q.lane_run_id = lanes.lane_run_id and ${ready}
         order by q.queued_at, q.run_id limit greatest(0, (${roomInLane(sql`lanes.lane_run_id`)}))
       ) as laned
+      where (select team_id from runs where run_id = lanes.lane_run_id) = ${team_id}
     )
     select runs.* from runs where state = 'QUEUED'
       and run_id in (select run_id from free order by queued_at, run_id limit ${most})

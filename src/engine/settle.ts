@@ -9,6 +9,7 @@ import { z } from 'zod'
 import { type Failure, Fault, type Outcome, totalTokens, type Usage } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
+import { stopBatch } from './batch-advance.ts'
 import type { Room } from './engine.ts'
 import { stopIfOverTokens } from './storms.ts'
 import { announce, followIn, type Step, tellParent } from './transitions.ts'
@@ -118,7 +119,7 @@ function missingEntries(held: number, all: number): Fault {
   })
 }
 
-function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string, ending: Ending) {
+async function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string, ending: Ending) {
   const now = room.clock.now()
   const outcome: Outcome = run.cancel_requested_at === null ? ending.outcome : { outcome: 'CANCELLED' }
   const step: Step = { run_id: run.run_id, execution_id, now, execution: endOf(ending, outcome, now) }
@@ -146,6 +147,7 @@ function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: string
         const not_before = new Date(now.getTime() + pause_ms)
         return followIn(write, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
       }
+      await stopBatch(write, run)
       const arrow = outcome.outcome === 'FAILED' ? 'fail' : 'err'
       return followIn(write, arrow, { ...step, set: { ...ended, tries, failure } })
     }

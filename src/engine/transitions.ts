@@ -297,9 +297,13 @@ export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
     and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'
     and busy.waiting_until is null and busy.execution_id is not null`
 
-/** How many more of a lane's runs may be at work, as a scalar subquery; none while it is paused. An end ends a pause. */
+/**
+ * How many more of a lane's runs may be at work, as a scalar subquery; none while it is paused, or a failure has stopped
+ * it. An end ends either.
+ */
 export const roomInLane = (lane_run_id: RawBuilder<unknown>): RawBuilder<number> =>
-  sql<number>`select case when lane.paused_at is not null and lane.state in ('INPROGRESS', 'BLOCKED') then 0 else coalesce(lane.parallelism, 1000000)
+  sql<number>`select case when lane.state in ('INPROGRESS', 'BLOCKED') and (lane.paused_at is not null
+      or exists (select from batches b where b.run_id = lane.run_id and b.stopped_by is not null)) then 0 else coalesce(lane.parallelism, 1000000)
     - (select count(*) from runs busy where busy.lane_run_id = lane.run_id and busy.waiting_until is null
       and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) end::int
     from runs lane where lane.run_id = ${lane_run_id}`

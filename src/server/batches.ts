@@ -6,14 +6,17 @@ import { pollLoop } from './poll.ts'
 import type { ServerRoom } from './room.ts'
 
 const POLL_MS = 3_000
-/** Ends of tasks that come this soon after a look at their batch wait for the next look. */
+/** Ends of tasks that come this soon after a look at their batch wait for the next look; longer where a look takes long. */
 const GATHER_MS = 25
+const GATHER_TIMES = 2
 
 export function openBatches({ engine, log }: Pick<ServerRoom, 'engine' | 'log'>) {
   const due = new Set<string>()
   let looked_at = 0
+  let took_ms = 0
 
   async function step(): Promise<void> {
+    const began = Date.now()
     if (Date.now() - looked_at >= POLL_MS) {
       for (const batch_id of await engine.batches.open()) due.add(batch_id)
       looked_at = Date.now()
@@ -25,9 +28,16 @@ export function openBatches({ engine, log }: Pick<ServerRoom, 'engine' | 'log'>)
         throw error
       })
     }
+    took_ms = Date.now() - began
   }
 
-  const loop = pollLoop({ name: 'batches', log, poll_ms: POLL_MS, gather_ms: GATHER_MS, step })
+  const loop = pollLoop({
+    name: 'batches',
+    log,
+    poll_ms: POLL_MS,
+    gather_ms: () => Math.max(GATHER_MS, GATHER_TIMES * took_ms),
+    step,
+  })
   const deaf = [
     engine.bell.hear('batches', ({ run_id }) => {
       due.add(run_id)

@@ -55,8 +55,8 @@ create table batches (
   team_id uuid not null,
   stop_on_failure boolean not null,
   created_at timestamptz not null,
-  -- Failures up to then do not stop it: a person has seen them and asked for tasks to be tried again.
-  retried_at timestamptz
+  -- The task whose failure stopped it: nothing more of it is offered, until somebody asks for tasks again.
+  stopped_by uuid references runs
 );
 create index batches_team on batches (team_id, created_at, run_id);
 -- Batches that have not ended: nothing else is at work without an execution.
