@@ -47,7 +47,42 @@ export function orchestrate(prompt: LanguageModelV4Prompt): ScriptTurnInput | un
   const [asked = '', ...later] = said
   if (asked.includes('You were asked:')) return { text: `I have read it: ${later.at(-1) ?? asked.slice(-200)}` }
   if (isChild(asked)) return child(asked, prompt)
+  if (mustPropose(asked)) return propose(prompt, later) ?? parent(prompt, later)
   return isParent(asked) ? parent(prompt, later) : undefined
+}
+
+/** The run is in mode plan or orchestrate. */
+const mustPropose = (asked: string) => asked.includes('propose a plan with the tool propose_plan')
+const ASKS_FOR_CHANGES = 'A person asks for changes before the plan can be approved:'
+
+/** Undefined once its plan is approved. */
+function propose(prompt: LanguageModelV4Prompt, later: string[]): ScriptTurnInput | undefined {
+  const proposed = resultsOf(prompt).filter(({ name }) => name === tool('propose_plan')).length
+  const changes = later.filter((text) => text.includes(ASKS_FOR_CHANGES))
+  if (later.some((text) => text.includes('of your plan is approved'))) return undefined
+  if (proposed > changes.length) return { text: 'The plan is with you. I wait for the answer.' }
+  const asked = changes.at(-1)?.split(ASKS_FOR_CHANGES)[1]?.trim().split('\n')[0]
+  const lines = AGENTS.map(({ name, title }) => `- \`${name}\`: ${title.toLowerCase()}`)
+  const document = [
+    '# Look at this repository with three agents',
+    `> ${NO_KEY}`,
+    `Three agents look at the same time, two at a time; I write \`${REPORT}\` from what they say.`,
+    lines.join('\n'),
+    'It is done when the report names what each of them found.',
+    ...(asked === undefined ? [] : [`Changed as asked: ${asked}`]),
+  ].join('\n\n')
+  const agents = AGENTS.map(({ name, title, prompt, ...more }) => ({
+    name,
+    title,
+    prompt,
+    harness: more.harness_type,
+    ...('model_id' in more ? { model_id: more.model_id } : {}),
+    expected_return: 'what it found, in a few lines',
+  }))
+  return {
+    text: 'I propose a plan first.',
+    tools: [call('propose_plan', { plan: document, agents, config: { parallelism: 2 } })],
+  }
 }
 
 function child(asked: string, prompt: LanguageModelV4Prompt): ScriptTurnInput {

@@ -56,7 +56,8 @@ export function asApproved(ruling: Ruling, asked: SpawnChild): SpawnChild {
   const model_id = child.model_id ?? config.model_id ?? asked.model_id
   const environment_id = child.environment ?? config.environment ?? asked.environment_id
   const where = config.where ?? asked.where
-  const expected = child.expected_return === undefined ? '' : `\n\nReturn: ${child.expected_return}`
+  const told = child.expected_return !== undefined && harness !== 'command'
+  const expected = told ? `\n\nReturn: ${child.expected_return}` : ''
   return {
     ...asked,
     name: child.name,

@@ -148,7 +148,7 @@ export function treesEngine(room: Room) {
           if (twin && twin.spawn_key !== spawn_key) return { run_id: twin.run_id, already: true }
           return bear(room, write, caller, {
             parent_run_id: caller.run_id,
-            body: bodyOf(child, asked.base_prompt),
+            body: bodyOf(child, ruling === null ? asked.base_prompt : undefined),
             source: 'ORCHESTRATION',
             spawn_key,
           })
