@@ -47,7 +47,7 @@ type Parts = {
 }
 
 async function ask(route: Route, parts: Parts = {}): Promise<Response> {
-  const ids = { run_id, execution_id, message_id, environment_uid, identity_uid, batch_id: randomUUID() }
+  const ids = { run_id, execution_id, message_id, environment_uid, identity_uid, batch_id: randomUUID(), version: '1' }
   const values = { ...ids, position: '000001.000000001', ...parts.values }
   const path =
     parts.path ??
@@ -112,6 +112,8 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
       'events.cursor': '{"sequence":1}',
       'environments.replace': '{"name":"x"}',
       'batches.update': '{"concurrency":1}',
+      'plans.revise': '{"message":"x"}',
+      'followUps.create': '{"message":"x"}',
     }
     const other = await house.addTeam(`other than ${route.name}`)
     if (route.callers.includes('user')) {
@@ -137,7 +139,14 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
   test.runIf(route.path.includes('{'))('does not find what is no id', async () => {
     for (const wrong of ['nonsense', '%00', "1'--", 'null', '../runs']) {
       const part = encodeURIComponent(wrong)
-      const values = { run_id: part, execution_id: part, message_id: part, environment_uid: part, identity_uid: part }
+      const values = {
+        run_id: part,
+        execution_id: part,
+        message_id: part,
+        environment_uid: part,
+        identity_uid: part,
+        batch_id: part,
+      }
       const response = await ask(route, { values })
       expect(response.status, wrong).toBe(404)
       await problemOf(response)

@@ -9,9 +9,8 @@ import { Delta, Entry } from './transcripts.ts'
 
 /** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
  * `run_resumed` when an agent waits for events with its turn ended, and goes on; `user_notified` when it told the person
- * behind it something, which is a notice of its run; `plan_proposed` and `plan_decided` (their `ref_id` is the plan's) when
- * a plan is put before a person and answered;
- * `batch_paused` and `batch_resumed`. */
+ * behind it something, which is a notice of its run; `plan_proposed` and `plan_decided` (their `ref_id` is the plan's)
+ * when a plan is put before a person and answered; `batch_paused` and `batch_resumed`. */
 export const EVENT_TYPES = [
   'run_queued',
   'run_in_progress',

@@ -297,14 +297,11 @@ export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
     and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED') and busy.execution_location = 'REMOTE'
     and busy.waiting_until is null and busy.execution_id is not null`
 
-/**
- * How many more of a lane's runs may be at work, as a scalar subquery; none while it is paused, or a failure has stopped
- * it. An end ends either.
- */
+/** How many more of a lane's runs may be at work, as a scalar subquery; none while it is paused or stopped by a failure. */
 export const roomInLane = (lane_run_id: RawBuilder<unknown>): RawBuilder<number> =>
   sql<number>`select case when lane.state in ('INPROGRESS', 'BLOCKED') and (lane.paused_at is not null
-      or exists (select from batches b where b.run_id = lane.run_id and b.stopped_by is not null)) then 0 else coalesce(lane.parallelism, 1000000)
-    - (select count(*) from runs busy where busy.lane_run_id = lane.run_id and busy.waiting_until is null
+      or exists (select from batches b where b.run_id = lane.run_id and b.stopped_by is not null)) then 0
+    else coalesce(lane.parallelism, 1000000) - (select count(*) from runs busy where busy.lane_run_id = lane.run_id and busy.waiting_until is null
       and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) end::int
     from runs lane where lane.run_id = ${lane_run_id}`
 
@@ -327,8 +324,8 @@ export function announce(room: Pick<Room, 'bell'>): void {
 }
 
 /**
- * The parent's runner hears at once that there is news of a child; it would find out by itself within a heartbeat. Where
- * the parent is a batch, a server goes on with it.
+ * The parent's runner hears at once that there is news of a child; it would find out by itself within a heartbeat.
+ * Where the parent is a batch, a server goes on with it.
  */
 export async function tellParent(room: Pick<Room, 'bell' | 'database'>, run: Selectable<Runs>): Promise<void> {
   if (run.parent_run_id === null) return
