@@ -1,5 +1,6 @@
 /** Every command there is. A command's code is loaded when it is the one that was asked for. */
 import type { Command } from 'commander'
+import { BATCH_COMMANDS, BATCH_GROUPS } from './commands-batches.ts'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
 import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
 import type { Context, Given } from './context.ts'
@@ -42,6 +43,7 @@ export const GROUPS: Record<string, CommandGroup> = {
   team: { summary: 'What the team may use', group: ACCESS },
   config: { summary: 'Where settings come from', group: ACCESS },
   harness: { summary: 'The programs that drive models', aliases: ['harnesses'], group: MACHINE },
+  ...BATCH_GROUPS,
   ...INSIDE_GROUPS,
   ...NAMED_GROUPS,
 }
@@ -138,6 +140,7 @@ export const COMMANDS: CommandEntry[] = [
     summary: 'Print the conversation of a run',
     load: () => import('./commands/run-conversation-get.ts'),
   },
+  ...BATCH_COMMANDS,
   ...INSIDE_COMMANDS,
   ...NAMED_COMMANDS,
   { path: 'login', summary: 'Keep an API key for a server', group: ACCESS, load: () => import('./commands/login.ts') },

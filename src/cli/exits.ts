@@ -32,15 +32,20 @@ export const EXIT_MEANINGS: Record<ExitName, string> = {
   interrupted: 'interrupted with Ctrl-C; the run goes on',
 }
 
+/** One thing of several that are wrong: as a JSON pointer for machines, `where` for people. */
+export type Wrong = { pointer: string; where: string; detail: string }
+
 /** A command that cannot do what was asked: what happened, and what to do. */
 export class CommandFailure extends Error {
   override readonly name = 'CommandFailure'
   readonly exit: ExitName
   readonly hint: string | undefined
-  constructor(exit: ExitName, message: string, hint?: string) {
+  readonly wrongs: Wrong[]
+  constructor(exit: ExitName, message: string, hint?: string, wrongs: Wrong[] = []) {
     super(message)
     this.exit = exit
     this.hint = hint
+    this.wrongs = wrongs
   }
 }
 

@@ -216,8 +216,9 @@ function describe(error: unknown): Description {
   const message = messageOf(error)
   const hint = hintOf(error)
   const details = error instanceof Fault ? error.details : {}
+  const errors = error instanceof CommandFailure && error.wrongs.length > 0 ? error.wrongs : details.errors
   const lines = [paint.red('error: ') + message]
-  for (const one of details.errors ?? []) lines.push(`  ${one.pointer}: ${one.detail}`)
+  for (const one of errors ?? []) lines.push(`  ${'where' in one ? one.where : one.pointer}: ${one.detail}`)
   if (hint !== undefined) lines.push(hint)
   if (details.trace_id !== undefined) lines.push(paint.dim(`trace id ${details.trace_id}`))
   const problem = {
@@ -225,7 +226,7 @@ function describe(error: unknown): Description {
     code: error instanceof Fault ? error.code : exit,
     exit_code: EXIT[exit],
     ...(error instanceof Fault ? { status: error.status, retryable: error.retryable } : {}),
-    ...(details.errors === undefined ? {} : { errors: details.errors }),
+    ...(errors === undefined ? {} : { errors }),
     ...(details.trace_id === undefined ? {} : { trace_id: details.trace_id }),
     ...(hint === undefined ? {} : { hint }),
   }

@@ -4,8 +4,7 @@ import type { Client } from '../sdk/client.ts'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { paint } from './output.ts'
-import { ago, alignColumns, oneLine } from './text.ts'
-import { plural } from './tree.ts'
+import { ago, alignColumns, oneLine, plural } from './text.ts'
 
 const STATE_WORDS: Record<Plan['state'], string> = {
   proposed: paint.yellow('waits for an answer'),

@@ -1,7 +1,7 @@
 /** Runs as a person reads them. */
-import { isEnded, type Notice, type Run, type RunState } from '../contract/index.ts'
+import { isEnded, type Notice, type RequestUsage, type Run, type RunState } from '../contract/index.ts'
 import { paint } from './output.ts'
-import { ago, bytes, duration, oneLine } from './text.ts'
+import { ago, bytes, duration, oneLine, plural } from './text.ts'
 
 export function paintState(state: RunState): string {
   switch (state) {
@@ -34,6 +34,7 @@ const WAITS = {
 /** What a state alone does not say: why a run waits, or why it ended so. */
 export function reasonOf(run: Run): string | undefined {
   if (run.cancel_requested && !isEnded(run.state)) return 'is being cancelled'
+  if (run.open_plan !== undefined) return `version ${run.open_plan} of its plan waits: baton run plan ${run.run_id}`
   if (run.state === 'QUEUED' && run.waiting_for) return WAITS[run.waiting_for]
   return run.status_message?.message
 }
@@ -46,9 +47,18 @@ export const runRow = (run: Run, now: number): string[] => [
   run.run_id,
   paintState(run.state),
   ago(run.created_at, now),
-  oneLine(run.agent_config.harness?.type ?? 'baton'),
-  titleOf(run),
+  harnessWord(run),
+  `${markOf(run)}${titleOf(run)}`,
 ]
+
+const harnessWord = (run: Run): string =>
+  run.is_batch ? paint.bold('batch') : oneLine(run.agent_config.harness?.type ?? 'baton')
+
+/** What is to be seen of it before its title. */
+function markOf({ mode, open_plan }: Run): string {
+  if (open_plan !== undefined) return paint.yellow(`plan ${open_plan} waits `)
+  return mode === 'normal' ? '' : paint.dim(`${mode} `)
+}
 
 /** All that matters of one run. */
 export function runLines(run: Run, web: string): string[] {
@@ -56,7 +66,9 @@ export function runLines(run: Run, web: string): string[] {
     ['Run', run.run_id],
     ['State', paintState(run.state)],
     ['Why', reasonOf(run)],
-    ['Harness', run.agent_config.harness?.type ?? 'baton'],
+    ['Batch', run.is_batch ? `${plural(run.children.length, 'task')}: baton batch get ${run.run_id}` : undefined],
+    ['Mode', run.mode === 'normal' ? undefined : run.mode],
+    ['Harness', run.is_batch ? undefined : (run.agent_config.harness?.type ?? 'baton')],
     ['Model', run.agent_config.model_id ?? run.agent_config.harness?.model_id ?? undefined],
     ['Worker', run.worker_host],
     ['Created', `${run.created_at} by ${run.creator.display_name ?? run.creator.uid} (${run.source})`],
@@ -64,7 +76,7 @@ export function runLines(run: Run, web: string): string[] {
     ['Executions', run.executions > 1 ? String(run.executions) : undefined],
     ['Used', usageOf(run)],
     ['Parent', run.parent_run_id],
-    ['Children', run.children.length > 0 ? run.children.join(', ') : undefined],
+    ['Children', run.children.length > 0 && !run.is_batch ? run.children.join(', ') : undefined],
     ['Page', web],
   ]
   return [
@@ -89,9 +101,10 @@ export function tookOf(run: Run): string | undefined {
   return duration(end - Date.parse(run.started_at))
 }
 
-export function usageOf(run: Run): string | undefined {
-  const used = run.request_usage
-  if (!used) return undefined
+export const usageOf = (run: Run): string | undefined =>
+  run.request_usage === undefined ? undefined : usageWords(run.request_usage)
+
+export function usageWords(used: RequestUsage): string | undefined {
   const parts = [
     used.total_tokens ? `${used.total_tokens} tokens` : '',
     used.inference_cost_usd === undefined ? '' : `$${used.inference_cost_usd.toFixed(4)}`,

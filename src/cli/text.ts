@@ -113,6 +113,8 @@ export function alignColumns(rows: string[][], width?: number): string[] {
   )
 }
 
+export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+
 /** The known word nearest to a mistyped one, when it is near enough to be meant. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const scored = known

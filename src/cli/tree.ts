@@ -2,9 +2,7 @@
 import { isEnded, type Tree, type TreeNode } from '../contract/index.ts'
 import { paint } from './output.ts'
 import { paintState } from './states.ts'
-import { alignColumns, duration, oneLine, truncate } from './text.ts'
-
-export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+import { alignColumns, duration, oneLine, plural, truncate } from './text.ts'
 
 /** The state alone; a run whose turn has ended and that listens for events is said to wait. */
 export const stateWord = (node: TreeNode): string =>

@@ -2,15 +2,14 @@ import type { Command } from 'commander'
 import { askedRun, declareAsking, declareTemplate } from '../asking.ts'
 import { openInBrowser } from '../browser.ts'
 import { type Context, clientOf, type Given, webAddress } from '../context.ts'
-import { CommandFailure } from '../exits.ts'
+import { declareIdempotency, idempotencyOf } from '../idempotency.ts'
 import { declareWaiting, waitAsAsked } from '../waiting.ts'
 
 export function declare(command: Command): void {
   const asking = declareAsking(command.argument('[prompt]', 'what is to be done; - reads it from stdin'))
-  declareWaiting(declareTemplate(asking))
+  declareIdempotency(declareWaiting(declareTemplate(asking)))
     .option('--host <worker>', 'the worker that is to take it')
     .option('--placement <where>', 'of a child: worker, or parent for beside its parent, in the same files')
-    .option('--idempotency-key <key>', 'makes repeating this command safe for 24 hours')
     .option('--open', 'open its page in the browser')
     .addHelpText(
       'after',
@@ -27,14 +26,7 @@ export async function run(context: Context, given: Given): Promise<number> {
   const { options } = given
   const client = clientOf(context)
   const body = await askedRun(context, options, given.args[0])
-  const key = options.idempotencyKey
-  if (key !== undefined && !/^[\x21-\x7e]{1,255}$/.test(String(key)))
-    throw new CommandFailure('usage', 'An idempotency key is 1 to 255 printable characters without spaces.')
-  const created = await client.runs.create({
-    body,
-    signal: context.signal,
-    ...(key === undefined ? {} : { headers: { 'idempotency-key': String(key) } }),
-  })
+  const created = await client.runs.create({ body, signal: context.signal, ...idempotencyOf(options) })
   const page = webAddress(context, created.run_id)
   if (options.open === true) openInBrowser(page, context)
   return waitAsAsked(context, client, options, created, [

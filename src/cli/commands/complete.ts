@@ -3,7 +3,6 @@ import type { Command, Option } from 'commander'
 import { HARNESS_ALIASES, RUN_STATES } from '../../contract/index.ts'
 import { type Context, clientOf, type Given } from '../context.ts'
 import { makeProgram } from '../program.ts'
-import { OUTPUT_FORMATS } from '../settings.ts'
 import { oneLine } from '../text.ts'
 
 const ASK_MS = 1000
@@ -36,17 +35,28 @@ async function candidates(context: Context, before: string[], last: string): Pro
   if (subs.length > 0) return subs.map((sub) => ({ value: sub.name(), about: sub.description() }))
   const argument = command.registeredArguments[0]?.name()
   if (argument === 'run') return runIds(context)
+  if (argument === 'batch') return batchIds(context)
   if (argument === 'harness') return [...new Set(Object.values(HARNESS_ALIASES))].map((value) => ({ value }))
   if (argument === 'shell') return ['bash', 'zsh', 'fish', 'powershell'].map((value) => ({ value }))
   return []
 }
 
 function valuesOf(option: Option): Candidate[] {
-  if (option.long === '--output-format') return OUTPUT_FORMATS.map((value) => ({ value }))
+  if (option.argChoices) return option.argChoices.map((value) => ({ value }))
   if (option.long === '--harness') return Object.keys(HARNESS_ALIASES).map((value) => ({ value }))
   return option.long === '--state'
     ? RUN_STATES.map((state) => ({ value: state.toLowerCase().replace('inprogress', 'in-progress') }))
     : []
+}
+
+async function batchIds(context: Context): Promise<Candidate[]> {
+  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(ASK_MS)])
+  try {
+    const { batches } = await clientOf(context).batches.list({ query: { limit: RUNS }, signal })
+    return batches.map((batch) => ({ value: batch.batch_id, about: `${batch.state} ${batch.title}` }))
+  } catch {
+    return []
+  }
 }
 
 async function runIds(context: Context): Promise<Candidate[]> {

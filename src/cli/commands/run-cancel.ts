@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
 import type { Client } from '../../sdk/client.ts'
 import { type Context, clientOf, type Given } from '../context.ts'
-import { oneLine } from '../text.ts'
-import { livingNodes, plural } from '../tree.ts'
+import { oneLine, plural } from '../text.ts'
+import { livingNodes } from '../tree.ts'
 
 export function declare(command: Command): void {
   command

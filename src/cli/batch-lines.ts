@@ -1,0 +1,93 @@
+/** What happens in a batch, a line each. The key of a line tells whether it says something new of its task. */
+import type { Batch, BatchTask, Event } from '../contract/index.ts'
+import { endOf, nextTry, paintTask, tookOn } from './batches.ts'
+import { paint } from './output.ts'
+import { oneLine, plural, truncate } from './text.ts'
+
+export type TaskLine = { key: string; text: string }
+
+const WORDS_COLUMNS = 120
+const nameOf = (task: BatchTask): string => paint.bold(oneLine(task.name))
+const colon = (words: string | null): string => (!words ? '' : `: ${truncate(oneLine(words), WORDS_COLUMNS)}`)
+const shout = (task: BatchTask, state: BatchTask['state']): string =>
+  `${paintTask(state).toUpperCase()} ${nameOf(task)}`
+
+/** How it ended; null while it has not. */
+export function endLine(task: BatchTask, now: number): TaskLine | null {
+  const { state, tries } = task
+  if (state === 'pending' || state === 'running' || task.next_try_at !== null) return null
+  const took = tookOn(task, now)
+  const how = [tries > 1 ? `after ${tries} tries` : '', took === '' ? '' : `in ${took}`].filter((part) => part !== '')
+  const words = state === 'completed' ? endOf(task.last_words, WORDS_COLUMNS) : task.error
+  return {
+    key: state,
+    text: `${shout(task, state)}${paint.dim(how.map((part) => ` ${part}`).join('') + colon(words))}`,
+  }
+}
+
+/** Null for what says nothing to a person. The task may have gone on since. */
+export function batchEventLine({ event_type }: Event, task: BatchTask, now: number): TaskLine | null {
+  switch (event_type) {
+    case 'run_in_progress':
+      return {
+        key: `running ${task.tries}`,
+        text: `${shout(task, 'running')}${paint.dim(` (${oneLine(task.harness)}) ${task.run_id}`)}`,
+      }
+    case 'run_blocked':
+      return {
+        key: 'blocked',
+        text: `${paint.yellow('BLOCKED')} ${nameOf(task)} waits for a person: baton run get ${task.run_id}`,
+      }
+    case 'run_queued':
+      return task.state === 'failed' && task.next_try_at !== null
+        ? {
+            key: `failed ${task.tries}`,
+            text: `${shout(task, 'failed')} try ${task.tries} of ${task.max_tries}, ${nextTry(task.next_try_at, now)}${paint.dim(colon(task.error))}`,
+          }
+        : { key: `queued ${task.tries}`, text: `${shout(task, 'pending')} ${paint.dim('again')}` }
+    case 'run_succeeded':
+      return ended(task, 'completed', now)
+    case 'run_failed':
+    case 'run_errored':
+      return ended(task, 'failed', now)
+    case 'run_cancelled':
+      return ended(task, 'cancelled', now)
+    default:
+      return null
+  }
+}
+
+function ended(task: BatchTask, state: BatchTask['state'], now: number): TaskLine {
+  const line = task.state === state ? endLine(task, now) : null
+  return line ?? { key: state, text: shout(task, state) }
+}
+
+/** What happens to the batch itself, but for its end. */
+export function openingLines({ event_type }: Event, batch: Batch): string[] {
+  if (event_type === 'batch_paused')
+    return [`${paint.yellow('PAUSED')} ${plural(batch.counts.running, 'task')} at work go on`]
+  if (event_type === 'batch_resumed') return [paint.cyan('RESUMED')]
+  if (event_type === 'run_blocked')
+    return [
+      `${paint.yellow('STOPPED')} It started too much at once. Let it go on with: baton run release ${batch.batch_id}`,
+    ]
+  return []
+}
+
+const TOGETHER_MIN = 6
+
+/** Tasks that ended unbegun for the same reason, as a batch that stops leaves them: one line says it of all. */
+export function endsTogether(tasks: BatchTask[]): { among(task: BatchTask): boolean; lines: string[] } {
+  const groups = Map.groupBy(
+    tasks.filter((task) => task.started_at === null),
+    (task) => `${task.state} ${task.error}`,
+  )
+  const large = [...groups.values()].filter((group) => group.length >= TOGETHER_MIN)
+  const among = new Set(large.flat())
+  const lines = large.flatMap((group) => {
+    const [first] = group
+    if (first === undefined) return []
+    return [`${paintTask(first.state).toUpperCase()} ${plural(group.length, 'task')}${paint.dim(colon(first.error))}`]
+  })
+  return { among: (task) => among.has(task), lines }
+}
