@@ -142,7 +142,8 @@ test('tasks that wait for each other are refused, and the ring is spelled out', 
 
 test("a list longer than the team's limit is refused with the limit", async () => {
   const { house, create } = await open()
-  await house.database.kysely.updateTable('teams').set({ max_batch_tasks: 2 }).execute()
+  expect(await house.client.team.limits()).toMatchObject({ max_batch_tasks: 5_000 })
+  await house.client.team.changeLimits({ body: { max_batch_tasks: 2 } })
   await expect(create({ tasks: prompts('a', 'b', 'c') })).rejects.toThrow(/3 tasks; .*max_batch_tasks is 2/)
   expect((await create({ tasks: prompts('a', 'b') })).tasks).toBe(2)
 })

@@ -1,5 +1,6 @@
 /** The team: what all its runs together, and each tree of them, may use. */
 import { z } from 'zod'
+import { BATCH_TASKS_MAX } from './batches.ts'
 import { route } from './route.ts'
 import { TreeLimits } from './trees.ts'
 
@@ -8,6 +9,8 @@ const Count = z.int().max(2_000_000_000)
 export const TeamLimits = TreeLimits.extend({
   /** Runs under way at once. */
   max_concurrent_runs: z.int(),
+  /** Tasks of one batch. */
+  max_batch_tasks: z.int(),
 })
 export type TeamLimits = z.infer<typeof TeamLimits>
 
@@ -20,6 +23,7 @@ export const ChangeTeamLimits = z
     max_tree_messages: Count.min(0),
     max_tree_wakes: Count.min(0),
     max_hops: Count.min(1),
+    max_batch_tasks: z.int().min(0).max(BATCH_TASKS_MAX),
     /** Null: no limit. */
     max_tree_tokens: z.int().min(0).nullable(),
   })
