@@ -5,7 +5,7 @@ import type { Tables } from '../db/connect.ts'
 import { advanceIn, DEPENDENCY_FAILED } from './batch-advance.ts'
 import { plainName } from './births.ts'
 import type { Room } from './engine.ts'
-import { announce, followAll, followIn } from './transitions.ts'
+import { afresh, announce, followAll, followIn } from './transitions.ts'
 
 /** Nothing named: all of them. */
 export type Chosen = { names?: string[]; run_id?: string }
@@ -46,7 +46,7 @@ export async function retryTasks(room: Room, batch_run_id: string, chosen: Chose
         name: 'again',
         run_id,
         now,
-        set: { ...AFRESH, queued_at: now, held: depends_on.some((need) => !done.has(need)) },
+        set: { ...afresh(now), held: depends_on.some((need) => !done.has(need)) },
       })),
     )
     await advanceIn(write, batch_run_id, now)
@@ -54,19 +54,9 @@ export async function retryTasks(room: Room, batch_run_id: string, chosen: Chose
   announce(room)
 }
 
-const AFRESH = {
-  not_before: null,
-  ended_at: null,
-  tries: 0,
-  cancel_requested_at: null,
-  cancel_requested_by: null,
-  status_message: null,
-  failure: null,
-}
-
 async function reopen(write: Kysely<Tables>, run_id: string, now: Date): Promise<void> {
   await write.updateTable('runs').set({ paused_at: null }).where('run_id', '=', run_id).execute()
-  await followIn(write, 'again', { run_id, now, set: { ...AFRESH, queued_at: now } })
+  await followIn(write, 'again', { run_id, now, set: afresh(now) })
   await followIn(write, 'open', { run_id, now })
 }
 

@@ -301,8 +301,9 @@ export const busyRuns = (team_id: RawBuilder<unknown>): RawBuilder<number> =>
 export const roomInLane = (lane_run_id: RawBuilder<unknown>): RawBuilder<number> =>
   sql<number>`select case when lane.state in ('INPROGRESS', 'BLOCKED') and (lane.paused_at is not null
       or exists (select from batches b where b.run_id = lane.run_id and b.stopped_by is not null)) then 0
-    else coalesce(lane.parallelism, 1000000) - (select count(*) from runs busy where busy.lane_run_id = lane.run_id and busy.waiting_until is null
-      and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) end::int
+    else coalesce(lane.parallelism, 1000000) - (select count(*) from runs busy
+      where busy.lane_run_id = lane.run_id and busy.waiting_until is null and busy.state in
+      ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) end::int
     from runs lane where lane.run_id = ${lane_run_id}`
 
 /** What the arrow `again` clears: the run begins as if it never had. */
