@@ -8,6 +8,7 @@ import {
   redirect,
 } from '@tanstack/react-router'
 import { z } from 'zod'
+import { TaskState } from '../contract/index.ts'
 import { RunFilter } from './data/filter.ts'
 import { Login } from './pages/login.tsx'
 import { Crashed, NotFound } from './pages/lost.tsx'
@@ -55,7 +56,32 @@ const run = createRoute({
   component: lazyRouteComponent(() => import('./pages/run.tsx'), 'RunPage'),
 })
 
-const tree = root.addChildren([login, home, shell.addChildren([runs, newRun, run])])
+const needs = createRoute({
+  getParentRoute: () => shell,
+  path: '/needs-you',
+  component: lazyRouteComponent(() => import('./pages/needs-you.tsx'), 'NeedsYouPage'),
+})
+
+const batches = createRoute({
+  getParentRoute: () => shell,
+  path: '/batches',
+  component: lazyRouteComponent(() => import('./pages/batches.tsx'), 'BatchesPage'),
+})
+
+const newBatch = createRoute({
+  getParentRoute: () => shell,
+  path: '/batches/new',
+  component: lazyRouteComponent(() => import('./pages/new-batch.tsx'), 'NewBatchPage'),
+})
+
+const batch = createRoute({
+  getParentRoute: () => shell,
+  path: '/batches/$batchId',
+  validateSearch: z.object({ state: TaskState.optional().catch(undefined) }),
+  component: lazyRouteComponent(() => import('./pages/batch.tsx'), 'BatchPage'),
+})
+
+const tree = root.addChildren([login, home, shell.addChildren([runs, newRun, run, needs, batches, newBatch, batch])])
 
 export function makeRouter() {
   return createRouter({

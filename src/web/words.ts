@@ -4,7 +4,9 @@ import {
   type Execution,
   harnessOf,
   isEnded,
+  type Plan,
   type Run,
+  type RunMode,
   type RunSource,
   type RunState,
   type TreeNode,
@@ -229,6 +231,43 @@ export function deliveryWords(run: Run): string {
     case 'failed':
     case 'cancelled':
       return 'It has ended: the message wakes it. A new execution begins, with what was said so far as its context.'
+  }
+}
+
+export const MODE_WORDS: Record<RunMode, string> = {
+  normal: 'Normal',
+  plan: 'Plan first',
+  orchestrate: 'Orchestrate',
+}
+
+/** What the agent is asked to do in a mode. */
+export const MODE_SAYS: Record<RunMode, string> = {
+  normal: 'It works at once, and may propose a plan of its own accord.',
+  plan: 'It plans, and proposes agents where they help. Nothing starts before you approve.',
+  orchestrate: 'It breaks the task down for agents. Nothing starts before you approve.',
+}
+
+/** What becomes of what a person says to this run. */
+export function followUpWords(run: Run): string {
+  if (run.open_plan !== undefined) return `It asks for changes to version ${run.open_plan} of the plan.`
+  if (run.state === 'QUEUED' && run.executions === 0) return 'It has not begun: this is added to its prompt.'
+  return deliveryWords(run)
+}
+
+/** What became of a version of a plan. */
+export function planStateWords({ state, decided_by }: Pick<Plan, 'state' | 'decided_by'>): string {
+  const by = decided_by?.display_name ? ` by ${decided_by.display_name}` : ''
+  switch (state) {
+    case 'proposed':
+      return 'waits for an answer'
+    case 'approved':
+      return `approved${by}`
+    case 'changes_requested':
+      return `changes asked for${by}`
+    case 'rejected':
+      return `rejected${by}`
+    case 'superseded':
+      return 'replaced by a newer one'
   }
 }
 

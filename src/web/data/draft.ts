@@ -1,6 +1,6 @@
 /** The draft of a new run: what is typed, what is wrong with it, and the request it becomes. */
 import { z } from 'zod'
-import { type CreateRun, PROMPT_BYTES_MAX } from '../../contract/index.ts'
+import { type CreateRun, PROMPT_BYTES_MAX, RunMode, readTyped } from '../../contract/index.ts'
 
 const Draft = z.object({
   prompt: z.string(),
@@ -11,9 +11,12 @@ const Draft = z.object({
   setup: z.string(),
   title: z.string(),
   timeout: z.string(),
+  mode: RunMode.default('normal'),
+  /** A mode at the start of the prompt is not read as one. */
+  literal: z.boolean().default(false),
 })
 export type Draft = z.infer<typeof Draft>
-export type DraftField = keyof Draft
+export type DraftField = Exclude<keyof Draft, 'mode' | 'literal'>
 
 export const EMPTY_DRAFT: Draft = {
   prompt: '',
@@ -24,6 +27,15 @@ export const EMPTY_DRAFT: Draft = {
   setup: '',
   title: '',
   timeout: '',
+  mode: 'normal',
+  literal: false,
+}
+
+/** What a person typed as it is understood; `typed`: its start was read as a mode. */
+export function understood(draft: Pick<Draft, 'prompt' | 'mode' | 'literal' | 'harness'>) {
+  if (draft.harness === 'command') return { mode: 'normal' as const, prompt: draft.prompt, typed: false }
+  const read = draft.literal ? { mode: 'normal' as const, prompt: draft.prompt } : readTyped(draft.prompt)
+  return read.mode === 'normal' ? { mode: draft.mode, prompt: draft.prompt, typed: false } : { ...read, typed: true }
 }
 
 const STORED_AS = 'baton.draft'
@@ -32,7 +44,7 @@ const TIMEOUT_MINUTES_MAX = 7 * 24 * 60
 export function checkDraft(draft: Draft): Partial<Record<DraftField, string>> {
   const wrong: Partial<Record<DraftField, string>> = {}
   const command = draft.harness === 'command'
-  if (draft.prompt.trim() === '')
+  if (understood(draft).prompt.trim() === '')
     wrong.prompt = command ? 'Write the command to run.' : 'Write what the agent is to do.'
   else if (new TextEncoder().encode(draft.prompt).length > PROMPT_BYTES_MAX)
     wrong.prompt = 'This is longer than 1 MiB. Put long material into the repository and name it here.'
@@ -63,8 +75,10 @@ export function requestOf(draft: Draft): CreateRun {
             variables: {},
           },
         }
+  const { mode, prompt } = understood(draft)
   return {
-    prompt: draft.prompt,
+    prompt,
+    ...(mode === 'normal' ? {} : { mode }),
     ...(draft.title.trim() === '' ? {} : { title: draft.title.trim() }),
     config: {
       harness: { type: draft.harness },

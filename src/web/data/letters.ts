@@ -12,10 +12,16 @@ export function renewLetters(held: Letters | undefined, page: Letters): Letters 
   return { messages: [...held.messages.slice(0, at), ...page.messages], has_earlier: held.has_earlier }
 }
 
-const LetterDraft = z.object({ subject: z.string(), body: z.string(), urgent: z.boolean() })
+const LetterDraft = z.object({
+  subject: z.string(),
+  body: z.string(),
+  urgent: z.boolean(),
+  /** A mode at the start of the text is not read as one. */
+  literal: z.boolean().default(false),
+})
 export type LetterDraft = z.infer<typeof LetterDraft>
 
-export const EMPTY_LETTER: LetterDraft = { subject: '', body: '', urgent: false }
+export const EMPTY_LETTER: LetterDraft = { subject: '', body: '', urgent: false, literal: false }
 
 export function checkLetter(draft: LetterDraft): { body?: string; subject?: string } {
   if (draft.body.trim() === '') return { body: 'Write the message.' }

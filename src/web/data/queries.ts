@@ -1,6 +1,6 @@
 /** What the page asks the server for, as queries. The keys are those that the stream patches. */
 import { infiniteQueryOptions, QueryClient, queryOptions } from '@tanstack/react-query'
-import { type Event, Fault, type Run } from '../../contract/index.ts'
+import { type Batch, type BatchTask, type Event, Fault, type Run } from '../../contract/index.ts'
 import { type Client, connect } from '../../sdk/client.ts'
 import { queryOfFilter, type RunFilter, statesWanted } from './filter.ts'
 import { EVENTS_READ, type Happenings } from './happenings.ts'
@@ -14,6 +14,12 @@ export const LIST_RUNS = 50
 export const LIST_CHILDREN = 100
 /** Messages that nobody has been given yet are looked at again after this long, in milliseconds. */
 const UNDELIVERED_MS = 3000
+/** Plans, and runs without one, that wait for a person: so many of each are read. */
+const NEEDS_READ = 200
+/** Batches read at once for their list. */
+const LIST_BATCHES = 50
+/** Tasks of a batch read at once. */
+const TASKS_READ = 2500
 
 export const keys = {
   whoami: ['whoami'],
@@ -32,6 +38,13 @@ export const keys = {
   live: (run_id: string) => ['live', run_id],
   entry: (run_id: string, position: string) => ['entry', run_id, position],
   newcomers: ['newcomers'],
+  environments: ['environments'],
+  plans: (run_id: string) => ['plans', run_id],
+  /** What waits for a person. */
+  needs: ['needs'],
+  batches: ['batches', 'list'],
+  batch: (batch_id: string) => ['batches', 'one', batch_id],
+  tasks: (batch_id: string) => ['batches', 'tasks', batch_id],
 } as const
 
 export function makeClient(): Client {
@@ -57,6 +70,8 @@ export function makeQueryClient(): QueryClient {
 }
 
 export type ListPage = { runs: Run[]; page_info: { has_next_page: boolean; next_cursor?: string | undefined } }
+
+type BatchPage = { batches: Batch[]; page_info: ListPage['page_info'] }
 
 export const queries = (client: Client) => ({
   whoami: () => queryOptions({ queryKey: keys.whoami, queryFn: ({ signal }) => client.access.whoami({ signal }) }),
@@ -193,6 +208,70 @@ export const queries = (client: Client) => ({
       queryFn: (): Run[] => [],
       initialData: [],
       gcTime: Number.POSITIVE_INFINITY,
+    }),
+
+  environments: () =>
+    queryOptions({
+      queryKey: keys.environments,
+      queryFn: async ({ signal }) =>
+        (await client.environments.list({ query: { sort_by: 'name' }, signal })).environments,
+      staleTime: 15_000,
+    }),
+
+  /** All versions of a run's plan, newest first. */
+  plans: (run_id: string) =>
+    queryOptions({
+      queryKey: keys.plans(run_id),
+      queryFn: async ({ signal }) => (await client.plans.ofRun({ params: { run_id }, signal })).plans,
+    }),
+
+  /** Plans that wait for a person, and tops of trees that do so without a plan. */
+  needs: () =>
+    queryOptions({
+      queryKey: keys.needs,
+      queryFn: async ({ signal }) => {
+        const [{ plans }, { runs }] = await Promise.all([
+          client.plans.list({ query: { state: 'proposed', limit: NEEDS_READ }, signal }),
+          client.runs.list({ query: { state: ['BLOCKED'], top: true, limit: NEEDS_READ }, signal }),
+        ])
+        const planned = new Set(plans.map((plan) => plan.run_id))
+        return { plans, blocked: runs.filter((run) => !planned.has(run.run_id)) }
+      },
+    }),
+
+  batches: () =>
+    infiniteQueryOptions({
+      queryKey: keys.batches,
+      initialPageParam: undefined as string | undefined,
+      queryFn: ({ pageParam, signal }): Promise<BatchPage> => {
+        const cursor = pageParam === undefined ? {} : { cursor: pageParam }
+        return client.batches.list({ query: { limit: LIST_BATCHES, ...cursor }, signal })
+      },
+      staleTime: 0,
+      getNextPageParam: (page: BatchPage) => (page.page_info.has_next_page ? page.page_info.next_cursor : undefined),
+    }),
+
+  batch: (batch_id: string) =>
+    queryOptions({
+      queryKey: keys.batch(batch_id),
+      queryFn: ({ signal }) => client.batches.get({ params: { batch_id }, signal }),
+    }),
+
+  /** All tasks of a batch, in the order of its list. */
+  tasks: (batch_id: string) =>
+    queryOptions({
+      queryKey: keys.tasks(batch_id),
+      queryFn: async ({ signal }) => {
+        const tasks: BatchTask[] = []
+        for (;;) {
+          const query = { after: tasks.at(-1)?.number ?? 0, limit: TASKS_READ }
+          const page = await client.batches.tasks({ params: { batch_id }, query, signal })
+          tasks.push(...page.tasks)
+          if (!page.has_more) return tasks
+        }
+      },
+      structuralSharing: false,
+      gcTime: 60_000,
     }),
 
   entry: (run_id: string, position: string) =>

@@ -9,7 +9,9 @@ import type { QueryClient } from '@tanstack/react-query'
 import { type Delta, type Entry, type Event, Fault, routes, type StreamFrame } from '../../contract/index.ts'
 import type { Client } from '../../sdk/client.ts'
 import { follow } from '../../sdk/stream.ts'
+import { renewBatches } from './batches.ts'
 import { applyDeltas, type LiveText, settleLive } from './live.ts'
+import { renewNeeds } from './needs.ts'
 import { keys } from './queries.ts'
 import { readChanged, renewAround } from './runs.ts'
 import { appendEntries, follows, type TranscriptWindow } from './transcript.ts'
@@ -34,7 +36,7 @@ type Line = { run_id: string | undefined; stop: AbortController }
 
 export function openTabStream(client: Client, queries: QueryClient): TabStream {
   const listeners = new Set<() => void>()
-  const changed = new Set<string>()
+  let happened: Event[] = []
   const gathered: (() => void)[] = []
   let connection: Connection = 'connecting'
   let epoch: string | undefined
@@ -129,7 +131,7 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
     if (forget) queries.removeQueries({ queryKey: keys.newcomers })
     if (forget) void queries.resetQueries({ queryKey: ['transcript'] })
     else void queries.invalidateQueries({ queryKey: ['transcript'] })
-    for (const around of [['happenings'], ['letters'], keys.trees]) {
+    for (const around of [['happenings'], ['letters'], ['plans'], ['batches'], keys.needs, keys.trees]) {
       if (forget) void queries.resetQueries({ queryKey: around })
       else void queries.invalidateQueries({ queryKey: around })
     }
@@ -138,11 +140,14 @@ export function openTabStream(client: Client, queries: QueryClient): TabStream {
   }
 
   function takeEvent(event: Event): void {
-    changed.add(event.run_id)
+    happened.push(event)
     reading ??= setTimeout(() => {
       reading = undefined
-      const run_ids = [...changed]
-      changed.clear()
+      const events = happened
+      happened = []
+      const run_ids = [...new Set(events.map((one) => one.run_id))]
+      renewNeeds(queries, events)
+      renewBatches(client, queries, run_ids)
       void readChanged(client, queries, run_ids).then((all) => {
         renewAround(queries, run_ids)
         if (!all) void queries.invalidateQueries({ queryKey: ['runs'], refetchType: 'none' })

@@ -3,7 +3,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link, useNavigate } from '@tanstack/react-router'
 import { CircleAlert } from 'lucide-react'
 import { type KeyboardEvent, type SubmitEvent, useEffect, useRef, useState } from 'react'
-import type { CreateRun } from '../../contract/index.ts'
+import { type CreateRun, RUN_MODES, RunMode } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import {
   checkDraft,
@@ -13,13 +13,16 @@ import {
   EMPTY_DRAFT,
   readDraft,
   requestOf,
+  understood,
   writeDraft,
 } from '../data/draft.ts'
 import { keys } from '../data/queries.ts'
+import { Choice } from '../parts/choice.tsx'
 import { sentenceOf } from '../parts/faces.tsx'
 import { Field } from '../parts/field.tsx'
+import { ModeChip } from '../parts/mode-chip.tsx'
 import { useTitle } from '../parts/title.ts'
-import { HARNESS_WORDS, harnessWord } from '../words.ts'
+import { HARNESS_WORDS, harnessWord, MODE_SAYS, MODE_WORDS } from '../words.ts'
 
 type Wrong = Partial<Record<DraftField, string>>
 
@@ -46,11 +49,13 @@ export function NewRunPage() {
   const submitByKey = (event: KeyboardEvent) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.current?.requestSubmit()
   }
+  const { mode, typed } = understood(draft)
   const field = (name: DraftField) => ({
     id: `run-${name}`,
     value: draft[name],
     wrong: wrong[name],
-    onChange: (value: string) => change({ [name]: value }),
+    onChange: (value: string) =>
+      change({ [name]: value, ...(name === 'prompt' && !value.trim().startsWith('/') && { literal: false }) }),
   })
 
   return (
@@ -68,15 +73,26 @@ export function NewRunPage() {
               : 'What the agent is to do. Ctrl+Enter starts the run.'
           }
         />
+        {typed && <ModeChip mode={mode} onDismiss={() => change({ literal: true })} />}
         <div className="grid gap-5 sm:grid-cols-2">
           <HarnessField value={draft.harness} onChange={(harness) => change({ harness })} />
           {draft.harness !== 'command' && (
-            <Field
-              {...field('model')}
-              label="Model"
-              optional
-              hint="Its name as the harness knows it; the harness chooses when empty."
-            />
+            <>
+              <Field
+                {...field('model')}
+                label="Model"
+                optional
+                hint="Its name as the harness knows it; the harness chooses when empty."
+              />
+              <Choice
+                id="run-mode"
+                label="Mode"
+                value={mode}
+                options={RUN_MODES.map((one) => [one, MODE_WORDS[one]] as const)}
+                onChange={(value) => change({ mode: RunMode.parse(value), prompt: understood(draft).prompt })}
+                hint={MODE_SAYS[mode]}
+              />
+            </>
           )}
         </div>
         <fieldset className="flex flex-col gap-5 border-t border-line pt-4">

@@ -1,15 +1,17 @@
 /** One run: where it stands in its tree, what it is and how it goes, what can be done with it, and what it says. */
 import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
-import { ArrowLeft } from 'lucide-react'
+import { ArrowLeft, ListChecks } from 'lucide-react'
 import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react'
 import { Fault, isEnded, type Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { useAnnounce } from '../parts/announce.tsx'
+import { Composer } from '../parts/composer.tsx'
 import { Executions } from '../parts/executions.tsx'
 import { Empty, Refused, Waiting } from '../parts/faces.tsx'
 import { Messages } from '../parts/messages.tsx'
 import { Notices } from '../parts/notices.tsx'
+import { hasOpenPlan, PlanCard } from '../parts/plan-card.tsx'
 import { RunActions } from '../parts/run-actions.tsx'
 import { RunFacts } from '../parts/run-facts.tsx'
 import { FailureBanner, ListeningBanner, WaitingBanner } from '../parts/run-notes.tsx'
@@ -79,6 +81,8 @@ function RunView({ run }: { run: Run }) {
   useAnnouncedStatus(run)
   const { view } = route.useSearch()
   const shown = view === 'agents' && run.children.length === 0 ? undefined : view
+  // A plan is read as a whole: then all of the column scrolls.
+  const deciding = hasOpenPlan(run)
   return (
     <div className="flex min-h-0 flex-1 flex-col">
       <div className="flex flex-wrap items-start gap-x-4 gap-y-2">
@@ -102,25 +106,42 @@ function RunView({ run }: { run: Run }) {
           <RunFacts run={run} />
           <Executions run_id={run.run_id} />
         </aside>
-        <div className="flex min-w-0 flex-1 flex-col">
+        <div className={`flex min-w-0 flex-1 flex-col ${deciding ? 'lg:overflow-y-auto lg:pr-3' : ''}`}>
           {(isRelated(run) || run.state === 'BLOCKED') && <TreeStopped root_run_id={run.root_run_id} />}
           <WaitingBanner run={run} />
           <ListeningBanner run={run} />
           <FailureBanner run={run} />
           <Notices run={run} />
+          <PlanCard run={run} />
+          {run.is_batch && <BatchLink run={run} />}
           <Views run={run} shown={shown} />
-          {shown === 'agents' ? (
-            <SubAgents run={run} />
-          ) : shown === 'messages' ? (
-            <Messages run={run} />
-          ) : (
-            <Named run={run}>
-              <Transcript run_id={run.run_id} prompt={run.prompt} ended={isEnded(run.state)} />
-            </Named>
-          )}
+          <div className={`flex flex-1 flex-col ${deciding ? 'shrink-0 lg:min-h-[75dvh]' : 'min-h-0'}`}>
+            {shown === 'agents' ? (
+              <SubAgents run={run} />
+            ) : shown === 'messages' ? (
+              <Messages run={run} />
+            ) : (
+              <Named run={run}>
+                <Transcript run_id={run.run_id} prompt={run.prompt} ended={isEnded(run.state)} />
+              </Named>
+            )}
+          </div>
+          {shown !== 'agents' && !run.is_batch && <Composer run={run} whole={shown === 'messages'} />}
         </div>
       </div>
     </div>
+  )
+}
+
+function BatchLink({ run }: { run: Run }) {
+  return (
+    <p className="mb-2 flex shrink-0 flex-wrap items-center gap-x-3 gap-y-1 rounded-xl border border-line bg-raised px-4 py-3">
+      <ListChecks aria-hidden className="size-4 shrink-0 text-working" />
+      This run is a batch: its children are its tasks.
+      <Link to="/batches/$batchId" params={{ batchId: run.run_id }} className="link min-h-6">
+        Open the batch
+      </Link>
+    </p>
   )
 }
 

@@ -1,4 +1,4 @@
-/** The messages to and from a run, oldest first, and a field to write to it. */
+/** The messages to and from a run, oldest first. */
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { ArrowDownLeft, ArrowUpRight, Check, CheckCheck, Clock3, MailOpen, Zap } from 'lucide-react'
@@ -10,7 +10,6 @@ import { keys } from '../data/queries.ts'
 import { Disclosure } from '../transcript/blocks.tsx'
 import { Prose } from '../transcript/prose.tsx'
 import { When } from './clock.tsx'
-import { Composer } from './composer.tsx'
 import { Refused, sentenceOf, Waiting } from './faces.tsx'
 
 export function Messages({ run }: { run: Run }) {
@@ -47,7 +46,6 @@ export function Messages({ run }: { run: Run }) {
           </>
         )}
       </div>
-      <Composer key={run.run_id} run={run} />
     </section>
   )
 }

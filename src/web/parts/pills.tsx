@@ -5,6 +5,7 @@ import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from
 import type { TreeNode } from '../../contract/index.ts'
 import { nodeStatus, STATUS_WORDS } from '../words.ts'
 import { Avatar } from './avatar.tsx'
+import { moveFocus } from './move-focus.ts'
 import { StatusIcon } from './status.tsx'
 
 /** Widths in pixels: of a pill without its name, of a letter, the most of a name, the gap, the button of the menu. */
@@ -153,18 +154,6 @@ function Overflow({ rest }: { rest: TreeNode[] }) {
       )}
     </div>
   )
-}
-
-/** Moves the focus among the elements of `selector` with two arrows, Home and End. It goes around at the ends. */
-function moveFocus(event: KeyboardEvent<HTMLElement>, selector: string, arrows: Record<string, number>): void {
-  const all = [...event.currentTarget.querySelectorAll<HTMLElement>(selector)]
-  const at = all.findIndex((element) => element.contains(document.activeElement))
-  const step = arrows[event.key]
-  const next =
-    event.key === 'Home' ? 0 : event.key === 'End' ? all.length - 1 : step === undefined ? undefined : at + step
-  if (next === undefined || at === -1) return
-  event.preventDefault()
-  all[(next + all.length) % all.length]?.focus()
 }
 
 function useWidth() {

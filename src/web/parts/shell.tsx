@@ -1,7 +1,7 @@
 /** What stands around every page of a signed-in person: the way to the pages, the line to the server, who it is. */
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link, Outlet, useNavigate } from '@tanstack/react-router'
-import { LogOut, Unplug } from 'lucide-react'
+import { Hand, LogOut, Unplug } from 'lucide-react'
 import { useEffect, useState } from 'react'
 import { StreamProvider, useAsking, useConnection } from '../data/context.tsx'
 import { isSignedOut } from '../data/queries.ts'
@@ -9,6 +9,7 @@ import { openTabStream, type TabStream } from '../data/stream.ts'
 import { Announcer } from './announce.tsx'
 import { Clock } from './clock.tsx'
 import { Refused, Waiting } from './faces.tsx'
+import { NewMenu } from './new-menu.tsx'
 import { ThemeButton } from './theme.tsx'
 
 export function Shell() {
@@ -65,33 +66,56 @@ function SignedIn({ name }: { name: string | undefined }) {
   )
 }
 
+const PAGE_LINK =
+  'inline-flex min-h-9 items-center gap-1.5 rounded-lg px-3 font-medium text-soft hover:bg-raised aria-[current]:text-ink pointer-coarse:min-h-11'
+
 function TopBar({ name }: { name: string | undefined }) {
   return (
     <header className="border-b border-line bg-page">
-      <div className="mx-auto flex h-14 w-full max-w-6xl items-center gap-1 px-4 sm:px-6">
+      <div className="mx-auto flex w-full max-w-6xl flex-wrap items-center gap-x-1 px-4 sm:h-14 sm:px-6">
         <Link to="/runs" className="mr-2 inline-flex min-h-9 items-center gap-2 text-lg font-bold tracking-tight">
           <img src="/favicon.svg" alt="" className="size-6" />
           Baton
         </Link>
-        <nav aria-label="Pages">
-          <Link
-            to="/runs"
-            className="inline-flex min-h-9 items-center rounded-lg px-3 font-medium text-soft hover:bg-raised aria-[current]:text-ink"
-          >
+        <nav aria-label="Pages" className="-mx-3 flex max-sm:order-last max-sm:w-full sm:mx-0">
+          <Link to="/runs" className={PAGE_LINK}>
             Runs
           </Link>
+          <Link to="/batches" className={PAGE_LINK}>
+            Batches
+          </Link>
+          <NeedsLink />
         </nav>
-        <div className="ml-auto flex min-w-0 items-center gap-1">
+        <div className="ml-auto flex min-h-14 min-w-0 items-center gap-1">
           {name && (
-            <span className="hidden max-w-40 truncate text-soft sm:inline" title={name}>
+            <span className="hidden max-w-40 truncate text-soft md:inline" title={name}>
               {name}
             </span>
           )}
+          <NewMenu />
           <ThemeButton />
           <SignOut />
         </div>
       </div>
     </header>
+  )
+}
+
+/** How many plans and runs wait for a person. */
+function NeedsLink() {
+  const { queries } = useAsking()
+  const needs = useQuery(queries.needs())
+  const count = (needs.data?.plans.length ?? 0) + (needs.data?.blocked.length ?? 0)
+  return (
+    <Link to="/needs-you" className={PAGE_LINK} aria-label={count > 0 ? `Needs you: ${count}` : undefined}>
+      <Hand aria-hidden className={`size-4 ${count > 0 ? 'text-needs' : ''}`} />
+      Needs you
+      {count > 0 && (
+        <span className="min-w-6 rounded-full bg-needs-wash px-1.5 text-center text-sm leading-6 text-needs tabular-nums">
+          {count}
+        </span>
+      )}
+    </Link>
   )
 }
 

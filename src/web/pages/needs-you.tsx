@@ -1,0 +1,84 @@
+/** What waits for a person: plans to be answered, and runs that are held for another reason. */
+import { useQuery } from '@tanstack/react-query'
+import { Link } from '@tanstack/react-router'
+import { ClipboardList, Hand } from 'lucide-react'
+import type { ReactNode } from 'react'
+import { useAsking } from '../data/context.tsx'
+import { When } from '../parts/clock.tsx'
+import { Empty, Refused, sentenceOf, Waiting } from '../parts/faces.tsx'
+import { useTitle } from '../parts/title.ts'
+
+export function NeedsYouPage() {
+  useTitle('Needs you')
+  const { queries } = useAsking()
+  const needs = useQuery(queries.needs())
+  return (
+    <div className="pb-8">
+      <h1 className="pt-6 pb-4 text-xl font-semibold">Needs you</h1>
+      {needs.isPending ? (
+        <Waiting>Loading…</Waiting>
+      ) : !needs.data ? (
+        <Refused title="This could not be read" error={needs.error} onRetry={() => void needs.refetch()} />
+      ) : (
+        <>
+          {needs.isRefetchError && (
+            <p role="alert" className="pb-3 text-failed">
+              The list could not be renewed. {sentenceOf(needs.error)}
+            </p>
+          )}
+          {needs.data.plans.length + needs.data.blocked.length === 0 ? (
+            <Empty title="Nothing needs you">
+              A plan that waits for your approval shows up here, and so does a run that is held until a person answers.
+            </Empty>
+          ) : (
+            <ul aria-label="Waits for a person" className="divide-y divide-line">
+              {needs.data.plans.map((plan) => (
+                <Need
+                  key={plan.plan_id}
+                  run_id={plan.run_id}
+                  Icon={ClipboardList}
+                  title={plan.title}
+                  since={plan.created_at}
+                >
+                  Plan, version {plan.version}, with {agentsWords(plan.children.length)}
+                  {plan.run_title !== plan.title && <> · {plan.run_title}</>}
+                </Need>
+              ))}
+              {needs.data.blocked.map((run) => (
+                <Need key={run.run_id} run_id={run.run_id} Icon={Hand} title={run.title} since={run.updated_at}>
+                  {run.status_message?.message ?? 'The run is held until a person answers it.'}
+                </Need>
+              ))}
+            </ul>
+          )}
+        </>
+      )}
+    </div>
+  )
+}
+
+const agentsWords = (count: number): string => (count === 0 ? 'no agents' : count === 1 ? '1 agent' : `${count} agents`)
+
+type NeedProps = { run_id: string; Icon: typeof Hand; title: string; since: string; children: ReactNode }
+
+function Need({ run_id, Icon, title, since, children }: NeedProps) {
+  return (
+    <li>
+      <Link
+        to="/runs/$runId"
+        params={{ runId: run_id }}
+        className="-mx-3 flex items-start gap-3 rounded-lg px-3 py-2.5 hover:bg-raised"
+      >
+        <Icon aria-hidden className="mt-1 size-4 shrink-0 text-needs" />
+        <span className="min-w-0 flex-1">
+          <span className="block font-medium wrap-anywhere">{title}</span>
+          <span className="block text-sm text-soft wrap-anywhere">{children}</span>
+        </span>
+        <span className="shrink-0 text-sm text-soft">
+          <span className="sr-only">since </span>
+          <When at={since} />
+        </span>
+      </Link>
+    </li>
+  )
+}
