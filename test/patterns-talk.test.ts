@@ -64,7 +64,7 @@ const work: Script['next'] = ({ told, used, bash, send, wait }) => {
   if (used('bash', `supervised-${item}`) === 0)
     return bash(
       `git switch -q -c work-${item} origin/main && echo ${item} > ${item}.txt && git add -A && ` +
-        `git commit -qm "Write ${item}" && git push -q origin HEAD:baton/supervised-${item} && echo "$BATON_NAME"`,
+        `git commit -qm "Write ${item}" && git push -q origin HEAD:baton/supervised-${item}`,
     )
   const me = items[0] === 'alpha' ? 'worker-1' : 'worker-2'
   return send(['parent'], `Done with ${item}`, `DONE ${item} by ${me}`)
@@ -82,7 +82,7 @@ const write: Script['next'] = ({ told, used, bash, platform, send, wait }) => {
   if (used('bash') === 0) return put('a draft')
   if (used('run_agents') === 0)
     return platform('run_agents', { agent_run_configs: [{ name: 'critic', prompt: 'A CRITIC of the writer.' }] })
-  if (!approved && reviews > used('bash') - 1) return put(reviews === 1 ? 'a better draft' : 'fine words')
+  if (!approved && reviews > used('bash') - 1) return put(reviews === 1 ? 'a better draft' : 'flawless words')
   if (!approved && reviews < budget) {
     if (reviews > used('send_message_to_agent')) return send(['critic'], 'Look again', `Mended ${reviews}.`)
     return wait()
@@ -105,7 +105,7 @@ const criticise: Script['next'] = ({ told, used, bash, send, wait }) => {
   if (told.includes('End now.') || used('send_message_to_agent', 'APPROVED') > 0) return 'I end.'
   if (answered === asked) return wait()
   if (used('bash') < asked) return bash('git fetch -q origin && git show origin/baton/critic-loop:words.txt')
-  if (told.includes('fine words')) return send(['parent'], 'APPROVED', 'It is good now.')
+  if (told.includes('flawless words')) return send(['parent'], 'APPROVED', 'It is good now.')
   return send(['parent'], 'CHANGES', `NOTE ${asked}: mend it.`)
 }
 
@@ -147,7 +147,7 @@ test(
     const run = await patterns.run('critic-loop', [`repo=${repo}`, 'task=Write fine words.'])
     expect(run.state).toBe('SUCCEEDED')
     expect(patterns.git(repo, 'log', '--format=%s', 'main..baton/critic-loop').split('\n')).toEqual([
-      'fine words',
+      'flawless words',
       'a better draft',
       'a draft',
     ])

@@ -48,7 +48,7 @@ type Parts = {
 
 async function ask(route: Route, parts: Parts = {}): Promise<Response> {
   const ids = { run_id, execution_id, message_id, environment_uid, identity_uid, batch_id: randomUUID(), version: '1' }
-  const values = { ...ids, position: '000001.000000001', ...parts.values }
+  const values = { ...ids, artifact_uid: randomUUID(), position: '000001.000000001', ...parts.values }
   const path =
     parts.path ??
     route.path.replace(/\{(\w+)\}/g, (_, name: string) => (values as Record<string, string>)[name] ?? name)
@@ -114,6 +114,7 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
       'batches.update': '{"concurrency":1}',
       'plans.revise': '{"message":"x"}',
       'followUps.create': '{"message":"x"}',
+      'artifacts.create': '{"filepath":"x","content":"x"}',
     }
     const other = await house.addTeam(`other than ${route.name}`)
     if (route.callers.includes('user')) {
@@ -127,7 +128,7 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
     const unknown = randomUUID()
     const uid = unknown.replaceAll('-', '').slice(0, 22)
     const uids = { environment_uid: uid, identity_uid: uid }
-    const values = { run_id: unknown, execution_id: unknown, message_id: unknown, ...uids }
+    const values = { run_id: unknown, execution_id: unknown, message_id: unknown, artifact_uid: unknown, ...uids }
     const response = await ask(route, {
       values,
       ...(withBody.includes(route) ? { body: bodies[route.name] ?? '{}' } : {}),
@@ -146,6 +147,7 @@ describe.each(guarded.map((route) => [route.name, route] as const))('%s', (_, ro
         environment_uid: part,
         identity_uid: part,
         batch_id: part,
+        artifact_uid: part,
       }
       const response = await ask(route, { values })
       expect(response.status, wrong).toBe(404)

@@ -1,5 +1,6 @@
 /** Templates: patterns of work that are known to go well, as files of `templates/` beside this room or the bundle. */
 import { readdir, readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { repositoryOf } from './repositories.ts'
@@ -17,17 +18,36 @@ export async function listTemplates(): Promise<Template[]> {
   return Promise.all([...found].sort().map((name) => readTemplate(name.slice(0, -ENDING.length))))
 }
 
-export async function readTemplate(name: string): Promise<Template> {
+/** By its name, or a file of one's own: what has a / or ends in .yaml. */
+export async function readTemplate(name: string, cwd = '.'): Promise<Template> {
+  if (/[/\\]|\.ya?ml$/.test(name)) return parseTemplate(name, await readOwn(resolve(cwd, name), name))
   const text = /^[a-z][a-z0-9-]*$/.test(name) ? await readFirst(name) : null
   if (text === null) {
     const names = (await listTemplates()).map((template) => template.name)
     throw new CommandFailure('not_found', `There is no template "${name}".`, `There are: ${names.join(', ')}.`)
   }
+  return parseTemplate(name, text)
+}
+
+async function parseTemplate(name: string, text: string): Promise<Template> {
   const { parse } = await import('yaml')
-  const parsed = Template.safeParse(parse(text, { maxAliasCount: 100 }))
+  let value: unknown
+  try {
+    value = parse(text, { maxAliasCount: 100 })
+  } catch (error) {
+    const why = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
+    throw new CommandFailure('usage', `Template ${name} is not YAML: ${why}`)
+  }
+  const parsed = Template.safeParse(value)
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
-  throw new Error(`Template ${name}: ${issue?.path.join('.')}: ${issue?.message}`)
+  throw new CommandFailure('usage', `Template ${name}: ${issue?.path.join('.')}: ${issue?.message}`)
+}
+
+function readOwn(path: string, name: string): Promise<string> {
+  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new CommandFailure('usage', `Template ${name} cannot be read (${error.code ?? error.message}).`)
+  })
 }
 
 async function readFirst(name: string): Promise<string | null> {
@@ -43,7 +63,7 @@ async function readFirst(name: string): Promise<string | null> {
 
 /** The template with the values of `sets`, each NAME=VALUE; what is wrong about them is the caller's to correct. */
 export async function renderTemplate(context: Context, name: string, sets: string[]): Promise<Rendered> {
-  const template = await readTemplate(name)
+  const template = await readTemplate(name, context.cwd)
   try {
     return renderWith(
       template,

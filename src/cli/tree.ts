@@ -1,4 +1,5 @@
 /** A tree of runs as a person reads it: one run a line, children indented below their parent, in the order of birth. */
+import { z } from 'zod'
 import { isEnded, type Tree, type TreeNode } from '../contract/index.ts'
 import { paint } from './output.ts'
 import { paintState } from './states.ts'
@@ -103,11 +104,17 @@ function stopLines(tree: Tree): string[] {
 
 export function artifactLines(tree: Tree): string[] {
   const names = new Map(tree.nodes.map((node) => [node.run_id, node.name]))
-  return tree.artifacts.map(({ run_id, artifact_type, data }) => {
-    const url = typeof data === 'object' && data !== null && 'url' in data ? String(data.url) : ''
-    return `${artifact_type}  ${oneLine(url)}${paint.dim(`  by ${oneLine(names.get(run_id) ?? run_id)}`)}`
+  return tree.artifacts.map(({ run_id, artifact_uid, artifact_type, data }) => {
+    const { url, title, filename } = ArtifactFace.parse(data)
+    const face = url ?? `${filename ?? title ?? ''}  ${artifact_uid}`
+    return `${artifact_type}  ${oneLine(face)}${paint.dim(`  by ${oneLine(names.get(run_id) ?? run_id)}`)}`
   })
 }
+
+/** What people know it by; the uid too, where nothing else leads to it. */
+const ArtifactFace = z
+  .object({ url: z.string().optional(), title: z.string().optional(), filename: z.string().optional() })
+  .catch({})
 
 /** Runs of the tree that a cancellation would end. */
 export const livingNodes = (tree: Tree): TreeNode[] => tree.nodes.filter((node) => !isEnded(node.state))

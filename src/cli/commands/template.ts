@@ -19,14 +19,14 @@ export const list: CommandModule = {
 }
 
 export const show: CommandModule = {
-  declare: (command) => void command.argument('<template>', 'its name'),
-  async run({ out }, { args: [name = ''] }) {
-    const template = await readTemplate(name)
-    await out.show(template, () => lines(template))
+  declare: (command) => void command.argument('<template>', 'its name, or a file of your own'),
+  async run({ out, cwd }, { args: [name = ''] }) {
+    const template = await readTemplate(name, cwd)
+    await out.show(template, () => lines(template, name))
   },
 }
 
-function lines(template: Template): string[] {
+function lines(template: Template, name: string): string[] {
   const parameters = Object.entries(template.parameters)
   const wide = Math.max(0, ...parameters.map(([name]) => name.length))
   const needed = parameters.filter(([, one]) => isRequired(one)).map(([name]) => ` --set ${name}=…`)
@@ -48,6 +48,6 @@ function lines(template: Template): string[] {
       ]
     }),
     '',
-    `  ${command} --template ${template.name}${needed.join('')}`,
+    `  ${command} --template ${name}${needed.join('')}`,
   ]
 }
