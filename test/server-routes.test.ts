@@ -287,7 +287,8 @@ test('an unknown path is not found, and another method is told what is allowed',
 })
 
 test('a refusal that must not be repeated says so to clients that repeat every 409', async () => {
-  const response = await ask(routes.runs.retry)
+  const { run_id: queued } = await house.client.runs.create({ body: { prompt: 'not yet' } })
+  const response = await ask(routes.runs.retry, { values: { run_id: queued } })
   expect(response.status).toBe(409)
   expect(response.headers.get('x-should-retry')).toBe('false')
   expect((await problemOf(response)).retryable).toBe(false)

@@ -15,6 +15,7 @@ const READS: Record<string, (run_id: string) => string> = {
   'runs.get': (run_id) => `/agent/runs/${run_id}`,
   'runs.list': (run_id) => `/agent/runs?ancestor_run_id=${run_id}`,
   'executions.list': (run_id) => `/agent/runs/${run_id}/executions`,
+  'plans.ofRun': (run_id) => `/agent/runs/${run_id}/plans`,
   'transcripts.list': (run_id) => `/agent/runs/${run_id}/entries`,
   'transcripts.get': (run_id) => `/agent/runs/${run_id}/entries/000001.000000001`,
   'transcripts.conversation': (run_id) => `/agent/runs/${run_id}/conversation`,
@@ -40,9 +41,11 @@ const RUNNER = [
 const MAIL = ['messages.send', 'messages.list', 'messages.read', 'messages.delivered', 'events.cursor', 'trees.get']
 /** Children of its own run. */
 const TREE = ['runs.create', 'runs.cancel']
+/** What its own tree made; it adds to its own run alone. */
+const ARTIFACTS = ['artifacts.get', 'artifacts.create']
 /** They name no run: the token does. */
 const SUPPORT = all.filter((route) => route.name.startsWith('harness_support.')).map((route) => route.name)
-const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...TREE, ...SUPPORT, 'access.whoami'])
+const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...TREE, ...ARTIFACTS, ...SUPPORT, 'access.whoami'])
 
 let house: House
 let piece: Piece
@@ -135,6 +138,20 @@ test.each(RUNNER)('%s is for its own execution alone', async (name) => {
   expect(await ask(route, route.path.replace('{execution_id}', stranger.execution_id), body)).toBe(404)
   const { state } = await house.client.runs.get({ params: { run_id: runs.stranger } })
   expect(state).toBe('INPROGRESS')
+})
+
+test('files are kept with its own run alone, and read of its own run and all below it', async () => {
+  const file = { filepath: 'notes.txt', content: 'seen' }
+  const keep = (run_id: string) =>
+    ask(named('artifacts.create'), `/agent/runs/${run_id}/artifacts`, JSON.stringify(file))
+  expect(await keep(runs.own)).toBe(200)
+  for (const run_id of [runs.parent, runs.sibling, runs.stranger]) expect(await keep(run_id)).toBe(403)
+  const uidOf = async (run_id: string) => {
+    const { artifact_uid } = await house.client.artifacts.create({ params: { run_id }, body: file })
+    return `/agent/artifacts/${artifact_uid}`
+  }
+  expect(await ask(named('artifacts.get'), await uidOf(runs.grandchild))).toBe(200)
+  expect(await ask(named('artifacts.get'), await uidOf(runs.sibling))).toBe(404)
 })
 
 test('mail goes to its own tree alone, and is read by its own run alone', async () => {
