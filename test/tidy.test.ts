@@ -158,7 +158,7 @@ test('nothing is left half done', () => {
 
 test('a switch has no default, so that the compiler finds the missing case', () => {
   const wrong = sources
-    .filter(([path, text]) => !path.startsWith('src/web/') && /^\s+default:/m.test(text))
+    .filter(([path, text]) => !path.startsWith('src/web/') && /^\s+default:(?! z\.)/m.test(text))
     .map(([path]) => path)
   expect(wrong).toEqual([])
 })

@@ -183,8 +183,8 @@ async function templateRun(
 }
 
 /**
- * The option, the argument, `-` or piped stdin, or a file; exactly one of them. With a skill none is needed; without one
- * it is asked for on a terminal, and only what is typed then may say its mode itself.
+ * The option, the argument, `-` or piped stdin, or a file; exactly one of them. With a skill none is needed; without
+ * one it is asked for on a terminal, and only what is typed then may say its mode itself.
  */
 async function readPrompt(
   context: Context,

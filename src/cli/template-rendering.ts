@@ -1,9 +1,10 @@
 /**
  * From a template and values to what is asked of the server. Nothing here reads a file or a clock.
  *
- * `{{name}}` stands for a parameter. A field that is one place and nothing else takes the value as it is, a number or a
- * list too, and is left out where there is none. An entry of a list with `for_each: NAME` stands for one entry per item
- * of that parameter, with `{{item}}` and `{{number}}` in it. In `depends_on` a `*` stands for any part of a task's name.
+ * `{{name}}` stands for a parameter. A field that is one place and nothing else takes the value as it is, a number or
+ * a list too, and is left out where there is none. An entry of a list with `for_each: NAME` stands for one entry for
+ * each item of that parameter, with `{{item}}` and `{{number}}` in it. In `depends_on` a `*` stands for any part of
+ * a task's name.
  */
 import { z } from 'zod'
 import { AgentConfig, CreateBatch as Batch, type CreateBatch, PROMPT_BYTES_MAX, RunMode } from '../contract/index.ts'
