@@ -261,10 +261,10 @@ test("a child's plan is approved by itself, unless the team lets children ask", 
   const child = await planner('plan', { parent_run_id: parent.run_id })
   expect((await propose(child)).said).toMatchObject({ status: 'approved' })
   expect((await get(child.run_id)).state).toBe('INPROGRESS')
-  await house.database.kysely.updateTable('teams').set({ children_ask: true }).execute()
+  await house.client.team.changeLimits({ body: { children_ask: true } })
   const asking = await planner('plan', { parent_run_id: parent.run_id })
   expect((await propose(asking)).said).toMatchObject({ status: 'waits_for_a_person' })
-  await house.database.kysely.updateTable('teams').set({ children_ask: false }).execute()
+  await house.client.team.changeLimits({ body: { children_ask: false } })
 })
 
 test('what cannot be carried out is refused before anybody is asked', async () => {

@@ -11,6 +11,8 @@ export const TeamLimits = TreeLimits.extend({
   max_concurrent_runs: z.int(),
   /** Tasks of one batch. */
   max_batch_tasks: z.int(),
+  /** Children whose mode has them propose a plan wait for a person, too; else it counts as approved. */
+  children_ask: z.boolean(),
 })
 export type TeamLimits = z.infer<typeof TeamLimits>
 
@@ -24,6 +26,7 @@ export const ChangeTeamLimits = z
     max_tree_wakes: Count.min(0),
     max_hops: Count.min(1),
     max_batch_tasks: z.int().min(0).max(BATCH_TASKS_MAX),
+    children_ask: z.boolean(),
     /** Null: no limit. */
     max_tree_tokens: z.int().min(0).nullable(),
   })

@@ -14,6 +14,8 @@ const LIMITS: [keyof TeamLimits, string, string][] = [
   ['max_tree_wakes', '--max-tree-wakes <wakes>', 'times that the runs of a tree wake each other'],
   ['max_hops', '--max-hops <messages>', 'messages of one chain, each caused by the one before'],
   ['max_tree_tokens', '--max-tree-tokens <tokens>', 'tokens that a tree uses; "none": no limit'],
+  ['max_batch_tasks', '--max-batch-tasks <tasks>', 'tasks of one batch'],
+  ['children_ask', '--children-ask <true|false>', 'plans of children wait for a person, too'],
 ]
 
 export function declare(command: Command): void {
@@ -49,14 +51,19 @@ function changeOf(options: Record<string, unknown>): ChangeTeamLimits {
     const option = (flags.split(' ')[0] ?? '').slice(2)
     const value = options[option.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())]
     if (value === undefined) continue
-    asked[name] = value === 'none' ? null : Number(value)
+    asked[name] = valueOf(value)
     const checked = Change.safeParse({ [name]: asked[name] })
     if (!checked.success || value === '')
       throw new CommandFailure(
         'usage',
-        `--${option} ${JSON.stringify(value)} is not a number that it can be.`,
+        `--${option} ${JSON.stringify(value)} is nothing that it can be.`,
         'See --help.',
       )
   }
   return Change.parse(asked)
+}
+
+function valueOf(given: unknown): unknown {
+  if (given === 'none') return null
+  return given === 'true' || given === 'false' ? given === 'true' : Number(given)
 }
