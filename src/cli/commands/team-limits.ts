@@ -51,7 +51,7 @@ function changeOf(options: Record<string, unknown>): ChangeTeamLimits {
     const option = (flags.split(' ')[0] ?? '').slice(2)
     const value = options[option.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())]
     if (value === undefined) continue
-    asked[name] = valueOf(value)
+    asked[name] = limitOf(value)
     const checked = Change.safeParse({ [name]: asked[name] })
     if (!checked.success || value === '')
       throw new CommandFailure(
@@ -63,7 +63,7 @@ function changeOf(options: Record<string, unknown>): ChangeTeamLimits {
   return Change.parse(asked)
 }
 
-function valueOf(given: unknown): unknown {
+function limitOf(given: unknown): unknown {
   if (given === 'none') return null
   return given === 'true' || given === 'false' ? given === 'true' : Number(given)
 }
