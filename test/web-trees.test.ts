@@ -289,11 +289,11 @@ test('a message is sent, seen as delivered and read, and one that is refused kee
     subject: 'Stop at noon.',
   })
   await text.fill('This one does not arrive.')
-  await page.route('**/agent/messages', (request) => request.abort())
+  await page.route('**/followups', (request) => request.abort())
   await page.getByRole('button', { name: 'Send' }).click()
   await page.getByText('It was not sent.').waitFor({ timeout: 30_000 })
   expect(await text.inputValue()).toBe('This one does not arrive.')
-  await page.unroute('**/agent/messages')
+  await page.unroute('**/followups')
   await page.reload()
   expect(await text.inputValue()).toBe('This one does not arrive.')
   await lead.finish()

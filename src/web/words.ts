@@ -117,7 +117,8 @@ export const HARNESS_WORDS: Record<string, string> = {
   command: 'Shell command',
 }
 
-export const harnessWord = (name: string): string => HARNESS_WORDS[name] ?? name
+/** `oz` is how public clients call the built-in agent. */
+export const harnessWord = (name: string): string => HARNESS_WORDS[name === 'oz' ? 'baton' : name] ?? name
 
 export function waitingWords(run: Run): string | undefined {
   if (run.state !== 'QUEUED') return undefined

@@ -126,7 +126,7 @@ function Review({ batch }: { batch: Batch }) {
         {cost > 0 && <span>{dollarWords(cost)}</span>}
         {batch.stop_on_failure && <span>Stops on failure</span>}
         <Link to="/runs/$runId" params={{ runId: batch.batch_id }} className="link min-h-6">
-          Its run
+          The run of the batch
         </Link>
       </p>
     </div>

@@ -106,7 +106,7 @@ function RunView({ run }: { run: Run }) {
           <RunFacts run={run} />
           <Executions run_id={run.run_id} />
         </aside>
-        <div className={`flex min-w-0 flex-1 flex-col ${deciding ? 'lg:overflow-y-auto lg:pr-3' : ''}`}>
+        <div className={`flex min-w-0 flex-1 flex-col ${deciding ? 'lg:scroll-pb-36 lg:overflow-y-auto lg:pr-3' : ''}`}>
           {(isRelated(run) || run.state === 'BLOCKED') && <TreeStopped root_run_id={run.root_run_id} />}
           <WaitingBanner run={run} />
           <ListeningBanner run={run} />

@@ -62,7 +62,7 @@ export function BatchTasks({ batch, tasks, state }: Props) {
 
 function TaskRow({ task, batch }: { task: BatchTask; batch: Batch }) {
   return (
-    <div className="grid h-full grid-cols-[minmax(0,1fr)_auto] content-center items-center gap-x-4 px-3 hover:bg-raised sm:grid-cols-[minmax(0,1fr)_8.5rem_6rem]">
+    <div className="grid h-full grid-cols-[minmax(0,1fr)_7rem] content-center items-center gap-x-4 px-3 hover:bg-raised sm:grid-cols-[minmax(0,1fr)_8.5rem_6rem]">
       <div className="min-w-0">
         <span className="flex min-w-0 items-baseline gap-2">
           <span className="shrink-0 text-sm text-soft tabular-nums">{task.number}</span>
@@ -105,7 +105,9 @@ function LastWords({ task, batch }: { task: BatchTask; batch: Batch }) {
   const words =
     task.last_words ??
     (task.state !== 'pending'
-      ? 'Has said nothing.'
+      ? task.started_at === null
+        ? 'Never began.'
+        : 'Has said nothing.'
       : task.depends_on.length > 0
         ? `Waits for ${task.depends_on.join(', ')}.`
         : batch.state === 'paused'
@@ -123,7 +125,7 @@ function Tries({ task }: { task: BatchTask }) {
     return (
       <span className="text-soft">
         {task.tries} of {task.max_tries} tries; next{' '}
-        {Date.parse(task.next_try_at) <= Date.now() ? 'as soon as it may' : <When at={task.next_try_at} />}
+        {Date.parse(task.next_try_at) <= Date.now() ? 'when there is room' : <When at={task.next_try_at} />}
       </span>
     )
   return task.tries > 1 ? (

@@ -20,15 +20,16 @@ export function PlanAnswerBar({ run, plan, answer, onApprove }: Props) {
     else answer.send({ kind: 'revise', plan })
   }
   return (
-    <div className="-mx-4 -mb-4 flex flex-col gap-2 rounded-b-xl border-t border-line bg-raised p-4 lg:sticky lg:bottom-0">
-      <label htmlFor="plan-words" className="font-medium">
+    <div className="-mx-4 -mb-4 flex flex-col gap-2 rounded-b-xl border-t border-line bg-raised px-4 py-3 lg:sticky lg:bottom-0">
+      <label htmlFor="plan-words" className="sr-only">
         Words to the agent
       </label>
       <textarea
         ref={words}
         id="plan-words"
-        rows={2}
-        className="field"
+        rows={1}
+        placeholder="Words to the agent"
+        className="field max-h-40 field-sizing-content"
         value={draft.words}
         aria-invalid={missing ? true : undefined}
         aria-describedby="plan-words-hint plan-words-wrong"
@@ -60,7 +61,7 @@ export function PlanAnswerBar({ run, plan, answer, onApprove }: Props) {
           {sending === 'reject' ? 'Rejecting…' : 'Reject'}
         </button>
         <p id="plan-words-hint" className="text-sm text-soft sm:ml-auto">
-          Words are needed for changes only. Ctrl+Enter approves.
+          Changes need words. Ctrl+Enter approves.
         </p>
       </div>
       <Confirm

@@ -19,19 +19,23 @@ type Props = {
 
 export function PlanChildren({ planned, onChange, wrong = {} }: Props) {
   const announce = useAnnounce()
-  const [opened, setOpened] = useState<number>()
+  const [opened, setOpened] = useState<ReadonlySet<number>>(new Set())
+  // What is wrong is opened, and stays so while it is mended.
+  const faulty = planned.flatMap((_, at) =>
+    !opened.has(at) && Object.keys(wrong).some((field) => field.startsWith(`children.${at}.`)) ? [at] : [],
+  )
+  if (faulty.length > 0) setOpened(new Set([...opened, ...faulty]))
   if (planned.length === 0)
     return <p className="text-soft">No children: once this is approved, the agent goes on alone.</p>
   const remove = (at: number) => {
-    setOpened(undefined)
+    setOpened(new Set())
     announce(`${planned[at]?.name} was taken out of the plan.`)
     onChange?.(planned.filter((_, one) => one !== at))
   }
   return (
     <ul aria-label="Children of the plan" className="grid gap-3">
       {planned.map((child, at) => {
-        const isWrong = Object.keys(wrong).some((field) => field.startsWith(`children.${at}.`))
-        const open = onChange !== undefined && (opened === at || isWrong)
+        const open = onChange !== undefined && opened.has(at)
         return (
           // biome-ignore lint/suspicious/noArrayIndexKey: its name may be edited, so that its place is what it is known by
           <li key={at} className="min-w-0 rounded-xl border border-line p-3">
@@ -49,7 +53,7 @@ export function PlanChildren({ planned, onChange, wrong = {} }: Props) {
                     aria-label={`Edit ${child.name}`}
                     title="Edit"
                     className="grid size-9 place-items-center rounded-lg hover:bg-raised pointer-coarse:size-11"
-                    onClick={() => setOpened(open ? undefined : at)}
+                    onClick={() => setOpened(new Set([...opened].filter((one) => one !== at).concat(open ? [] : [at])))}
                   >
                     <Pencil aria-hidden className="size-4" />
                   </button>

@@ -66,7 +66,7 @@ export function PlanConfigFields({ run, config, onChange, wrong }: Props) {
         />
         <Field
           id="plan-config-parallelism"
-          label="At work at a time"
+          label="Parallelism"
           optional
           inputMode="decimal"
           value={parallelism === undefined ? '' : String(parallelism)}
@@ -74,7 +74,7 @@ export function PlanConfigFields({ run, config, onChange, wrong }: Props) {
             const digits = value.replace(/\D/g, '')
             set('parallelism', digits === '' ? undefined : Number(digits))
           }}
-          hint="No limit of its own when empty; the server holds the others back."
+          hint="So many are at work at a time; no limit when empty."
           wrong={wrong['config.parallelism']}
         />
         <Choice
@@ -98,7 +98,7 @@ const WORDS: Record<keyof PlanConfig, string> = {
   harness: 'Harness',
   environment: 'Environment',
   where: 'Host',
-  parallelism: 'At work at a time',
+  parallelism: 'Parallelism',
   auth: 'Access to models',
 }
 

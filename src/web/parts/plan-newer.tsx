@@ -66,7 +66,6 @@ const PLACES: Record<string, string> = {
   config: 'For all children',
   model_id: 'model',
   where: 'host',
-  parallelism: 'at work at a time',
   auth: 'access to models',
   expected_return: 'expected return',
 }

@@ -161,8 +161,8 @@ const fieldId = (field: string): string => `plan-${field.replaceAll('.', '-')}`
 type TextProps = { text: string; wrong: string | undefined; onChange?: (part: PlanEdits) => void }
 
 function PlanText({ text, wrong, onChange }: TextProps) {
-  const [editing, setEditing] = useState(false)
-  const open = editing || wrong !== undefined
+  const [open, setEditing] = useState(false)
+  if (wrong !== undefined && !open) setEditing(true)
   return (
     <div>
       <div className="mb-1 flex items-center justify-between gap-2">

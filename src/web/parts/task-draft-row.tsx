@@ -18,8 +18,9 @@ type Props = { task: TaskDraft; number: number; alone: boolean; code: boolean; w
 /** `wrong` is JSON, so that a row whose faults stay the same is not drawn again. */
 export const TaskDraftRow = memo(function TaskDraftRow({ task, number, alone, code, wrong, acts }: Props) {
   const faults = JSON.parse(wrong) as Wrong
-  const [opened, setOpened] = useState(false)
-  const open = opened || Object.keys(faults).some((field) => field !== 'prompt' && field !== 'name')
+  const [open, setOpened] = useState(false)
+  // What is wrong is opened, and stays so while it is mended.
+  if (!open && Object.keys(faults).some((field) => field !== 'prompt' && field !== 'name')) setOpened(true)
   const lines = linesOf(task.prompt).length
   const field = (name: TaskField) => `task-${task.key}-${name}`
   const said = faults.prompt ?? faults.name
