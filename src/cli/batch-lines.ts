@@ -2,27 +2,27 @@
 import type { Batch, BatchTask, Event } from '../contract/index.ts'
 import { endOf, nextTry, paintTask, tookOn } from './batches.ts'
 import { paint } from './output.ts'
-import { oneLine, plural, truncate } from './text.ts'
+import { oneLine, plural, truncate, widthOf } from './text.ts'
 
 export type TaskLine = { key: string; text: string }
 
 const WORDS_COLUMNS = 120
 const nameOf = (task: BatchTask): string => paint.bold(oneLine(task.name))
-const colon = (words: string | null): string => (!words ? '' : `: ${truncate(oneLine(words), WORDS_COLUMNS)}`)
+const colon = (words: string | null, columns = WORDS_COLUMNS): string =>
+  !words ? '' : `: ${truncate(oneLine(words), columns)}`
 const shout = (task: BatchTask, state: BatchTask['state']): string =>
   `${paintTask(state).toUpperCase()} ${nameOf(task)}`
 
-/** How it ended; null while it has not. */
-export function endLine(task: BatchTask, now: number): TaskLine | null {
+/** How it ended, on one line of a terminal where its width is given; null while it has not. */
+export function endLine(task: BatchTask, now: number, width?: number): TaskLine | null {
   const { state, tries } = task
   if (state === 'pending' || state === 'running' || task.next_try_at !== null) return null
   const took = tookOn(task, now)
   const how = [tries > 1 ? `after ${tries} tries` : '', took === '' ? '' : `in ${took}`].filter((part) => part !== '')
-  const words = state === 'completed' ? endOf(task.last_words, WORDS_COLUMNS) : task.error
-  return {
-    key: state,
-    text: `${shout(task, state)}${paint.dim(how.map((part) => ` ${part}`).join('') + colon(words))}`,
-  }
+  const head = shout(task, state) + paint.dim(how.map((part) => ` ${part}`).join(''))
+  const columns = width === undefined ? WORDS_COLUMNS : Math.max(0, width - widthOf(head) - 2)
+  const words = state === 'completed' ? endOf(task.last_words, columns) : task.error
+  return { key: state, text: head + paint.dim(colon(words, columns)) }
 }
 
 /** Null for what says nothing to a person. The task may have gone on since. */

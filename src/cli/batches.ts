@@ -105,26 +105,47 @@ export function batchTable(batches: Batch[], now: number, width?: number): strin
   return alignColumns([['BATCH', 'STATE', 'CREATED', 'DONE', 'FAILED', 'TITLE'].map(paint.dim), ...rows], width)
 }
 
-export function taskTable(
-  tasks: BatchTask[],
-  look: { now: number; width?: number | undefined; ids?: boolean },
-): string[] {
+type Look = { now: number; width?: number | undefined; ids?: boolean }
+
+export function taskTable(tasks: BatchTask[], look: Look): string[] {
   const some_wait = tasks.some((task) => task.depends_on.length > 0)
   const heads = ['#', 'TASK', 'STATE', 'TRIES', 'HARNESS', 'TOOK', ...(some_wait ? ['AFTER'] : [])]
-  const rows = tasks.map((task) => [
-    paint.dim(String(task.number)),
-    oneLine(task.name),
-    paintTask(task.state),
-    task.tries === 0 ? '' : `${task.tries}/${task.max_tries}`,
-    oneLine(task.harness),
-    tookOn(task, look.now),
-    ...(some_wait ? [paint.dim(truncate(task.depends_on.join(' '), 20))] : []),
-    ...(look.ids === true ? [task.run_id] : []),
-    wordsOn(task, look.now, wordsIn(look.width)),
-  ])
-  const all = [[...heads, ...(look.ids === true ? ['RUN'] : []), 'LAST WORDS'].map(paint.dim), ...rows]
-  return alignColumns(all, look.width)
+  const rows = tasks.map((task) => ({
+    cells: [
+      paint.dim(String(task.number)),
+      nameIn(task, look.width),
+      paintTask(task.state),
+      task.tries === 0 ? '' : `${task.tries}/${task.max_tries}`,
+      oneLine(task.harness),
+      tookOn(task, look.now),
+      ...(some_wait ? [paint.dim(truncate(task.depends_on.join(' '), 20))] : []),
+      ...(look.ids === true ? [task.run_id] : []),
+    ],
+    words: (columns: number) => wordsOn(task, look.now, columns),
+  }))
+  const head = {
+    cells: [...heads, ...(look.ids === true ? ['RUN'] : [])].map(paint.dim),
+    words: () => paint.dim('LAST WORDS'),
+  }
+  return alignWithWords([head, ...rows], look.width)
 }
+
+const WORDS_COLUMNS = 120
+const WORDS_COLUMNS_MIN = 16
+
+/** Aligned columns, and after them words that are told how many columns are left. */
+export function alignWithWords(
+  rows: { cells: string[]; words(columns: number): string }[],
+  width: number | undefined,
+): string[] {
+  const lines = alignColumns(rows.map(({ cells }) => [...cells, '|'])).map((line) => line.slice(0, -1))
+  const left = width === undefined ? WORDS_COLUMNS : width - widthOf(lines[0] ?? '')
+  return lines.map((line, at) => (line + (rows[at]?.words(Math.max(WORDS_COLUMNS_MIN, left)) ?? '')).trimEnd())
+}
+
+/** A long name leaves room for the rest. */
+export const nameIn = (task: BatchTask, width: number | undefined): string =>
+  truncate(oneLine(task.name), width === undefined ? 60 : Math.max(12, Math.floor(width / 4)))
 
 export function tookOn({ started_at, ended_at }: BatchTask, now: number): string {
   if (started_at === null) return ''
@@ -133,7 +154,7 @@ export function tookOn({ started_at, ended_at }: BatchTask, now: number): string
 
 /** Why it failed and when it is tried again, else what it said last. */
 export function wordsOn(task: BatchTask, now: number, columns: number): string {
-  const next = task.next_try_at === null ? '' : `${paint.yellow(nextTry(task.next_try_at, now))} `
+  const next = task.next_try_at === null ? '' : `${paint.yellow(nextTry(task.next_try_at, now))}: `
   if (task.state === 'failed' || task.state === 'cancelled') return truncate(next + oneLine(task.error ?? ''), columns)
   return paint.dim(endOf(task.last_words, columns))
 }
@@ -156,13 +177,10 @@ export function endOf(words: string | null, columns: number): string {
   return `… ${line.slice(from)}`
 }
 
-/** Columns for last words beside what else stands in a line of `width`. */
-export const wordsIn = (width: number | undefined): number => (width === undefined ? 120 : Math.max(24, width - 56))
-
 export function nextTry(at: string, now: number): string {
   const ms = Date.parse(at) - now
   return ms < 500
-    ? 'tried again as soon as there is room'
+    ? 'next try when there is room'
     : `next try in ${duration(Math.round(ms / 1000) * 1000).replace('.0s', 's')}`
 }
 

@@ -108,7 +108,7 @@ export function usageWords(used: RequestUsage): string | undefined {
   const parts = [
     used.total_tokens ? `${used.total_tokens} tokens` : '',
     used.inference_cost_usd === undefined ? '' : `$${used.inference_cost_usd.toFixed(4)}`,
-    used.cpu_seconds ? `${used.cpu_seconds.toFixed(1)} s CPU` : '',
+    used.cpu_seconds && used.cpu_seconds >= 0.05 ? `${used.cpu_seconds.toFixed(1)} s CPU` : '',
     used.peak_memory_bytes ? `${bytes(used.peak_memory_bytes)} memory` : '',
   ].filter((part) => part !== '')
   return parts.length > 0 ? parts.join(', ') : undefined

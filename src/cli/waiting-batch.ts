@@ -1,5 +1,5 @@
 /** What a command that set a batch going does next: nothing, wait for its end, or show it as it happens. */
-import { API_PREFIX, type Batch, batchRoutes } from '../contract/index.ts'
+import { API_PREFIX, type Batch, type BatchTask, batchRoutes } from '../contract/index.ts'
 import { type Client, fillPath } from '../sdk/client.ts'
 import { countsOf, endOfBatch, exitOfBatch, isOver, paintBatch } from './batches.ts'
 import { bodyOf, type Context } from './context.ts'
@@ -12,7 +12,7 @@ export async function waitForBatch(
   context: Context,
   client: Client,
   options: Record<string, unknown>,
-  { batch, said }: { batch: Batch; said: string[] },
+  { batch, before, said }: { batch: Batch; before: BatchTask[]; said: string[] },
 ): Promise<number> {
   const { out } = context
   const { batch_id } = batch
@@ -20,7 +20,7 @@ export async function waitForBatch(
   const fail_on_input = options.failOnInput === true
   if (options.follow === true) {
     await out.record(batch, () => said)
-    return watchBatch(context, { client, batch_id, timeout_ms, fail_on_input, from_start: true })
+    return watchBatch(context, { client, batch_id, timeout_ms, fail_on_input, before })
   }
   if (options.wait !== true) {
     await out.show(batch, () => said)

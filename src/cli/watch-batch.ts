@@ -7,15 +7,16 @@ import type { Client } from '../sdk/client.ts'
 import { batchEventLine, endLine, endsTogether, openingLines } from './batch-lines.ts'
 import {
   adviceOn,
+  alignWithWords,
   countsOf,
   endOfBatch,
   exitOfBatch,
   isOver,
+  nameIn,
   paintBatch,
   paintTask,
   tookBy,
   tookOn,
-  wordsIn,
   wordsOn,
 } from './batches.ts'
 import type { Context } from './context.ts'
@@ -23,15 +24,15 @@ import { CommandFailure, EXIT } from './exits.ts'
 import { type BatchLook, followBatch } from './follow-batch.ts'
 import { paint } from './output.ts'
 import { usageWords } from './states.ts'
-import { alignColumns, oneLine, plural } from './text.ts'
+import { oneLine, plural, widthOf } from './text.ts'
 
 export type BatchWatch = {
   client: Client
   batch_id: string
   timeout_ms?: number | undefined
   fail_on_input?: boolean
-  /** It has just been started: whatever has happened is told. */
-  from_start?: boolean
+  /** Tasks as they stood before it was set going: what has happened since is told. Absent: only what happens from now on. */
+  before?: BatchTask[] | undefined
 }
 
 /** Tokens and last words grow without an event. */
@@ -43,7 +44,7 @@ export async function watchBatch(context: Context, asked: BatchWatch): Promise<n
   const late = asked.timeout_ms === undefined ? null : AbortSignal.timeout(asked.timeout_ms)
   const signal = late ? AbortSignal.any([context.signal, late]) : context.signal
   const live = out.terminal && out.height > 0 && !out.machine
-  const board = makeBoard(asked.from_start === true)
+  const board = makeBoard(asked.before)
   const progress = out.progress(`batch ${asked.batch_id}`, 'status')
   let needs_input = false
   let down = false
@@ -58,7 +59,7 @@ export async function watchBatch(context: Context, asked: BatchWatch): Promise<n
       async onLook(look) {
         needs_input = look.needs_input
         for (const record of board.take(look)) await out.record(record, () => [])
-        if (!out.machine) for (const line of board.told(look, live)) out.line(line)
+        if (!out.machine) for (const line of board.told(look, live ? out.width : undefined)) out.line(line)
         return !needs_input
       },
       async onLine(state) {
@@ -94,13 +95,19 @@ export function stopped(context: Context, batch_id: string, late: AbortSignal | 
 }
 
 /** What is known of the batch, and what of it was told already. */
-function makeBoard(from_start: boolean) {
+function makeBoard(before: BatchTask[] | undefined) {
   const tasks = new Map<string, BatchTask>()
   const told = new Map<string, string>()
   const sent = new Map<string, string>()
   let batch: Batch | null = null
   let begun = false
 
+  /** What had come about before the watching began. */
+  const passOver = (look: BatchLook): void => {
+    const ends = new Map((before ?? look.tasks).map((task) => [task.run_id, task.ended_at]))
+    for (const task of look.tasks)
+      if (ends.get(task.run_id) === task.ended_at) told.set(task.run_id, endLine(task, 0)?.key ?? task.state)
+  }
   const isNew = (id: string, value: unknown): boolean => {
     const text = JSON.stringify(value)
     if (sent.get(id) === text) return false
@@ -119,9 +126,9 @@ function makeBoard(from_start: boolean) {
       return batch?.batch_id === event.run_id ? openingLines(event, batch) : []
     })
   /** Ends that no event has told yet. */
-  const ends = (now: number): string[] => {
+  const ends = (now: number, width?: number): string[] => {
     const untold = inOrder(tasks).flatMap((task) => {
-      const line = endLine(task, now)
+      const line = endLine(task, now, width)
       return line === null || told.get(task.run_id) === line.key ? [] : [{ task, line }]
     })
     const together = endsTogether(untold.map(({ task }) => task))
@@ -135,8 +142,7 @@ function makeBoard(from_start: boolean) {
   return {
     /** Records for machines: the batch and tasks that have changed, and what happened. */
     take(look: BatchLook): unknown[] {
-      if (batch === null && !from_start)
-        for (const task of look.tasks) told.set(task.run_id, endLine(task, 0)?.key ?? task.state)
+      if (batch === null) passOver(look)
       batch = look.batch
       const changed = look.tasks.filter((task) => isNew(task.run_id, task))
       for (const task of look.tasks) tasks.set(task.run_id, task)
@@ -146,11 +152,12 @@ function makeBoard(from_start: boolean) {
         ...changed.map((task) => ({ type: 'task', task })),
       ]
     },
-    told(look: BatchLook, live: boolean): string[] {
+    /** Lines for people; on a terminal of that width the ends alone. */
+    told(look: BatchLook, width: number | undefined): string[] {
       const now = Date.now()
       const first = begun || isOver(look.batch) ? [] : [standing(look.batch)]
       begun = true
-      if (live) return [...first, ...ends(now)]
+      if (width !== undefined) return [...first, ...ends(now, width)]
       const lines = [...first, ...eventLines(look.events, now)]
       return look.whole ? [...lines, ...ends(now)] : lines
     },
@@ -171,32 +178,39 @@ const LEFT_FREE = 4
 
 function boardLines(batch: Batch, tasks: BatchTask[], { height, width, down }: Room): string[] {
   const now = Date.now()
-  const head = [
-    paintBatch(batch.state),
-    countsOf(batch),
-    tookBy(batch, now),
-    usageWords(batch.usage),
-    down ? paint.yellow('server away') : undefined,
-  ]
   const running = tasks.filter((task) => task.state === 'running')
   const failed = tasks.filter((task) => task.state === 'failed')
   const [waiting, ended] = [true, false].map((waits) => failed.filter((task) => (task.next_try_at !== null) === waits))
   const room = Math.max(3, height - LEFT_FREE)
-  // Neither kind crowds out the other.
-  const fewest = Math.min(failed.length, Math.max(1, Math.floor(room / 3)))
-  const shown_running = running.slice(0, room - fewest)
-  const shown_failed = [...(waiting ?? []), ...(ended ?? [])].slice(0, room - shown_running.length)
-  const rows = [...shown_running, ...shown_failed].map((task) => [
-    `  ${paintTask(task.state)}`,
-    oneLine(task.name),
-    task.state === 'running' ? tookOn(task, now) : '',
-    task.tries > 1 || task.state === 'failed' ? `try ${task.tries} of ${task.max_tries}` : '',
-    wordsOn(task, now, wordsIn(width)),
-  ])
+  // Neither kind crowds out the other, and those that failed for good have had their line.
+  const shown_failed = [...(waiting ?? []), ...(ended ?? [])].slice(0, Math.max(2, Math.floor(room / 3)))
+  const shown_running = running.slice(0, room - shown_failed.length)
+  const rows = [...shown_running, ...shown_failed].map((task) => ({
+    cells: [
+      `  ${paintTask(task.state)}`,
+      nameIn(task, width),
+      task.state === 'running' ? tookOn(task, now) : '',
+      task.tries > 1 || task.state === 'failed' ? `try ${task.tries} of ${task.max_tries}` : '',
+    ],
+    words: (columns: number) => wordsOn(task, now, columns),
+  }))
   const left_out = running.length + failed.length - rows.length
   return [
-    head.filter((part) => part !== undefined).join(' · '),
-    ...alignColumns(rows, width === undefined ? undefined : width - 1),
+    headLine(batch, { width, down, now }),
+    ...alignWithWords(rows, width === undefined ? undefined : width - 1),
     ...(left_out > 0 ? [paint.dim(`  … and ${plural(left_out, 'task')} more`)] : []),
   ]
+}
+
+/** Columns of what stands before it on its line. */
+const SPINNER_COLUMNS = 3
+
+function headLine(batch: Batch, { width, down, now }: Pick<Room, 'width' | 'down'> & { now: number }): string {
+  const needed = [paintBatch(batch.state), countsOf(batch), ...(down ? [paint.yellow('server away')] : [])].join(' · ')
+  const used = usageWords(batch.usage)
+  // What has no room is left out, not cut.
+  return [tookBy(batch, now), ...(used === undefined ? [] : [used])].reduce((line, part) => {
+    const longer = `${line} · ${part}`
+    return width === undefined || widthOf(longer) <= width - SPINNER_COLUMNS ? longer : line
+  }, needed)
 }

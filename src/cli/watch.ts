@@ -141,9 +141,14 @@ function sightLines(sight: Sight, before: Run | null, lines_max?: number): strin
       const same = before?.state === run.state && reasonOf(before) === reason
       const told = new Set(before?.notices.map((notice) => notice.notice_id))
       const notices = run.notices.filter((notice) => !told.has(notice.notice_id)).flatMap(noticeLines)
-      if (same || ENDS.has(run.state)) return notices
+      const batch = before === null && run.is_batch ? [`It is a batch: baton batch watch ${run.run_id}`] : []
+      if (same || ENDS.has(run.state)) return [...batch, ...notices]
       const title = before === null ? ` ${paint.bold(titleOf(run))}` : ''
-      return [`${paintState(run.state)}${title}${reason === undefined ? '' : paint.dim(` (${reason})`)}`, ...notices]
+      return [
+        `${paintState(run.state)}${title}${reason === undefined ? '' : paint.dim(` (${reason})`)}`,
+        ...batch,
+        ...notices,
+      ]
     }
     case 'event':
       return []

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { countsOf } from '../batches.ts'
+import { countsOf, everyTask } from '../batches.ts'
 import { type Context, clientOf, type Given } from '../context.ts'
 import { collect } from '../named.ts'
 import { declareWaiting } from '../waiting.ts'
@@ -23,6 +23,8 @@ export async function run(context: Context, { args, options }: Given): Promise<n
   const client = clientOf(context)
   const tasks = z.array(z.string()).optional().parse(options.task)
   const body = tasks === undefined ? {} : { tasks }
+  const before = options.follow === true ? await everyTask(client, batch_id, { signal: context.signal }) : []
   const batch = await client.batches.retry({ params: { batch_id }, body, signal: context.signal })
-  return waitForBatch(context, client, options, { batch, said: [`Batch ${batch_id} goes on: ${countsOf(batch)}`] })
+  const said = [`Batch ${batch_id} goes on: ${countsOf(batch)}`]
+  return waitForBatch(context, client, options, { batch, before, said })
 }

@@ -36,5 +36,5 @@ export async function run(context: Context, given: Given): Promise<number> {
     `View batch: ${webAddress(context, batch_id)}`,
     ...(options.follow === true || options.wait === true ? [] : [`Watch it with: baton batch watch ${batch_id}`]),
   ]
-  return waitForBatch(context, client, options, { batch, said })
+  return waitForBatch(context, client, options, { batch, before: [], said })
 }
