@@ -46,7 +46,7 @@ test('every command explains itself', async () => {
   }
   told.baton = (await home.run(['--help'])).stdout
   expect(told).toMatchSnapshot()
-}, 60_000)
+}, 180_000)
 
 test('an old Node hands over to the one that came with the package, or says what to do', async () => {
   const old = ['/usr/bin/node', '/usr/local/bin/node'].find(

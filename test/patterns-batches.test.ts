@@ -159,3 +159,18 @@ test(
   },
   TEST_MS,
 )
+
+test('a template that is started wrongly starts nothing, and is told how', async () => {
+  const before = await patterns.client.runs.list({ query: { limit: 1 } })
+  const cloud = ['agent', 'run-cloud']
+  await expect(
+    patterns.baton(...cloud, '--template', 'dag', '--set', 'repo=.', '--set', 'task=x', '--set', 'test=x'),
+  ).rejects.toThrow(/ended with 2:[\s\S]*baton batch run --template dag/)
+  await expect(patterns.baton(...cloud, 'Do it', '--template', 'critic-loop')).rejects.toThrow(/prompt of its own/)
+  await expect(patterns.baton(...cloud, 'Do it', '--set', 'a=b')).rejects.toThrow(/--set is for a template/)
+  await expect(patterns.baton('batch', 'run', '--template', 'a-b', '--set', 'repos=.')).rejects.toThrow(
+    /ended with 2:[\s\S]*no parameter repos[\s\S]*baton template show a-b/,
+  )
+  await expect(patterns.baton('batch', 'run', '--template', 'nothing')).rejects.toThrow(/ended with 5:[\s\S]*fan-out/)
+  expect((await patterns.client.runs.list({ query: { limit: 1 } })).runs).toEqual(before.runs)
+})
