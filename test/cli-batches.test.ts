@@ -300,7 +300,7 @@ test('a terminal shows tasks at work and failed tries below the lines of those t
   const { batch_id } = await house.client.batches.create({ body: { tasks, concurrency: 1 } })
   const watching = runCommandLine({
     args: ['batch', 'watch', batch_id],
-    version: '0.0.0',
+    version: '0.1.0',
     env: { ...env, HOME: home.folder },
     cwd: home.folder,
     pid: process.pid,

@@ -68,9 +68,7 @@ export function openingLines({ event_type }: Event, batch: Batch): string[] {
     return [`${paint.yellow('PAUSED')} ${plural(batch.counts.running, 'task')} at work go on`]
   if (event_type === 'batch_resumed') return [paint.cyan('RESUMED')]
   if (event_type === 'run_blocked')
-    return [
-      `${paint.yellow('STOPPED')} It started too much at once. Let it go on with: baton run release ${batch.batch_id}`,
-    ]
+    return [`${paint.yellow('STOPPED')} by a limit of its tree. Let it go on with: baton run release ${batch.batch_id}`]
   return []
 }
 
