@@ -188,7 +188,7 @@ test('a batch of 2,000 tasks is shown without mounting them, and is steered', as
   await page.getByText('No task is completed.').waitFor()
   await page.getByRole('button', { name: 'Cancel', exact: true }).click()
   await page.getByRole('button', { name: 'Cancel 2,000 tasks' }).click()
-  await status(page).getByText('Cancelled').waitFor()
+  await status(page).getByText('Cancelled', { exact: true }).waitFor()
   await page.getByRole('link', { name: /^Cancelled 2,000/ }).click()
   await until('rows are shown as cancelled', async () => (await rows(page).getByText('Cancelled').count()) > 5)
   expect(complaints).toEqual([])

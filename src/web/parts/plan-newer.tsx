@@ -24,8 +24,9 @@ export function NewerVersion({ plan, waiting, answer, onShow }: Props) {
         <CircleAlert aria-hidden className="mt-1 size-4 shrink-0 text-needs" />
         <span>
           {outdated === undefined ? '' : 'Your answer was not taken. '}
-          <strong className="font-semibold">Version {waiting.version} waits for an answer now;</strong> this is version{' '}
-          {plan.version}.{(isEdited(edits) || draft.words !== '') && ' What you edited and typed is kept.'}
+          <strong className="font-semibold">Version {waiting.version} waits for an answer now;</strong>
+          {` this is version ${plan.version}.`}
+          {(isEdited(edits) || draft.words !== '') && ' What you edited and typed is kept.'}
         </span>
       </p>
       {outdated?.version === plan.version && outdated.differences.length > 0 && (
