@@ -103,12 +103,12 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
       select * from jsonb_to_recordset(${JSON.stringify(asked)}::jsonb) as a(place int, execution_id uuid, run_id uuid,
         call_key text, message_ids uuid[], sequence bigint, text text, messages int, undelivered int,
         last_event_sequence bigint, waiting_until timestamptz, stopped boolean)
-    ), held as (
+    ), ${inOrder(sql`(select run_id from asked)`)}, held as (
       update runs set undelivered = runs.undelivered - cardinality(a.message_ids),
         waiting_until = case when a.stopped then runs.waiting_until end,
         hop = greatest(runs.hop, (select max(m.hop) from messages m where m.message_id = any(a.message_ids))),
         cause_id = coalesce(a.message_ids[cardinality(a.message_ids)], runs.cause_id)
-      from asked a
+      from asked a join ordered using (run_id)
       where runs.run_id = a.run_id and runs.execution_id = a.execution_id and runs.messages = a.messages
         and runs.undelivered = a.undelivered and runs.last_event_sequence is not distinct from a.last_event_sequence
         and runs.waiting_until is not distinct from a.waiting_until and (runs.stopped is not null) = a.stopped
@@ -127,11 +127,14 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
 /** For each whether the run waits only now. */
 async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<boolean[]> {
   const { rows } = await sql<{ execution_id: string }>`
-    with held as (
+    with asked as (
+      select x.run_id, a.* from unnest(
+        ${all.map((one) => one.execution_id)}::uuid[], ${all.map((one) => one.waiting_until)}::timestamptz[]
+      ) as a(execution_id, waiting_until) join executions x using (execution_id)
+    ), ${inOrder(sql`(select run_id from asked)`)}, held as (
       update runs set waiting_until = a.waiting_until
-      from unnest(${all.map((one) => one.execution_id)}::uuid[], ${all.map((one) => one.waiting_until)}::timestamptz[])
-        as a(execution_id, waiting_until)
-      where runs.execution_id = a.execution_id and runs.state = 'INPROGRESS' and runs.stopped is null
+      from asked a join ordered using (run_id)
+      where runs.run_id = a.run_id and runs.execution_id = a.execution_id and runs.state = 'INPROGRESS' and runs.stopped is null
         and runs.waiting_until is null
       returning runs.team_id, runs.run_id, runs.execution_id
     ), ${says('run_waiting', sql`held`, now)}
@@ -139,6 +142,12 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<b
   const parked = new Set(rows.map((row) => row.execution_id))
   return all.map((one) => parked.has(one.execution_id))
 }
+
+/** A part of a statement, which locks several runs as every writer does: in the order of their ids. */
+const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+    ordered as materialized (
+      select run_id from runs where run_id in ${run_ids} order by run_id for no key update
+    )`
 
 /** Two further parts of a statement, which log an event for each row of another. The counter comes last. */
 const says = (event_type: EventType, rows: RawBuilder<unknown>, now: Date): RawBuilder<unknown> => sql`

@@ -2,7 +2,7 @@ import type { McpServer, ServerContext } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { BODY_BYTES_MAX, RECIPIENTS_MAX, SUBJECT_CHARACTERS_MAX } from '../../contract/index.ts'
 import { answer, answerOrSay, keyOf, resolveAgents, sayFaults, type ToolRoom } from './call.ts'
-import { isLoose, listOf, pick, present, unpack } from './liberal.ts'
+import { isLoose, listOf, pick, present, shown, unpack } from './liberal.ts'
 
 const SEND = `Send a message to one or more agents of your tree: agents that you started, your parent, or their \
 other agents. Use it to give a correction, a next step or a question to an agent, or to report your result to your \
@@ -50,6 +50,21 @@ const WaitInput = z.object({
     .describe('After this long without anything you are woken all the same. 0: 30 minutes.'),
 })
 
+const SEND_SCHEMAS = {
+  inputSchema: shown(z.preprocess(readSend, SendInput)),
+  outputSchema: shown(z.object({ message_id: z.string(), message_ids: z.array(z.string()) })),
+}
+const WAIT_SCHEMAS = {
+  inputSchema: shown(z.preprocess(readWait, WaitInput)),
+  outputSchema: shown(
+    z.object({
+      status: z.enum(['events', 'nothing_yet']),
+      events: z.string().optional().describe('What happened, as text.'),
+      waiting_until: z.string().optional(),
+    }),
+  ),
+}
+
 /** Seconds that an agent waits where it says no time of its own. */
 const TIMEOUT_S = 30 * 60
 /** How often a waiting call shows that it lives, where its caller asked to be shown. */
@@ -61,8 +76,7 @@ export function addMailTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'Send a message',
       description: SEND,
-      inputSchema: z.preprocess(readSend, SendInput),
-      outputSchema: z.object({ message_id: z.string(), message_ids: z.array(z.string()) }),
+      ...SEND_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
     (asked, ctx) => answerOrSay(its, () => send(its, asked, keyOf(its, ctx, 'send_message_to_agent', asked))),
@@ -72,12 +86,7 @@ export function addMailTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'Wait for events',
       description: WAIT,
-      inputSchema: z.preprocess(readWait, WaitInput),
-      outputSchema: z.object({
-        status: z.enum(['events', 'nothing_yet']),
-        events: z.string().optional().describe('What happened, as text.'),
-        waiting_until: z.string().optional(),
-      }),
+      ...WAIT_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
     (asked, ctx) => sayFaults(its, () => wait(its, asked.idle_timeout_seconds || TIMEOUT_S, ctx)),

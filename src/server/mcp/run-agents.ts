@@ -2,7 +2,7 @@ import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { NO_ENVIRONMENT, SpawnChild } from '../../contract/index.ts'
 import { answer, answerOrSay, keyOf, sentenceOf, type ToolRoom } from './call.ts'
-import { isLoose, type Loose, listOf, pick, present, shownAs, unpack } from './liberal.ts'
+import { isLoose, type Loose, listOf, pick, present, shown, shownAs, unpack } from './liberal.ts'
 
 /** Agents of one call; a team's own limits may be lower. */
 const AGENTS_MAX = 200
@@ -91,6 +91,11 @@ const Output = z.object({
   ignored: z.array(z.string()).describe('Parameters that were given and have no effect here.'),
 })
 
+const RUN_AGENTS = {
+  inputSchema: shownAs(Input, z.preprocess(readInput, Input.extend({ ignored: z.array(z.string()) }))),
+  outputSchema: shown(Output),
+}
+
 /** What callers of the public tool may send besides, and what of it says where. `summary` is for people who approve. */
 const UNUSED = ['plan_id', 'runner_id', 'computer_use_enabled']
 
@@ -100,8 +105,7 @@ export function addRunAgents(server: McpServer, its: ToolRoom): void {
     {
       title: 'Start agents',
       description: DESCRIPTION,
-      inputSchema: shownAs(Input, z.preprocess(readInput, Input.extend({ ignored: z.array(z.string()) }))),
-      outputSchema: Output,
+      ...RUN_AGENTS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
     },
     ({ ignored, ...asked }, ctx) =>
