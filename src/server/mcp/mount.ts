@@ -16,6 +16,8 @@ const HOLD_MS = 25_000
 const HOLD_MS_MAX = 10 * 60_000
 /** A connection that is closed within this time of an answer was closed before it was read, in milliseconds. */
 const CLOSED_SOON_MS = 500
+/** In which an agent that has read the answer goes on, where nothing but a close speaks against it. */
+const GO_ON_MS = 300
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
@@ -40,7 +42,7 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
 /**
  * Tells of answers that did not arrive: aborted when the connection ended before all of the answer was handed to it,
  * broke before another request came over it, or was closed right after. A client that has read an answer keeps its
- * connection for the next call, unless it said before that it would not.
+ * connection for the next call, unless either side said that it would not.
  */
 function lostAnswers(): (c: Context<Env>) => AbortSignal {
   const latest = new WeakMap<Socket, { lost: AbortController; once: boolean; finished_at: number | null }>()
@@ -48,7 +50,9 @@ function lostAnswers(): (c: Context<Env>) => AbortSignal {
     const last = latest.get(socket)
     if (last === undefined) return
     const { lost, once, finished_at } = last
-    if (finished_at === null || broken || (!once && performance.now() - finished_at < CLOSED_SOON_MS)) lost.abort()
+    if (finished_at === null || broken) lost.abort()
+    // A crowded pool of connections closes some that were read; then the agent goes on over another.
+    else if (!once && performance.now() - finished_at < CLOSED_SOON_MS) setTimeout(() => lost.abort(), GO_ON_MS).unref()
   }
   return ({ env: { incoming, outgoing } }) => {
     const { socket } = incoming
@@ -58,6 +62,7 @@ function lostAnswers(): (c: Context<Env>) => AbortSignal {
     latest.set(socket, own)
     outgoing.once('finish', () => {
       own.finished_at = performance.now()
+      own.once ||= !outgoing.shouldKeepAlive
     })
     return lost.signal
   }
