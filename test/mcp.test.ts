@@ -157,7 +157,10 @@ test('an agent that gives its call up loses nothing, whenever it does', async ()
       }
       const asked = request(url, { method: 'POST', signal, headers }, (response) => {
         let text = ''
-        response.on('data', (piece) => note((text += piece)))
+        response.on('data', (piece) => {
+          text += piece
+          note(text)
+        })
         response.on('error', () => {}).on('close', resolve)
       })
       asked.on('error', () => resolve())
