@@ -75,7 +75,10 @@ export function runLines(run: Run, web: string): string[] {
 /** What the agent told the person behind it. */
 export const noticeLines = ({ message, created_at }: Notice): string[] => [
   `${paint.yellow('Notice')} ${paint.dim(created_at)}`,
-  ...message.trimEnd().split('\n').map((line) => `  ${line}`),
+  ...message
+    .trimEnd()
+    .split('\n')
+    .map((line) => `  ${line}`),
 ]
 
 export function tookOf(run: Run): string | undefined {

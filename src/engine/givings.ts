@@ -134,8 +134,8 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<b
     ), ${inOrder(sql`(select run_id from asked)`)}, held as (
       update runs set waiting_until = a.waiting_until
       from asked a join ordered using (run_id)
-      where runs.run_id = a.run_id and runs.execution_id = a.execution_id and runs.state = 'INPROGRESS' and runs.stopped is null
-        and runs.waiting_until is null
+      where runs.run_id = a.run_id and runs.execution_id = a.execution_id and runs.state = 'INPROGRESS'
+        and runs.stopped is null and runs.waiting_until is null
       returning runs.team_id, runs.run_id, runs.execution_id
     ), ${says('run_waiting', sql`held`, now)}
     select execution_id from held`.execute(db)
