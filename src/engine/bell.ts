@@ -14,6 +14,8 @@ export type Rings = {
   queue: Record<string, never>
   /** A cancel was asked for, or the execution is no longer the current one. */
   control: { execution_id: string }
+  /** Its agent may have mail. */
+  mail: { execution_id: string }
   /** A transcript grew. */
   entries: { run_id: string }
   /** Rings may have been missed: poll everything once. */
@@ -28,7 +30,7 @@ const RINGS_A_PAYLOAD = 80
 
 const Payload = z.object({
   from: z.string(),
-  rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'entries']), z.record(z.string(), z.string())])),
+  rings: z.array(z.tuple([z.enum(['log', 'queue', 'control', 'mail', 'entries']), z.record(z.string(), z.string())])),
 })
 
 export async function openBell(database: Database, server_id: string) {
