@@ -52,7 +52,13 @@ const FETCH_SCHEMAS = {
       z.object({ agent_id: AgentName, before: z.string().max(64).optional().describe('From an earlier answer.') }),
     ),
   ),
-  outputSchema: shown(z.object({ agent_id: z.string(), conversation: z.string(), before: z.string().optional() })),
+  outputSchema: shown(
+    z.object({
+      agent_id: z.string(),
+      conversation: z.string(),
+      before: z.string().optional().describe('There is more before this: call again with it.'),
+    }),
+  ),
 }
 const CANCEL_SCHEMAS = {
   inputSchema: shown(
@@ -61,7 +67,9 @@ const CANCEL_SCHEMAS = {
       z.object({ agent_id: AgentName, subtree: z.boolean().default(false).describe('Also all that it started.') }),
     ),
   ),
-  outputSchema: shown(z.object({ agent_id: z.string(), accepted: z.literal(true), subtree: z.boolean() })),
+  outputSchema: shown(
+    z.object({ agent_id: z.string(), accepted: z.literal(true), subtree: z.boolean(), advice: z.string() }),
+  ),
 }
 
 /** Entries of one answer, and the characters that it may have; what is over is left to the call before. */
@@ -105,10 +113,8 @@ export function addAgentTools(server: McpServer, its: ToolRoom): void {
         const [run_id = agent_id] = await resolveAgents(its, [agent_id])
         await room.engine.runs.cancel(caller, run_id, { cascade: subtree })
         const what = subtree ? 'The agent and all that it started stop' : 'The agent stops'
-        return answer(
-          { agent_id: run_id, accepted: true, subtree },
-          `${what}. wait_for_events tells you when it has ended.`,
-        )
+        const advice = 'wait_for_events tells you when it has ended.'
+        return answer({ agent_id: run_id, accepted: true, subtree, advice }, `${what}. ${advice}`)
       }),
   )
 }

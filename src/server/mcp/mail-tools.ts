@@ -52,7 +52,7 @@ const WaitInput = z.object({
 
 const SEND_SCHEMAS = {
   inputSchema: shown(z.preprocess(readSend, SendInput)),
-  outputSchema: shown(z.object({ message_id: z.string(), message_ids: z.array(z.string()) })),
+  outputSchema: shown(z.object({ message_id: z.string(), message_ids: z.array(z.string()), advice: z.string() })),
 }
 const WAIT_SCHEMAS = {
   inputSchema: shown(z.preprocess(readWait, WaitInput)),
@@ -61,9 +61,14 @@ const WAIT_SCHEMAS = {
       status: z.enum(['events', 'nothing_yet']),
       events: z.string().optional().describe('What happened, as text.'),
       waiting_until: z.string().optional(),
+      advice: z.string().optional(),
     }),
   ),
 }
+
+const END_TURN =
+  'End your turn now, without calling another tool and without a closing report. ' +
+  'You are woken with what comes as your next prompt.'
 
 /** Seconds that an agent waits where it says no time of its own. */
 const TIMEOUT_S = 30 * 60
@@ -102,35 +107,32 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
     { key },
   )
   const who = to.length === 1 ? 'the agent' : `${to.length} agents`
+  const advice = 'If you need an answer before you go on, call wait_for_events.'
   return answer(
-    { message_id: message_ids[0] ?? '', message_ids },
-    `Stored for ${who}; it will be delivered. If you need an answer before you go on, call wait_for_events.`,
+    { message_id: message_ids[0] ?? '', message_ids, advice },
+    `Stored for ${who}; it will be delivered. ${advice}`,
   )
 }
 
 async function wait(its: ToolRoom, timeout_s: number, ctx: ServerContext) {
-  const { room, caller, hold_ms, closing, held, lost } = its
+  const { room, caller, hold_ms, closing, held, lost, read } = its
   const call_key = keyOf(its, ctx, 'wait_for_events', timeout_s)
   const progress = showProgress(ctx, hold_ms)
   const call = held.open(caller.execution_id, ctx.mcpReq.id)
   const gone = AbortSignal.any([call.given_up, lost])
-  let how: 'answered' | undefined
+  let answered: { read: AbortSignal } | undefined
   try {
     const signal = AbortSignal.any([gone, closing, ctx.mcpReq.signal])
     const { text, inbox } = await room.engine.mail.wait(caller, { call_key, hold_ms, timeout_s, signal })
     if (text !== null) {
-      how = 'answered'
+      answered = { read }
       onceAborted(gone, () => giveBack(its, call_key))
       return answer({ status: 'events', events: text }, text)
     }
     const until = inbox.waiting_until === null ? {} : { waiting_until: inbox.waiting_until }
-    return answer(
-      { status: 'nothing_yet', ...until },
-      'Nothing has come yet. End your turn now, without calling another tool and without a closing report. ' +
-        'You are woken with what comes as your next prompt.',
-    )
+    return answer({ status: 'nothing_yet', ...until, advice: END_TURN }, `Nothing has come yet. ${END_TURN}`)
   } finally {
-    call.close(how)
+    call.close(answered)
     clearInterval(progress)
   }
 }

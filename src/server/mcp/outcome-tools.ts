@@ -33,7 +33,7 @@ const FINISH_SCHEMAS = {
       summary: FinishTask.shape.summary.describe('What was reached, or why it was not, in a few sentences for people.'),
     }),
   ),
-  outputSchema: shown(z.object({ success: z.boolean() })),
+  outputSchema: shown(z.object({ success: z.boolean(), advice: z.string() })),
 }
 
 export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
@@ -65,7 +65,8 @@ export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
     (asked) =>
       answerOrSay(its, async () => {
         await room.engine.executions.note(caller, asked)
-        return answer({ success: asked.success }, 'Noted. End your turn now; your run then ends so.')
+        const advice = 'End your turn now; your run then ends so.'
+        return answer({ success: asked.success, advice }, `Noted. ${advice}`)
       }),
   )
 }

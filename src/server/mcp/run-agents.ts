@@ -89,6 +89,7 @@ type Launched = z.infer<typeof Launched>
 const Output = z.object({
   agents: z.array(Launched),
   ignored: z.array(z.string()).describe('Parameters that were given and have no effect here.'),
+  advice: z.string().optional(),
 })
 
 const RUN_AGENTS = {
@@ -111,8 +112,10 @@ export function addRunAgents(server: McpServer, its: ToolRoom): void {
     ({ ignored, ...asked }, ctx) =>
       answerOrSay(its, async () => {
         const agents = await spawn(its, asked, keyOf(its, ctx, 'run_agents', asked))
-        const failed = agents.every((agent) => agent.status === 'failed')
-        return { ...answer({ agents, ignored }, textOf(agents, ignored)), ...(failed ? { isError: true } : {}) }
+        if (agents.every((agent) => agent.status === 'failed'))
+          return { ...answer({ agents, ignored }, textOf(agents, ignored)), isError: true }
+        const advice = adviceOn(agents)
+        return answer({ agents, ignored, advice }, `${textOf(agents, ignored)}\n${advice}`)
       }),
   )
 }
@@ -147,16 +150,19 @@ async function spawn({ room, caller }: ToolRoom, asked: Input, key: string): Pro
 const orNone = (named: string | undefined): string | null | undefined =>
   named !== undefined && NO_ENVIRONMENT.includes(named.trim().toLowerCase()) ? null : named
 
+function adviceOn(agents: Launched[]): string {
+  const wait = 'When you have nothing to do until they answer, call wait_for_events.'
+  const known = agents.some((agent) => agent.status === 'already_running')
+  return known ? `Message an agent that is already at work instead of starting it again. ${wait}` : wait
+}
+
 function textOf(agents: Launched[], ignored: string[]): string {
   const lines = agents.map((agent) => {
     if (agent.status === 'failed') return `- ${agent.name}: not started. ${agent.error}`
     if (agent.status === 'launched') return `- ${agent.name}: started, agent_id ${agent.agent_id}`
-    return `- ${agent.name}: already at work, agent_id ${agent.agent_id}; message it instead of starting it again`
+    return `- ${agent.name}: already at work, agent_id ${agent.agent_id}`
   })
   if (ignored.length > 0) lines.push(`Without effect here: ${ignored.join(', ')}.`)
-  if (agents.some((agent) => agent.status !== 'failed')) {
-    lines.push('When you have nothing to do until they answer, call wait_for_events.')
-  }
   return lines.join('\n')
 }
 
