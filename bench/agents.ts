@@ -83,9 +83,9 @@ async function beget(baton: Up, worker: ScriptedWorker, open: Open, count: numbe
   const parent = agentOf(open, await begun(await worker.next()))
   const agent_run_configs = Array.from({ length: count }, (_, at) => ({ name: `child-${at}`, prompt: 'Work.' }))
   await parent.call('run_agents', { agent_run_configs })
-  const children: Agent[] = []
-  for (let n = 0; n < count; n++) children.push(agentOf(open, await begun(await worker.next(60_000))))
-  return { parent, children }
+  const children: Promise<Agent>[] = []
+  for (let n = 0; n < count; n++) children.push(begun(await worker.next(60_000)).then((piece) => agentOf(open, piece)))
+  return { parent, children: await Promise.all(children) }
 }
 
 async function begun(piece: Piece): Promise<Piece> {

@@ -98,16 +98,18 @@ async function live(pool: pg.Pool, which: string, entries: number): Promise<void
   await pool.query(
     `insert into executions (execution_id, run_id, team_id, number, state, cause, token_hash, worker_host, offered_at, started_at,
        ended_at, harness, entries, outcome, usage)
-     select gen_random_uuid(), run_id, team_id, number, 'ended', 'start', sha256((run_id::text || number)::bytea), 'machine',
-       created_at, created_at, created_at + interval '1 minute', 'claude', ${entries}, 'SUCCEEDED', $1
+     select gen_random_uuid(), run_id, team_id, number, 'ended', 'start', sha256((run_id::text || number)::bytea),
+       'machine', created_at, created_at, created_at + interval '1 minute', 'claude', ${entries}, 'SUCCEEDED', $1
      from runs, generate_series(1, case when run_id::text < '34' then 2 else 1 end) as number where ${which}`,
     [JSON.stringify(usage)],
   )
   await pool.query(
     `insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, body_bytes)
-     select x.execution_id, n, x.run_id, x.team_id, x.number, x.offered_at, case when n % 3 = 0 then 'text' else 'tool_result' end,
+     select x.execution_id, n, x.run_id, x.team_id, x.number, x.offered_at,
+       case when n % 3 = 0 then 'text' else 'tool_result' end,
        jsonb_build_object('kind', 'text', 'text', repeat('What it said about its work. ', 40)), 1200
-     from executions as x join runs using (run_id), generate_series(1, ${entries}) as n where ${which.replace('root', 'runs.root')}`,
+     from executions as x join runs using (run_id), generate_series(1, ${entries}) as n
+     where ${which.replace('root', 'runs.root')}`,
   )
   await pool.query(
     `update runs set state = 'SUCCEEDED', executions = x.number, execution_id = x.execution_id, started_at = x.started_at,

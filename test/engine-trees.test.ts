@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { CreateRun, Fault } from '../src/contract/index.ts'
+import type { Caller } from '../src/engine/caller.ts'
 import { familyHouse, type Opened, type Runner } from './house/family.ts'
 
 let clock: Opened['clock']

@@ -1,6 +1,6 @@
 /** The platform as agents see it: every tool of `/mcp`, over both protocols, through the real client. */
 import { randomUUID } from 'node:crypto'
-import { request } from 'node:http'
+import { Agent as Connections, request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type House, startHouse } from './house/house.ts'
 import { type Agent, type Protocol, takeAgent } from './house/mcp-agent.ts'
@@ -157,14 +157,17 @@ test('an agent that gives its call up loses nothing, whenever it does', async ()
       }
       const asked = request(url, { method: 'POST', signal, headers }, (response) => {
         let text = ''
-        response.on('data', (piece) => note((text += piece)))
+        response.on('data', (piece) => {
+          text += piece
+          note(text)
+        })
         response.on('error', () => {}).on('close', resolve)
       })
       asked.on('error', () => resolve())
       const params = { name: 'wait_for_events', arguments: {} }
       asked.end(JSON.stringify({ jsonrpc: '2.0', id, method: 'tools/call', params }))
     })
-  for (let n = 0; n < 25; n++) {
+  for (let n = 0; n < 18; n++) {
     const call = new AbortController()
     const asked = ask(1000 + n, call.signal)
     await house.client.messages.send({
@@ -174,31 +177,83 @@ test('an agent that gives its call up loses nothing, whenever it does', async ()
     call.abort()
     await asked
     // No agent calls again before its model has said so.
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await new Promise((resolve) => setTimeout(resolve, 400))
   }
-  for (let id = 2000; id < 2010 && heard.size < 25; id++) await ask(id, AbortSignal.timeout(10_000))
-  expect(heard.size).toBe(25)
+  for (let id = 2000; id < 2010 && heard.size < 18; id++) await ask(id, AbortSignal.timeout(10_000))
+  expect(heard.size).toBe(18)
 })
 
-test('a call that is given up as its answer comes is answered again', async () => {
-  const { parent, child } = await startPair()
+/** Requests of one connection, which is kept. */
+function connection(token: string) {
+  const agent = new Connections({ keepAlive: true, maxSockets: 1 })
   const post = (message: object) =>
-    fetch(`${house.url}/mcp?hold_ms=0`, {
-      method: 'POST',
-      headers: {
-        authorization: `Bearer ${parent.token}`,
+    new Promise<string>((resolve, reject) => {
+      const headers = {
+        authorization: `Bearer ${token}`,
         'content-type': 'application/json',
         accept: 'application/json, text/event-stream',
         'mcp-protocol-version': '2025-11-25',
-      },
-      body: JSON.stringify({ jsonrpc: '2.0', ...message }),
-    }).then((response) => response.text())
-  const call = (id: number) => post({ id, method: 'tools/call', params: { name: 'wait_for_events', arguments: {} } })
+      }
+      const asked = request(`${house.url}/mcp?hold_ms=0`, { method: 'POST', agent, headers }, async (response) => {
+        resolve((await response.toArray()).join(''))
+      })
+      asked.once('error', reject)
+      asked.end(JSON.stringify({ jsonrpc: '2.0', ...message }))
+    })
+  return {
+    wait: (id: number) => post({ id, method: 'tools/call', params: { name: 'wait_for_events', arguments: {} } }),
+    giveUp: (requestId: number) => post({ method: 'notifications/cancelled', params: { requestId } }),
+    list: (id: number) => post({ id, method: 'tools/list', params: {} }),
+    close: () => agent.destroy(),
+  }
+}
+
+test('a call that is given up as its answer comes is answered again', async () => {
+  const { parent, child } = await startPair()
+  const [one, other] = [connection(parent.token), connection(parent.token)]
   await child.call('send_message_to_agent', { addresses: ['parent'], subject: 's', message: 'crossed' })
-  expect(await call(1)).toMatch(/crossed/)
-  await post({ method: 'notifications/cancelled', params: { requestId: 1 } })
-  await expect.poll(() => call(2)).toMatch(/crossed/)
-  expect(await call(3)).not.toMatch(/crossed/)
+  expect(await one.wait(1)).toMatch(/crossed/)
+  await other.giveUp(1)
+  await expect.poll(() => one.wait(2)).toMatch(/crossed/)
+  expect(await one.wait(3)).not.toMatch(/crossed/)
+  one.close()
+  other.close()
+})
+
+test.each(['over the same connection', 'after its connection was used again'])(
+  'a call that is given up %s had its answer read, which is not given again',
+  async (how) => {
+    const { parent, child } = await startPair()
+    const [one, other] = [connection(parent.token), connection(parent.token)]
+    const letters = ['letter one', 'letter two', 'letter three']
+    const heard: string[] = []
+    for (const [id, message] of letters.entries()) {
+      await child.call('send_message_to_agent', { addresses: ['parent'], subject: message, message: 'm' })
+      heard.push(await one.wait(id))
+      if (how !== 'over the same connection') await one.list(100 + id)
+      await (how === 'over the same connection' ? one : other).giveUp(id)
+    }
+    expect(await other.wait(99)).toMatch(/nothing_yet/)
+    expect(heard.map((text) => letters.filter((letter) => text.includes(letter)))).toEqual(letters.map((one) => [one]))
+    one.close()
+    other.close()
+  },
+)
+
+test('what the model is to do next is in the structured answer and in the text', async () => {
+  const { parent, child } = await startPair()
+  const sent = await child.call('send_message_to_agent', { addresses: ['parent'], subject: 's', message: 'm' })
+  await parent.call('wait_for_events')
+  const waited = await parent.call('wait_for_events')
+  const begun = await parent.call('run_agents', { agent_run_configs: [{ name: 'next', prompt: 'p' }] })
+  await takeAgent(house, worker)
+  const cancelled = await parent.call('cancel_agent', { agent_id: 'next' })
+  const finished = await child.call('finish_task', { success: true, summary: 's' })
+  expect(waited.said).toMatchObject({ status: 'nothing_yet', advice: expect.stringMatching(/^End your turn now/) })
+  for (const { said, text } of [sent, waited, begun, cancelled, finished]) {
+    expect(said.advice).toEqual(expect.stringMatching(/\w{3}/))
+    expect(text).toContain(said.advice)
+  }
 })
 
 test('a wait that ends without events says until when the agent is waited for, and shows it as waiting', async () => {
@@ -358,7 +413,7 @@ test('cancel_agent stops a child, and with subtree all below it', async () => {
   await child.call('run_agents', configs('grandchild'))
   const grandchild = await takeAgent(house, worker)
   const { said } = await parent.call('cancel_agent', { agent_id: 'child', subtree: true })
-  expect(said).toEqual({ agent_id: child.run_id, accepted: true, subtree: true })
+  expect(said).toMatchObject({ agent_id: child.run_id, accepted: true, subtree: true })
   for (const { run_id } of [child, grandchild]) {
     expect(await house.client.runs.get({ params: { run_id } })).toMatchObject({ cancel_requested: true })
   }

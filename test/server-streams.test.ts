@@ -375,6 +375,22 @@ test('a team may hold only so many streams', async () => {
   for (const line of lines) line.cut()
 })
 
+test('the streams of runs take nothing from those of people', async () => {
+  const house = await start({ limits: { streams_per_team: 1, run_streams_per_team: 2 } })
+  const worker = await house.worker()
+  await house.client.runs.create({ body: { prompt: 'be followed' } })
+  const piece = await worker.next()
+  piece.claim()
+  await piece.start()
+  const auth = { authorization: `Bearer ${piece.assignment.env_vars.WARP_API_KEY}` }
+  const control = `/executions/${piece.execution_id}/control`
+  const lines = [await listen(house, control, auth), await listen(house, control, auth), await listen(house, '/stream')]
+  await expect(listen(house, control, auth)).rejects.toThrow('429')
+  await expect(listen(house, '/stream')).rejects.toThrow('429')
+  for (const line of lines) line.cut()
+  await piece.finish({ outcome: 'SUCCEEDED' })
+})
+
 test('what happens through one server is seen on a stream of another', async () => {
   const house = await start()
   const other = await house.sibling()

@@ -1,6 +1,6 @@
 /**
- * Lists of tasks as people write them: YAML, JSON, or one task a line. What is wrong is named with its place in the text
- * and with its task, all of it at once.
+ * Lists of tasks as people write them: YAML, JSON, or one task a line. What is wrong is named with its place in the
+ * text and with its task, all of it at once.
  */
 import type { z } from 'zod'
 import { BATCH_TASKS_MAX, BatchTaskSpec, CreateBatch } from '../contract/index.ts'
@@ -143,26 +143,18 @@ const KINDS: Record<string, string> = {
 }
 const UNITS: Record<string, string> = { string: ' characters', array: ' entries' }
 
+/** Issues that the contract words itself keep its words. */
 function detailOf(issue: z.core.$ZodIssue): string {
-  switch (issue.code) {
-    case 'invalid_type':
-      return issue.message.endsWith('received undefined')
-        ? 'It is missing.'
-        : `It must be ${KINDS[issue.expected] ?? issue.expected}.`
-    case 'too_big':
-      return issue.message.startsWith('Too big')
-        ? `At most ${issue.maximum}${UNITS[issue.origin] ?? ''}.`
-        : issue.message
-    case 'too_small':
-      if (!issue.message.startsWith('Too small')) return issue.message
-      return issue.origin === 'string' && issue.minimum === 1
-        ? 'It is empty.'
-        : `At least ${issue.minimum}${UNITS[issue.origin] ?? ''}.`
-    case 'invalid_value':
-      return `It must be ${issue.values.map(String).join(' or ')}.`
-    default:
-      return issue.message
-  }
+  if (issue.code === 'invalid_type')
+    return issue.message.endsWith('received undefined')
+      ? 'It is missing.'
+      : `It must be ${KINDS[issue.expected] ?? issue.expected}.`
+  if (issue.code === 'invalid_value') return `It must be ${issue.values.map(String).join(' or ')}.`
+  if (issue.code === 'too_big' && issue.message.startsWith('Too big'))
+    return `At most ${issue.maximum}${UNITS[issue.origin] ?? ''}.`
+  if (issue.code === 'too_small' && issue.message.startsWith('Too small'))
+    return issue.origin === 'string' ? 'It is empty.' : `At least ${issue.minimum}${UNITS[issue.origin] ?? ''}.`
+  return issue.message
 }
 
 const SHOWN_MAX = 20

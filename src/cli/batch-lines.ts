@@ -25,36 +25,36 @@ export function endLine(task: BatchTask, now: number, width?: number): TaskLine 
   return { key: state, text: head + paint.dim(colon(words, columns)) }
 }
 
+const ENDS: Record<string, BatchTask['state']> = {
+  run_succeeded: 'completed',
+  run_failed: 'failed',
+  run_errored: 'failed',
+  run_cancelled: 'cancelled',
+}
+
 /** Null for what says nothing to a person. The task may have gone on since. */
 export function batchEventLine({ event_type }: Event, task: BatchTask, now: number): TaskLine | null {
-  switch (event_type) {
-    case 'run_in_progress':
-      return {
-        key: `running ${task.tries}`,
-        text: `${shout(task, 'running')}${paint.dim(` (${oneLine(task.harness)}) ${task.run_id}`)}`,
-      }
-    case 'run_blocked':
-      return {
-        key: 'blocked',
-        text: `${paint.yellow('BLOCKED')} ${nameOf(task)} waits for a person: baton run get ${task.run_id}`,
-      }
-    case 'run_queued':
-      return task.state === 'failed' && task.next_try_at !== null
-        ? {
-            key: `failed ${task.tries}`,
-            text: `${shout(task, 'failed')} try ${task.tries} of ${task.max_tries}, ${nextTry(task.next_try_at, now)}${paint.dim(colon(task.error))}`,
-          }
-        : { key: `queued ${task.tries}`, text: `${shout(task, 'pending')} ${paint.dim('again')}` }
-    case 'run_succeeded':
-      return ended(task, 'completed', now)
-    case 'run_failed':
-    case 'run_errored':
-      return ended(task, 'failed', now)
-    case 'run_cancelled':
-      return ended(task, 'cancelled', now)
-    default:
-      return null
+  const { run_id, tries } = task
+  const end = ENDS[event_type]
+  if (end !== undefined) return ended(task, end, now)
+  if (event_type === 'run_in_progress') {
+    const what = paint.dim(` (${oneLine(task.harness)}) ${run_id}`)
+    return { key: `running ${tries}`, text: `${shout(task, 'running')}${what}` }
   }
+  if (event_type === 'run_blocked') {
+    const what = `waits for a person: baton run get ${run_id}`
+    return { key: 'blocked', text: `${paint.yellow('BLOCKED')} ${nameOf(task)} ${what}` }
+  }
+  return event_type === 'run_queued' ? queued(task, now) : null
+}
+
+/** It is tried again after a failure, or somebody asked for it again. */
+function queued(task: BatchTask, now: number): TaskLine {
+  const { tries, max_tries, next_try_at } = task
+  if (task.state !== 'failed' || next_try_at === null)
+    return { key: `queued ${tries}`, text: `${shout(task, 'pending')} ${paint.dim('again')}` }
+  const what = `try ${tries} of ${max_tries}, ${nextTry(next_try_at, now)}${paint.dim(colon(task.error))}`
+  return { key: `failed ${tries}`, text: `${shout(task, 'failed')} ${what}` }
 }
 
 function ended(task: BatchTask, state: BatchTask['state'], now: number): TaskLine {

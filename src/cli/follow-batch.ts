@@ -1,6 +1,6 @@
 /**
- * Following a batch: events say that there is something to see; the batch and the tasks that they were about are then read
- * anew, at most four times a second, however much happens in it.
+ * Following a batch: events say that there is something to see; the batch and the tasks that they were about are then
+ * read anew, at most four times a second, however much happens in it.
  */
 import { type Batch, type BatchTask, type Event, routes, type StreamFrame } from '../contract/index.ts'
 import { type Client, pause } from '../sdk/client.ts'

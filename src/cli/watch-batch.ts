@@ -1,6 +1,6 @@
 /**
- * A batch on the terminal as it happens: below what scrolls stands how it is, with the tasks at work and those that failed;
- * above it each task has a line when it has ended. Elsewhere each event is a line.
+ * A batch on the terminal as it happens: below what scrolls stands how it is, with the tasks at work and those that
+ * failed; above it each task has a line when it has ended. Elsewhere each event is a line.
  */
 import type { Batch, BatchTask, Event } from '../contract/index.ts'
 import type { Client } from '../sdk/client.ts'

@@ -14,6 +14,8 @@ export type Rings = {
   queue: Record<string, never>
   /** A cancel was asked for, or the execution is no longer the current one. */
   control: { execution_id: string }
+  /** Its agent may have mail. */
+  mail: { execution_id: string }
   /** A transcript grew. */
   entries: { run_id: string }
   /** A task of a batch has ended. */
@@ -31,7 +33,7 @@ const RINGS_A_PAYLOAD = 80
 const Payload = z.object({
   from: z.string(),
   rings: z.array(
-    z.tuple([z.enum(['log', 'queue', 'control', 'entries', 'batches']), z.record(z.string(), z.string())]),
+    z.tuple([z.enum(['log', 'queue', 'control', 'mail', 'entries', 'batches']), z.record(z.string(), z.string())]),
   ),
 })
 

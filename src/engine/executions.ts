@@ -1,5 +1,6 @@
 /** Executions: what the runner that owns one says of it, and the list for people. */
 import { randomUUID } from 'node:crypto'
+import { sql } from 'kysely'
 import {
   type Assignment,
   type CreateRun,
@@ -15,6 +16,7 @@ import {
 import { appendEntries } from './append.ts'
 import { renderAssignment } from './assignment.ts'
 import { hasChildrenBeside, hasMail, hasUrgentMail } from './attention.ts'
+import { batched } from './batch.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import { configureRun } from './configuration.ts'
 import { offerBeside } from './dispatch.ts'
@@ -38,11 +40,31 @@ type Finish = {
 
 type Attention = { cancel_requested: boolean; inbox: boolean; urgent: boolean; children: boolean }
 
+/** Executions looked after by one statement. */
+const CHECKS_MAX = 200
+
 export function executionsEngine(room: Room) {
   const { clock, bell, limits } = room
   const db = room.database.kysely
   const beat = heartbeats(room)
   const mail = givings(room)
+  const readAttention = batched({
+    most: CHECKS_MAX,
+    keyOf: (execution_id: string) => execution_id,
+    run: async (execution_ids) => {
+      const rows = await db
+        .selectFrom('executions')
+        .innerJoin('runs', (on) =>
+          on.onRef('runs.run_id', '=', 'executions.run_id').onRef('runs.execution_id', '=', 'executions.execution_id'),
+        )
+        .select(['executions.execution_id', 'runs.cancel_requested_at', 'executions.state'])
+        .select([hasMail(clock.now()).as('inbox'), hasUrgentMail.as('urgent'), hasChildrenBeside.as('children')])
+        .where(sql<boolean>`executions.execution_id = any(${execution_ids}::uuid[])`)
+        .execute()
+      const found = new Map(rows.map((row) => [row.execution_id, row]))
+      return execution_ids.map((execution_id) => found.get(execution_id))
+    },
+  })
 
   async function createLocal(caller: Caller, body: CreateRun) {
     const creator_id = personOf(caller)
@@ -158,13 +180,7 @@ export function executionsEngine(room: Room) {
   /** What the control stream must say now. */
   async function check(caller: Caller, execution_id: string): Promise<Attention> {
     own(caller, execution_id)
-    const row = await db
-      .selectFrom('runs')
-      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
-      .select(['runs.cancel_requested_at', 'executions.state'])
-      .select([hasMail(clock.now()).as('inbox'), hasUrgentMail.as('urgent'), hasChildrenBeside.as('children')])
-      .where('runs.execution_id', '=', execution_id)
-      .executeTakeFirst()
+    const row = await readAttention(execution_id)
     if (!row || row.state === 'ended') throw superseded()
     const { inbox, urgent, children } = row
     return { cancel_requested: row.cancel_requested_at !== null, inbox, urgent, children }

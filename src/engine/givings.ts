@@ -61,10 +61,17 @@ export function givings(room: Room) {
       return given
     },
 
-    /** Its turn may end now: the run keeps its session, costs nothing and takes up no slot. */
-    async park(parking: Parking): Promise<void> {
-      if (await parkOne(parking)) bell.ring('log', {})
-      bell.ring('queue', {})
+    /**
+     * Its turn may end now: the run keeps its session, costs nothing and takes up no slot. It has what the last answer
+     * gave it. False: look again, for something has come meanwhile, or the execution is no longer the current one.
+     */
+    async park(parking: Parking): Promise<boolean> {
+      const parked = await parkOne(parking)
+      if (parked?.anew) {
+        bell.ring('log', {})
+        bell.ring('queue', {})
+      }
+      return parked?.undelivered === 0
     },
 
     /** The agent has what the last answer of a tool gave it, for it went on. */
@@ -74,7 +81,7 @@ export function givings(room: Room) {
     /** The answer to this call did not arrive. */
     async giveBack(execution_id: string, call_key: string | null): Promise<void> {
       const own = sql`givings.execution_id = ${execution_id} and (${call_key}::text is null or call_key = ${call_key})`
-      if (await giveBackWhere(db, own)) bell.ring('control', { execution_id })
+      if (await giveBackWhere(db, own)) bell.ring('mail', { execution_id })
     },
 
     /** What earlier executions of a run, or of all, left behind. */
@@ -103,12 +110,12 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
       select * from jsonb_to_recordset(${JSON.stringify(asked)}::jsonb) as a(place int, execution_id uuid, run_id uuid,
         call_key text, message_ids uuid[], sequence bigint, text text, messages int, undelivered int,
         last_event_sequence bigint, waiting_until timestamptz, stopped boolean)
-    ), held as (
+    ), ${inOrder(sql`(select run_id from asked)`)}, held as (
       update runs set undelivered = runs.undelivered - cardinality(a.message_ids),
         waiting_until = case when a.stopped then runs.waiting_until end,
         hop = greatest(runs.hop, (select max(m.hop) from messages m where m.message_id = any(a.message_ids))),
         cause_id = coalesce(a.message_ids[cardinality(a.message_ids)], runs.cause_id)
-      from asked a
+      from asked a join ordered using (run_id)
       where runs.run_id = a.run_id and runs.execution_id = a.execution_id and runs.messages = a.messages
         and runs.undelivered = a.undelivered and runs.last_event_sequence is not distinct from a.last_event_sequence
         and runs.waiting_until is not distinct from a.waiting_until and (runs.stopped is not null) = a.stopped
@@ -124,21 +131,42 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
   return all.map((_, place) => given.has(place))
 }
 
-/** For each whether the run waits only now. */
-async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<boolean[]> {
-  const { rows } = await sql<{ execution_id: string }>`
-    with held as (
-      update runs set waiting_until = a.waiting_until
-      from unnest(${all.map((one) => one.execution_id)}::uuid[], ${all.map((one) => one.waiting_until)}::timestamptz[])
-        as a(execution_id, waiting_until)
-      where runs.execution_id = a.execution_id and runs.state = 'INPROGRESS' and runs.stopped is null
-        and runs.waiting_until is null
-      returning runs.team_id, runs.run_id, runs.execution_id
-    ), ${says('run_waiting', sql`held`, now)}
-    select execution_id from held`.execute(db)
-  const parked = new Set(rows.map((row) => row.execution_id))
-  return all.map((one) => parked.has(one.execution_id))
+/** `anew`: it waits only now. */
+type Parked = { anew: boolean; undelivered: number }
+
+async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(Parked | undefined)[]> {
+  const { rows } = await sql<Parked & { execution_id: string }>`
+    with asked as (
+      select x.run_id, a.* from unnest(
+        ${all.map((one) => one.execution_id)}::uuid[], ${all.map((one) => one.waiting_until)}::timestamptz[]
+      ) as a(execution_id, waiting_until) join executions x using (execution_id)
+    ), ${inOrder(sql`(select run_id from asked)`)}, gone as (
+      delete from givings using asked a join ordered using (run_id) where givings.execution_id = a.execution_id
+      returning givings.*
+    ), marked as (
+      update messages set delivered_at = ${now} from gone
+      where messages.message_id = any(gone.message_ids) and delivered_at is null
+    ), held as (
+      update runs set waiting_until = case when ordered.parks then a.waiting_until else runs.waiting_until end,
+        last_event_sequence = case when gone.sequence is null then runs.last_event_sequence
+          else greatest(coalesce(runs.last_event_sequence, 0), gone.sequence) end
+      from asked a join ordered using (run_id) left join gone on gone.execution_id = a.execution_id
+      where runs.run_id = a.run_id and runs.execution_id = a.execution_id
+      returning runs.team_id, runs.run_id, runs.execution_id, runs.undelivered, ordered.parks as anew
+    ), parked as (
+      select * from held where anew
+    ), ${says('run_waiting', sql`parked`, now)}
+    select execution_id, undelivered, anew from held`.execute(db)
+  const parked = new Map(rows.map((row) => [row.execution_id, row]))
+  return all.map((one) => parked.get(one.execution_id))
 }
+
+/** A part of a statement, which locks several runs as every writer does: in the order of their ids. */
+const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+    ordered as materialized (
+      select run_id, state = 'INPROGRESS' and stopped is null and waiting_until is null as parks
+      from runs where run_id in ${run_ids} order by run_id for no key update
+    )`
 
 /** Two further parts of a statement, which log an event for each row of another. The counter comes last. */
 const says = (event_type: EventType, rows: RawBuilder<unknown>, now: Date): RawBuilder<unknown> => sql`

@@ -46,12 +46,11 @@ async function renew(room: Room, beats: Beat[]): Promise<(Counted | undefined)[]
       ${beats.map((b) => (b.usage === null ? null : JSON.stringify(b.usage)))}::jsonb[]
     ) as b(execution_id, session_id, usage), runs, teams
     where executions.execution_id = b.execution_id and executions.state = 'running'
-      and runs.execution_id = executions.execution_id and teams.team_id = runs.team_id
+      and runs.run_id = executions.run_id and runs.execution_id = executions.execution_id and teams.team_id = runs.team_id
     returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested,
       ${hasMail(now)} as inbox, ${hasChildrenBeside} as children,
-      case when teams.max_tree_tokens is not null and runs.stopped is null then runs.root_run_id end as counted`.execute(
-    room.database.kysely,
-  )
+      case when teams.max_tree_tokens is not null and runs.stopped is null
+        then runs.root_run_id end as counted`.execute(room.database.kysely)
   const held = new Map(rows.map(({ execution_id, ...row }) => [execution_id, row]))
   return beats.map((beat) => held.get(beat.execution_id))
 }

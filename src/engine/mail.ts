@@ -8,6 +8,7 @@
 import { type Kysely, sql } from 'kysely'
 import { CHILD_EVENTS, Fault, type Inbox, RunMode } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import { batched } from './batch.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { givings, type Seen } from './givings.ts'
@@ -19,6 +20,8 @@ import { superseded } from './transitions.ts'
 /** Messages of one text, and the characters that it may have; what is over waits for the next. */
 const MESSAGES_MAX = 50
 const TEXT_CHARACTERS_MAX = 200_000
+/** Of one statement. */
+const LOOKS_MAX = 100
 const WAIT_MS_MAX = 7 * 24 * 3_600_000
 
 type Piece = { sequence: number; text: string; message_id: string | null; urgent: boolean }
@@ -46,10 +49,15 @@ export function mailEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
   const mail = givings(room)
+  const read = batched({
+    most: LOOKS_MAX,
+    keyOf: (execution_id: string) => execution_id,
+    run: (all) => readMail(db, all),
+  })
 
   async function look(execution_id: string): Promise<Look> {
     for (;;) {
-      const row = await readMail(db, execution_id)
+      const row = await read(execution_id)
       if (!row) throw superseded()
       if (!row.stale) return lookOf(row, clock.now())
       await mail.settle(row.run_id)
@@ -93,7 +101,7 @@ export function mailEngine(room: Room) {
       return true
     })
     // A claim of nothing ends the waiting of a call that is held.
-    if (claimed && given.message_ids.length === 0) bell.ring('control', { execution_id })
+    if (claimed && given.message_ids.length === 0) bell.ring('mail', { execution_id })
     return claimed
   }
 
@@ -142,7 +150,7 @@ export function mailEngine(room: Room) {
           const { inbox, run_id, seen, given } = found
           if (options.signal.aborted) return { text: null, inbox }
           if (given?.call_key === call_key) return { text: given.text, inbox }
-          if (given !== null && taken === null) {
+          if (given !== null && taken === null && inbox.text !== null) {
             await mail.confirm(execution_id)
             continue
           }
@@ -156,12 +164,14 @@ export function mailEngine(room: Room) {
               return { text, inbox }
           } else if (!parked) {
             // Waiting is a row before the last look, so that whatever comes after the look finds it.
-            await mail.park({ execution_id, waiting_until })
+            const quiet = await mail.park({ execution_id, waiting_until })
             parked = true
+            // What was rung for since the first look is heard here; a call that is not held must look for itself.
+            if (quiet && performance.now() < until) await ringing.next(until, options.signal)
           } else if (performance.now() >= until) {
             return { text: null, inbox }
           } else {
-            await ringing.next(Math.min(POLL_MS, until - performance.now()), options.signal)
+            await ringing.next(until, options.signal)
           }
         }
       } finally {
@@ -180,18 +190,21 @@ export function mailEngine(room: Room) {
     }
     const deaf = [
       bell.hear('control', (rung) => rung.execution_id === execution_id && ring()),
+      bell.hear('mail', (rung) => rung.execution_id === execution_id && ring()),
       bell.hear('reconnected', ring),
     ]
     return {
-      async next(ms: number, signal: AbortSignal): Promise<void> {
-        if (!rung) {
+      async next(until: number, signal: AbortSignal): Promise<void> {
+        if (!rung && !signal.aborted) {
           await new Promise<void>((resolve) => {
-            const timer = setTimeout(resolve, Math.max(0, ms))
-            wake = () => {
+            const stop = () => {
               clearTimeout(timer)
+              signal.removeEventListener('abort', stop)
               resolve()
             }
-            signal.addEventListener('abort', wake, { once: true })
+            const timer = setTimeout(stop, Math.max(0, Math.min(POLL_MS, until - performance.now())))
+            wake = stop
+            signal.addEventListener('abort', stop)
           })
           wake = null
         }
@@ -226,14 +239,14 @@ const GIVEN_ELSEWHERE =
  * Everything that a look needs, in one statement, so that it is of one moment. While a plan is before a person its agent
  * is told nothing else.
  */
-async function readMail(db: Kysely<Tables>, execution_id: string) {
+async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(Row | undefined)[]> {
   const { rows } = await sql<Row>`
-    select r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until,
+    select x.execution_id, r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until,
       r.stopped is not null as stopped, g.call_key, g.text,
       greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0)) as since,
       exists (select from givings old where old.run_id = r.run_id and old.execution_id <> x.execution_id) as stale,
       letters.all as letters, news.all as news
-    from runs r join executions x on x.execution_id = r.execution_id
+    from executions x join runs r on r.run_id = x.run_id and r.execution_id = x.execution_id
       left join givings g on g.execution_id = x.execution_id
       cross join lateral (
         select coalesce(jsonb_agg(l order by l.number), '[]') as all from (
@@ -257,8 +270,9 @@ async function readMail(db: Kysely<Tables>, execution_id: string) {
           order by e.run_id, e.sequence desc
         ) as n
       ) as news
-    where r.execution_id = ${execution_id} and x.state = 'running'`.execute(db)
-  return rows[0]
+    where x.execution_id = any(${execution_ids}::uuid[]) and x.state = 'running'`.execute(db)
+  const found = new Map(rows.map((row) => [row.execution_id, row]))
+  return execution_ids.map((execution_id) => found.get(execution_id))
 }
 
 type Letter = {
@@ -273,6 +287,7 @@ type Letter = {
 }
 type News = { sequence: number; event_type: string; run_id: string; name: string; words: string | null }
 type Row = Seen & {
+  execution_id: string
   run_id: string
   call_key: string | null
   text: string | null

@@ -18,18 +18,21 @@ import {
   type SendMessage,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
-import type { Messages, Runs } from '../db/tables.ts'
+import type { Messages } from '../db/tables.ts'
+import { batched } from './batch.ts'
 import { isOver } from './births.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { logged, type NewEvent } from './log.ts'
 import { runNotFound } from './runs.ts'
-import { checkStorm, stopTree } from './storms.ts'
+import { checkStorm, type Guarded, type Storm, stopTree } from './storms.ts'
 import { afresh, followIn } from './transitions.ts'
 
 export function messagesEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
+
+  const sendOne = batched({ most: SENDS_MAX, keyOf: ({ place }: Sending) => place, run: (all) => sendAll(room, all) })
 
   async function send(
     caller: Caller,
@@ -43,23 +46,16 @@ export function messagesEngine(room: Room) {
         errors: [{ pointer: '/to', detail: 'names the sender' }],
       })
     }
-    const sent = await logged(room, async (write, events) => {
-      const family = await lockRuns(write, caller, [...to, ...(sender_run_id === null ? [] : [sender_run_id])])
-      const repeated =
-        options.key === undefined ? null : await findSent(write, nameOf(caller, sender_run_id), options.key, to.length)
-      if (repeated) return { message_ids: repeated, woken: [], reached: [] }
-      const sender = sender_run_id === null ? null : (family.get(sender_run_id) ?? null)
-      for (const run_id of to) checkRecipient(family.get(run_id), run_id, sender, caller)
-      const recipients = to.map((run_id) => family.get(run_id) as Selectable<Runs>)
-      await checkNoBatch(write, recipients)
-      const storm = await checkStorm(write, recipients, sender)
-      if (storm) return { storm }
-      const user_id = caller.kind === 'user' ? caller.user_id : null
-      return accept(room, write, events, { body, sender, user_id, recipients, key: options.key, mode: options.mode })
+    const sending: Sending = { place: randomUUID(), caller, sender_run_id, to, body, ...options }
+    const sent = await sendOne(sending).catch((error: unknown) => {
+      // The same call at the same time was accepted first: it is found now.
+      if (isTwice(error)) return sendOne({ ...sending, place: randomUUID() })
+      throw error
     })
+    if ('fault' in sent) throw sent.fault
     if ('storm' in sent) throw await stopTree(room, sent.storm)
-    for (const execution_id of sent.reached) bell.ring('control', { execution_id })
-    if (sent.woken.length > 0) bell.ring('queue', {})
+    for (const execution_id of sent.reached) bell.ring('mail', { execution_id })
+    if (sent.woken > 0) bell.ring('queue', {})
     return { message_ids: sent.message_ids }
   }
 
@@ -177,49 +173,116 @@ function senderOf(caller: Caller, body: SendMessage): string | null {
 const nameOf = (caller: Caller, sender_run_id: string | null): string | null =>
   sender_run_id ?? (caller.kind === 'user' ? caller.user_id : null)
 
-/** The runs concerned and the roots of their trees, locked in the order of their ids. */
-async function lockRuns(
-  write: Kysely<Tables>,
-  caller: Caller,
-  run_ids: string[],
-): Promise<Map<string, Selectable<Runs>>> {
-  const { rows } = await sql<Selectable<Runs>>`
-    select * from runs
-    where team_id = ${caller.team_id} and (run_id = any(${run_ids}::uuid[])
-      or run_id in (
-        select root_run_id from runs where run_id = any(${run_ids}::uuid[]) and team_id = ${caller.team_id}
-      ))
-    order by run_id for no key update`.execute(write)
-  return new Map(rows.map((run) => [run.run_id, run]))
+type Sending = {
+  /** Its own, so that sendings are accepted together. */
+  place: string
+  caller: Caller
+  sender_run_id: string | null
+  to: string[]
+  body: SendMessage
+  key?: string | undefined
+  /** The agents are asked to plan or orchestrate from now on. */
+  mode?: RunMode | undefined
 }
 
-async function findSent(
-  write: Kysely<Tables>,
-  sender: string | null,
-  key: string,
-  count: number,
-): Promise<string[] | null> {
-  if (sender === null) return null
-  const keys = Array.from({ length: count }, (_, at) => `${key}#${at}`)
-  const rows = await write
-    .selectFrom('messages')
-    .select(['message_id', 'send_key'])
-    .where(sql<boolean>`coalesce(sender_run_id, sender_user_id) = ${sender}`)
-    .where('send_key', 'in', keys)
-    .execute()
-  if (rows.length === 0) return null
-  return keys.map((one) => rows.find((row) => row.send_key === one)?.message_id ?? '')
+type Sent =
+  | { message_ids: string[]; woken: number; reached: string[] }
+  | { storm: Storm }
+  /** Refused; the others of the batch are accepted all the same. */
+  | { fault: Fault }
+
+/** Sendings of one transaction. */
+const SENDS_MAX = 50
+
+/** In the order in which they came: a tree's messages wait for its root's row once, not one after the other. */
+const sendAll = (room: Room, all: Sending[]): Promise<Sent[]> =>
+  logged(room, (write, events) => sendAllIn(room, write, events, all))
+
+/** A person's word to a run whose row, and its root's, are locked already. */
+export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent[], word: Word): Promise<void> {
+  const { caller, run_id, subject, body } = word
+  const sending = {
+    place: randomUUID(),
+    caller,
+    sender_run_id: null,
+    to: [run_id],
+    body: { to: [run_id], subject, body },
+  }
+  const [sent] = await sendAllIn(room, write, events, [sending])
+  if (sent !== undefined && 'fault' in sent) throw sent.fault
 }
+
+type Word = { caller: UserCaller; run_id: string; subject: string; body: string }
+
+async function sendAllIn(room: Room, write: Kysely<Tables>, events: NewEvent[], all: Sending[]): Promise<Sent[]> {
+  const { family, before } = await lockRuns(write, all)
+  const kept: Kept = { letters: [], counts: new Map() }
+  const sent: Sent[] = []
+  for (const sending of all) {
+    try {
+      sent.push(before.get(sending.place) ?? (await accept(room, write, { sending, family, kept })))
+    } catch (thrown) {
+      if (!(thrown instanceof Fault)) throw thrown
+      sent.push({ fault: thrown })
+    }
+  }
+  if (kept.letters.length > 0) await keep(write, kept)
+  for (const { team_id, recipient_run_id, message_id } of kept.letters)
+    events.push({ team_id, event_type: 'new_message', run_id: recipient_run_id, ref_id: message_id })
+  return sent
+}
+
+type Family = Map<string, Guarded>
+
+/**
+ * The runs concerned and the roots of their trees, locked in the order of their ids, each with what its team allows; and
+ * what was sent by the same calls before.
+ */
+async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<{ family: Family; before: Map<string, Sent> }> {
+  const named = all.flatMap(({ caller, to, sender_run_id }) =>
+    [...to, ...(sender_run_id === null ? [] : [sender_run_id])].map((run_id) => ({ run_id, team_id: caller.team_id })),
+  )
+  const keys = all.flatMap(({ place, caller, sender_run_id, to, key }) =>
+    key === undefined ? [] : to.map((_, at) => ({ place, sender: nameOf(caller, sender_run_id), key: `${key}#${at}` })),
+  )
+  const { rows } = await sql<Guarded & { sent: { place: string; key: string; message_id: string }[] | null }>`
+    with named as (
+      select distinct run_id, team_id
+      from unnest(${named.map((one) => one.run_id)}::uuid[], ${named.map((one) => one.team_id)}::uuid[])
+        as n(run_id, team_id)
+    ), mine as (
+      select r.run_id, r.root_run_id from named n join runs r using (run_id, team_id)
+    ), sent as (
+      select jsonb_agg(jsonb_build_object('place', k.place, 'key', k.key, 'message_id', m.message_id)) as sent
+      from unnest(${keys.map((one) => one.place)}::text[], ${keys.map((one) => one.sender)}::uuid[],
+        ${keys.map((one) => one.key)}::text[]) as k(place, sender, key)
+        join messages m on coalesce(m.sender_run_id, m.sender_user_id) = k.sender and m.send_key = k.key
+    )
+    select r.*, t.max_hops, t.max_tree_messages, t.max_tree_wakes, t.max_tree_tokens, sent.sent
+    from runs r join teams t on t.team_id = r.team_id cross join sent
+    where r.run_id in (select run_id from mine union select root_run_id from mine)
+    order by r.run_id for no key update of r`.execute(write)
+  const before = new Map<string, Sent>()
+  for (const { place, to, key } of all) {
+    const own = (rows[0]?.sent ?? []).filter((one) => one.place === place)
+    if (own.length === 0) continue
+    const message_ids = to.map((_, at) => own.find((one) => one.key === `${key}#${at}`)?.message_id ?? '')
+    before.set(place, { message_ids, woken: 0, reached: [] })
+  }
+  return { family: new Map(rows.map(({ sent: _, ...run }) => [run.run_id, run])), before }
+}
+
+const UNIQUE_VIOLATION = '23505'
+const isTwice = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION
 
 function checkRecipient(
-  run: Selectable<Runs> | undefined,
-  run_id: string,
-  sender: Selectable<Runs> | null,
-  caller: Caller,
-): void {
+  run: Guarded | undefined,
+  { run_id, sender, caller }: { run_id: string; sender: Guarded | null; caller: Caller },
+): Guarded {
   // Another tree's runs are as if they were not there for an agent.
   if (!run || (caller.kind === 'execution' && run.root_run_id !== sender?.root_run_id)) throw runNotFound(run_id)
-  if (!isOver(run.state)) return
+  if (!isOver(run.state)) return run
   if (harnessOf(AgentConfig.parse(run.config)) === 'command') {
     throw new Fault('operation_not_supported', `Run ${run_id} was a plain command and has ended; it cannot be woken.`)
   }
@@ -229,10 +292,86 @@ function checkRecipient(
       `Run ${run_id} has ended, and the place where it ran is not a worker's; it cannot be woken.`,
     )
   }
+  return run
+}
+
+type Letter = Insertable<Messages> & { message_id: string }
+
+/** PostgreSQL's text has neither NUL nor lone surrogates. */
+const storable = (text: string): string => text.toWellFormed().replaceAll('\0', '\u{fffd}')
+
+type Kept = {
+  letters: Letter[]
+  counts: Map<string, { run_id: string; own: number; sent: number; wakes: number }>
+}
+
+/** Adds its letters to what is kept together; the rows in memory stay as the database's will be. */
+async function accept(
+  room: Room,
+  write: Kysely<Tables>,
+  { sending, family, kept }: { sending: Sending; family: Family; kept: Kept },
+): Promise<Sent> {
+  const { caller, sender_run_id, to, body, key, mode } = sending
+  const own = (run_id: string) => {
+    const run = family.get(run_id)
+    return run?.team_id === caller.team_id ? run : undefined
+  }
+  const sender = sender_run_id === null ? null : (own(sender_run_id) ?? null)
+  const recipients = to.map((run_id) => checkRecipient(own(run_id), { run_id, sender, caller }))
+  await checkNoBatch(write, recipients)
+  const roots = [...new Set(recipients.map((run) => run.root_run_id))].flatMap((run_id) => family.get(run_id) ?? [])
+  const storm = await checkStorm(write, { roots, recipients, sender })
+  if (storm) return { storm }
+  const now = room.clock.now()
+  const woken = recipients.filter((run) => isOver(run.state))
+  const reached = recipients.flatMap((run) =>
+    run.execution_id !== null && !isOver(run.state) ? [run.execution_id] : [],
+  )
+  const letters = recipients.map((run, at) => ({
+    message_id: randomUUID(),
+    team_id: run.team_id,
+    sender_run_id: sender?.run_id ?? null,
+    sender_user_id: sender === null && caller.kind === 'user' ? caller.user_id : null,
+    recipient_run_id: run.run_id,
+    number: run.messages + 1,
+    subject: storable(body.subject),
+    body: storable(body.body),
+    urgent: body.urgent ?? false,
+    hop: sender === null ? 0 : sender.hop + 1,
+    cause_id: sender?.cause_id ?? null,
+    send_key: key === undefined ? null : `${key}#${at}`,
+    mode: mode ?? null,
+    sent_at: now,
+  }))
+  kept.letters.push(...letters)
+  for (const run of recipients) {
+    run.messages += 1
+    count(kept, family, run)
+  }
+  if (mode !== undefined) await changeMode(write, recipients, mode)
+  for (const run of woken) await wake(write, run, now)
+  return { message_ids: letters.map((letter) => letter.message_id), woken: woken.length, reached }
+}
+
+function count({ counts }: Kept, family: Family, run: Guarded): void {
+  const countOf = (run_id: string) => {
+    const count = counts.get(run_id) ?? { run_id, own: 0, sent: 0, wakes: 0 }
+    counts.set(run_id, count)
+    return count
+  }
+  const root = family.get(run.root_run_id)
+  const wakes = isOver(run.state) ? 1 : 0
+  countOf(run.run_id).own += 1
+  const of_tree = countOf(run.root_run_id)
+  of_tree.sent += 1
+  of_tree.wakes += wakes
+  if (root === undefined) return
+  root.tree_messages += 1
+  root.tree_wakes += wakes
 }
 
 /** A batch has no agent that could be told something; only what never had an execution may be one. */
-async function checkNoBatch(write: Kysely<Tables>, recipients: Selectable<Runs>[]): Promise<void> {
+async function checkNoBatch(write: Kysely<Tables>, recipients: Guarded[]): Promise<void> {
   const run_ids = recipients.filter((run) => run.execution_id === null).map((run) => run.run_id)
   if (run_ids.length === 0) return
   const batch = await write.selectFrom('batches').select('run_id').where('run_id', 'in', run_ids).executeTakeFirst()
@@ -243,95 +382,19 @@ async function checkNoBatch(write: Kysely<Tables>, recipients: Selectable<Runs>[
   )
 }
 
-type Letter = Insertable<Messages>
-
-/** PostgreSQL's text has neither NUL nor lone surrogates. */
-const storable = (text: string): string => text.toWellFormed().replaceAll('\0', '\u{fffd}')
-
-type Accepting = {
-  body: SendMessage
-  sender: Selectable<Runs> | null
-  user_id: string | null
-  recipients: Selectable<Runs>[]
-  key: string | undefined
-  /** The agent is asked to plan or orchestrate from now on. */
-  mode?: RunMode | undefined
-}
-
-export async function accept(
-  room: Room,
-  write: Kysely<Tables>,
-  events: NewEvent[],
-  { body, sender, user_id, recipients, key, mode }: Accepting,
-) {
-  const now = room.clock.now()
-  const hop = sender === null ? 0 : sender.hop + 1
-  const rows = recipients.map((run, at) => ({
-    message_id: randomUUID(),
-    team_id: run.team_id,
-    sender_run_id: sender?.run_id ?? null,
-    sender_user_id: sender === null ? user_id : null,
-    recipient_run_id: run.run_id,
-    number: run.messages + 1,
-    subject: storable(body.subject),
-    body: storable(body.body),
-    urgent: body.urgent ?? false,
-    hop,
-    cause_id: sender?.cause_id ?? null,
-    send_key: key === undefined ? null : `${key}#${at}`,
-    mode: mode ?? null,
-    sent_at: now,
-  }))
-  const woken = recipients.filter((run) => isOver(run.state))
-  await keep(write, rows, recipients, woken)
-  if (mode !== undefined) await changeMode(write, recipients, mode)
-  for (const run of woken) await wake(write, run, now)
-  for (const row of rows) {
-    events.push({
-      team_id: row.team_id,
-      event_type: 'new_message',
-      run_id: row.recipient_run_id,
-      ref_id: row.message_id,
-    })
-  }
-  const reached = recipients.flatMap((run) =>
-    run.execution_id !== null && !isOver(run.state) ? [run.execution_id] : [],
-  )
-  return { message_ids: rows.map((row) => row.message_id), woken: woken.map((run) => run.run_id), reached }
-}
-
-/** A run that has ended begins another execution, whose first prompt is its inbox. */
-async function wake(write: Kysely<Tables>, run: Selectable<Runs>, now: Date): Promise<void> {
-  await followIn(write, 'again', {
-    run_id: run.run_id,
-    now,
-    set: afresh(now),
-  })
-}
-
-async function changeMode(write: Kysely<Tables>, recipients: Selectable<Runs>[], mode: RunMode): Promise<void> {
+async function changeMode(write: Kysely<Tables>, recipients: Guarded[], mode: RunMode): Promise<void> {
   const run_ids = recipients.map((run) => run.run_id)
   await write.updateTable('runs').set({ mode, approved_plan: null }).where('run_id', 'in', run_ids).execute()
 }
 
+/** A run that has ended begins another execution, whose first prompt is its inbox. */
+async function wake(write: Kysely<Tables>, run: Guarded, now: Date): Promise<void> {
+  await followIn(write, 'again', { run_id: run.run_id, now, set: afresh(now) })
+  run.state = 'QUEUED'
+}
+
 /** The letters, and the counts of those who get them and of their trees: one statement, for a row may be both. */
-async function keep(
-  write: Kysely<Tables>,
-  letters: Letter[],
-  recipients: Selectable<Runs>[],
-  woken: Selectable<Runs>[],
-): Promise<void> {
-  const counts = new Map<string, { run_id: string; own: number; sent: number; wakes: number }>()
-  const countOf = (run_id: string) => {
-    const count = counts.get(run_id) ?? { run_id, own: 0, sent: 0, wakes: 0 }
-    counts.set(run_id, count)
-    return count
-  }
-  for (const run of recipients) {
-    countOf(run.run_id).own += 1
-    countOf(run.root_run_id).sent += 1
-  }
-  for (const run of woken) countOf(run.root_run_id).wakes += 1
+async function keep(write: Kysely<Tables>, { letters, counts }: Kept): Promise<void> {
   await sql`
     with kept as (
       insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,

@@ -14,10 +14,10 @@ import type { Plans, Runs } from '../db/tables.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { logged, type NewEvent } from './log.ts'
-import { accept } from './messages.ts'
+import { sendIn } from './messages.ts'
 import { APPROVED, approvedWords, revisionWords } from './mode-words.ts'
 import { checkProposal, differences } from './plan-changes.ts'
-import { personOf, runNotFound } from './runs.ts'
+import { runNotFound } from './runs.ts'
 import { announce, followIn, superseded } from './transitions.ts'
 import { checkVisible } from './visible.ts'
 
@@ -83,12 +83,12 @@ export function plansEngine(room: Room) {
     version: number,
     answer: (write: Write, events: NewEvent[], open: Opened) => Promise<Selectable<Plans>>,
   ): Promise<Plan> {
-    const user_id = personOf(caller)
+    if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person answers a plan.')
     const decided = await logged(room, async (write, events) => {
       const run = await lockRun(write, caller.team_id, run_id)
       const plan = await readVersion(write, run_id, version)
       await checkOpen(write, run, plan)
-      const answered = await answer(write, events, { run, plan, user_id, now: clock.now() })
+      const answered = await answer(write, events, { run, plan, caller, now: clock.now() })
       events.push({ team_id: run.team_id, event_type: 'plan_decided', run_id, ref_id: answered.plan_id })
       return { plan: answered, execution_id: run.execution_id }
     })
@@ -99,15 +99,9 @@ export function plansEngine(room: Room) {
 
   /** The words reach the agent, and its run goes on: with its own execution, or where that has gone with another. */
   async function goOn(write: Write, events: NewEvent[], open: Opened, subject: string, body: string): Promise<void> {
-    const { run, user_id, now } = open
+    const { run, caller, now } = open
     await write.updateTable('runs').set({ open_plan: null }).where('run_id', '=', run.run_id).execute()
-    await accept(room, write, events, {
-      body: { to: [run.run_id], subject, body },
-      sender: null,
-      user_id,
-      recipients: [run],
-      key: undefined,
-    })
+    await sendIn(room, write, events, { caller, run_id: run.run_id, subject, body })
     const alive = await isAtWork(write, run.execution_id)
     if (alive) await followIn(write, 'unblock', { run_id: run.run_id, now, set: { waiting_until: now } })
     else {
@@ -161,7 +155,7 @@ export function plansEngine(room: Room) {
       return decide(caller, run_id, version, async (write, events, open) => {
         const edited = edit(open.plan, given)
         if (edited !== null) await checkProposal(write, open.run.team_id, edited)
-        const answer = { now: open.now, user_id: open.user_id, words: given.message ?? null }
+        const answer = { now: open.now, user_id: open.caller.user_id, words: given.message ?? null }
         const approved =
           edited === null
             ? await close(write, open.plan, 'approved', answer)
@@ -174,8 +168,9 @@ export function plansEngine(room: Room) {
 
     revise(caller: Caller, run_id: string, version: number, message: string): Promise<Plan> {
       return decide(caller, run_id, version, async (write, events, open) => {
-        const { now, user_id } = open
-        const closed = await close(write, open.plan, 'changes_requested', { now, user_id, words: message })
+        const { now, caller } = open
+        const answer = { now, user_id: caller.user_id, words: message }
+        const closed = await close(write, open.plan, 'changes_requested', answer)
         await goOn(write, events, open, `Changes to version ${version} of your plan`, revisionWords(message))
         return closed
       })
@@ -184,14 +179,14 @@ export function plansEngine(room: Room) {
     /** Its run is cancelled; the caller of this sees to that once the answer stands. */
     reject(caller: Caller, run_id: string, version: number, message: string | undefined): Promise<Plan> {
       return decide(caller, run_id, version, async (write, _events, open) => {
-        const { now, user_id } = open
-        const by = caller.kind === 'user' ? caller.user_id : user_id
+        const { user_id } = open.caller
+        const { now } = open
         await write
           .updateTable('runs')
           .set({
             open_plan: null,
             cancel_requested_at: now,
-            cancel_requested_by: by,
+            cancel_requested_by: user_id,
             status_message: message ? `The plan was rejected: ${message}` : 'The plan was rejected.',
           })
           .where('run_id', '=', run_id)
@@ -205,17 +200,26 @@ export function plansEngine(room: Room) {
   }
 }
 
-type Opened = { run: Selectable<Runs>; plan: Selectable<Plans>; user_id: string; now: Date }
+type Opened = { run: Selectable<Runs>; plan: Selectable<Plans>; caller: UserCaller; now: Date }
 type Answer = { now: Date; user_id: UserCaller['user_id']; words: string | null }
 
+/** With the root of its tree, in the order of their ids, as whoever writes messages locks them. */
 async function lockRun(write: Write, team_id: string, run_id: string): Promise<Selectable<Runs>> {
-  const run = await write
+  const named = await write
     .selectFrom('runs')
-    .selectAll()
+    .select('root_run_id')
     .where('run_id', '=', run_id)
     .where('team_id', '=', team_id)
-    .forNoKeyUpdate()
     .executeTakeFirst()
+  if (!named) throw runNotFound(run_id)
+  const locked = await write
+    .selectFrom('runs')
+    .selectAll()
+    .where('run_id', 'in', [run_id, named.root_run_id])
+    .orderBy('run_id')
+    .forNoKeyUpdate()
+    .execute()
+  const run = locked.find((one) => one.run_id === run_id.toLowerCase())
   if (!run) throw runNotFound(run_id)
   return run
 }

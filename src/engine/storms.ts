@@ -7,7 +7,7 @@ import type { Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'
 import type { Fault, STOPS } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
-import type { Runs } from '../db/tables.ts'
+import type { Runs, Teams } from '../db/tables.ts'
 import { isOver, stoppedTree } from './births.ts'
 import type { Room } from './engine.ts'
 import { announce } from './transitions.ts'
@@ -18,19 +18,19 @@ export type Storm = { root_run_id: string; reason: Reason; message: string }
 /** A BLOCKED root waits for a person, however long it takes. */
 const STOPPED_MS = 3650 * 24 * 3_600_000
 
-/** Null: all is within limits. Messages of people are not counted against an agent's hops. */
+/** A run with what its team allows a tree. */
+export type Guarded = Selectable<Runs> &
+  Pick<Selectable<Teams>, 'max_hops' | 'max_tree_messages' | 'max_tree_wakes' | 'max_tree_tokens'>
+
+/**
+ * Null: all is within limits. Messages of people are not counted against an agent's hops. The roots of the recipients
+ * are locked, and as they are now.
+ */
 export async function checkStorm(
   write: Kysely<Tables>,
-  recipients: Selectable<Runs>[],
-  sender: Selectable<Runs> | null,
+  asked: { roots: Guarded[]; recipients: Selectable<Runs>[]; sender: Selectable<Runs> | null },
 ): Promise<Storm | null> {
-  const roots = await write
-    .selectFrom('runs')
-    .innerJoin('teams', 'teams.team_id', 'runs.team_id')
-    .selectAll('teams')
-    .select(['runs.run_id', 'runs.stopped', 'runs.released', 'runs.tree_messages', 'runs.tree_wakes'])
-    .where('runs.run_id', 'in', [...new Set(recipients.map((run) => run.root_run_id))])
-    .execute()
+  const { roots, recipients, sender } = asked
   for (const root of roots) {
     if (root.stopped !== null && sender !== null) throw stoppedTree(root.stopped)
     const own = recipients.filter((run) => run.root_run_id === root.run_id)

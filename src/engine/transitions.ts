@@ -338,7 +338,7 @@ export async function tellParent(room: Pick<Room, 'bell' | 'database'>, run: Sel
     .where('run_id', '=', run.parent_run_id)
     .where('state', 'in', ['INPROGRESS', 'BLOCKED'])
     .executeTakeFirst()
-  if (parent?.execution_id) room.bell.ring('control', { execution_id: parent.execution_id })
+  if (parent?.execution_id) room.bell.ring('mail', { execution_id: parent.execution_id })
 }
 
 /** What a write of an execution that is not current, or no longer running, gets. */

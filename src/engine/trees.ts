@@ -28,11 +28,15 @@ export function treesEngine(room: Room) {
     if (!top) throw runNotFound(run_id)
     if (caller.kind === 'execution') await checkOwnTree(caller, top.root_run_id, run_id)
     const { rows } = await sql<Node>`
-      with recursive below as (
-        select run_id, array[created_at::text || run_id::text] as path from runs where run_id = ${run_id}
-        union all
-        select c.run_id, below.path || (c.created_at::text || c.run_id::text)
-        from runs c join below on c.parent_run_id = below.run_id
+      with below as materialized (
+        select * from runs where root_run_id = ${top.root_run_id}
+          and (run_id = ${run_id} or ${run_id} = root_run_id or ${run_id} = any(ancestors))
+      ), used as materialized (
+        select run_id, sum((usage->>'input_tokens')::float8) as input, sum((usage->>'output_tokens')::float8) as output,
+          sum((usage->>'cache_read_tokens')::float8) as cache_read,
+          sum((usage->>'cache_write_tokens')::float8) as cache_write,
+          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu
+        from executions where run_id = any(array(select run_id from below)) and usage is not null group by run_id
       )
       select r.run_id, r.parent_run_id, r.depth, coalesce(r.config->>'name', r.title) as name, r.title, r.state,
         r.waiting_until is not null as waiting, coalesce(x.harness, r.config->'harness'->>'type', 'oz') as harness,
@@ -42,16 +46,9 @@ export function treesEngine(room: Room) {
         u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu,
         (select right(coalesce(e.body->>'text', ''), ${WORDS}) from entries e where e.run_id = r.run_id and e.kind in ('text', 'output')
           order by e.execution_number desc, e.number desc limit 1) as last_words
-      from below join runs r using (run_id) left join executions x on x.execution_id = r.execution_id
-      left join lateral (
-        select sum((usage->>'input_tokens')::float8) as input, sum((usage->>'output_tokens')::float8) as output,
-          sum((usage->>'cache_read_tokens')::float8) as cache_read,
-          sum((usage->>'cache_write_tokens')::float8) as cache_write,
-          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu
-        from executions where executions.run_id = r.run_id and usage is not null
-      ) u on true
-      order by below.path`.execute(db)
-    return render(top.root_run_id, run_id, rows)
+      from below r left join executions x on x.execution_id = r.execution_id left join used u on u.run_id = r.run_id
+      order by r.created_at, r.run_id`.execute(db)
+    return render(top.root_run_id, run_id, parentsFirst(run_id, rows))
   }
 
   async function render(root_run_id: string, run_id: string, rows: Node[]): Promise<Tree> {
@@ -65,11 +62,7 @@ export function treesEngine(room: Room) {
     const artifacts = await db
       .selectFrom('artifacts')
       .selectAll()
-      .where(
-        'run_id',
-        'in',
-        rows.map((row) => row.run_id),
-      )
+      .where(sql<boolean>`run_id = any(${rows.map((row) => row.run_id)}::uuid[])`)
       .orderBy('created_at')
       .execute()
     const sum = (pick: (row: Node) => number | null) => rows.reduce((total, row) => total + (pick(row) ?? 0), 0)
@@ -187,6 +180,18 @@ export function treesEngine(room: Room) {
   }
 
   return { get, spawn, release }
+}
+
+/** Each run right before what is below it; siblings stay in their order. */
+function parentsFirst(top: string, rows: Node[]): Node[] {
+  const children = Map.groupBy(rows, (row) => row.parent_run_id)
+  const ordered: Node[] = []
+  const open = rows.filter((row) => row.run_id === top)
+  for (let row = open.pop(); row !== undefined; row = open.pop()) {
+    ordered.push(row)
+    open.push(...(children.get(row.run_id) ?? []).toReversed())
+  }
+  return ordered
 }
 
 type Node = {

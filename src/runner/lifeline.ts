@@ -1,20 +1,30 @@
 /**
  * The line between a running execution and the server: heartbeats renew the lease and carry usage, the control stream
  * brings a cancel, news of the inbox and of children at once. The heartbeat's answer repeats them, so none is lost; the
- * server alone decides that a lease has lapsed, so a line that is down stops nothing here.
+ * server alone decides that a lease has lapsed, so a line that is down stops nothing here, with two exceptions: no server
+ * has answered for `ALONE_MS`, or none answers and the execution's own folder is gone, as when somebody removed all that
+ * `baton up` had. Then nobody is left to work for, and the runner ends by itself.
  */
-import { routes, type Usage } from '../contract/index.ts'
+import { existsSync } from 'node:fs'
+import { Fault, routes, type Usage } from '../contract/index.ts'
 import { type Client, pause } from '../sdk/client.ts'
 import { follow } from '../sdk/stream.ts'
+import { duration } from './failures.ts'
 import { isSuperseded } from './upload.ts'
 
 /** A heartbeat that is not answered for this long is given up; the next one follows, in milliseconds. */
 const BEAT_ANSWER_MS = 10_000
+/** Without a server for this long an execution is given up, in milliseconds: longer than any sensible repair of it. */
+export const ALONE_MS = 6 * 60 * 60_000
 
 export type LifelineOptions = {
   client: Client
   execution_id: string
   heartbeat_ms: number
+  /** Of the execution; what it journals is in it. */
+  folder: string
+  /** Default: `ALONE_MS`. */
+  alone_ms?: number
   usage: () => Usage
   session_id: () => string | null
   onCancel: () => void
@@ -23,6 +33,8 @@ export type LifelineOptions = {
   /** Children wait to be started beside this run. */
   onChildren: () => void
   onSuperseded: (message: string) => void
+  /** There is no server any more. Said once. */
+  onAlone: (message: string) => void
 }
 
 export type Lifeline = {
@@ -36,21 +48,36 @@ type Beat = { cancel_requested: boolean; inbox: boolean; children: boolean }
 export function openLifeline(options: LifelineOptions): Lifeline {
   const closing = new AbortController()
   const signal = closing.signal
+  const { folder, alone_ms = ALONE_MS } = options
+  let heard_at = performance.now()
+  let alone = false
 
   async function beat(within_ms: number): Promise<Beat | null> {
     const session_id = options.session_id()
     const body = { usage: options.usage(), ...(session_id === null ? {} : { session_id }) }
     const limit = AbortSignal.any([signal, AbortSignal.timeout(within_ms)])
     try {
-      return await options.client.executions.heartbeat({
+      const answer = await options.client.executions.heartbeat({
         params: { execution_id: options.execution_id },
         body,
         signal: limit,
       })
+      heard_at = performance.now()
+      return answer
     } catch (error) {
+      if (error instanceof Fault) heard_at = performance.now()
+      else if (!signal.aborted) judgeSilence()
       if (!signal.aborted && isSuperseded(error)) options.onSuperseded(error.message)
       return null
     }
+  }
+
+  function judgeSilence(): void {
+    const silent = performance.now() - heard_at >= alone_ms
+    if (alone || (!silent && existsSync(folder))) return
+    alone = true
+    const why = silent ? `for ${duration(alone_ms)}` : 'and the folder of the execution is gone'
+    options.onAlone(`No server answers ${why}. The execution was given up.`)
   }
 
   async function beatAlways(): Promise<void> {

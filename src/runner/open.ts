@@ -126,12 +126,17 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     client,
     execution_id,
     heartbeat_ms: limits.heartbeat_ms,
+    folder,
     usage,
     session_id: () => progress.session_id,
     onCancel: () => stop.because({ why: 'cancelled' }),
     onInbox: mail.ring,
     onChildren: () => void beside.take(),
     onSuperseded,
+    onAlone(message) {
+      transcript.seal()
+      stop.because({ why: 'superseded', message })
+    },
   })
   const timers = limits.execution_ms === undefined ? [] : limitTime(limits.execution_ms, stop, transcript)
   const sink: Sink = {

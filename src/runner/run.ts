@@ -36,7 +36,7 @@ export type RunnerOptions = {
 export type ExitReport =
   /** `state` is the run's own: CANCELLED whatever the outcome if a cancel came first, QUEUED if it is tried again. */
   | { end: 'finished'; run_id: string; state: string; outcome: Outcome }
-  /** The execution is no longer ours; nothing of ours counts any more. */
+  /** The execution is no longer ours, or there is no server any more; nothing of ours counts any more. */
   | { end: 'superseded'; message: string }
   /** The server would not give us the execution: ended, unknown, or a wrong token. */
   | { end: 'refused'; message: string }

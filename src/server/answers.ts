@@ -139,7 +139,7 @@ function openStream(
   const { outgoing, incoming, trace_id } = exchange
   if (incoming.method === 'HEAD')
     return render(200, { 'content-type': 'text/event-stream', 'x-trace-id': trace_id }, null)
-  const stream = room.streams.open(outgoing, caller.team_id, trace_id)
+  const stream = room.streams.open(outgoing, { team_id: caller.team_id, run: caller.kind === 'execution' }, trace_id)
   const unguard = room.guard.watch({ shown, outlives_execution: route.tag === 'Runner', end: stream.end })
   follow(ask, stream)
     .catch((error: unknown) => {

@@ -2,8 +2,10 @@
 export type ServerLimits = {
   /** Wrong keys from one address in a minute before they are answered with 429. */
   wrong_keys_a_minute: number
-  /** Open event streams of one team, on one server. */
+  /** Open event streams of one team's people and programs, on one server. */
   streams_per_team: number
+  /** Those of its runs: each has its runner's, and may have its agent's own. */
+  run_streams_per_team: number
   /** Open worker sockets of one team, on one server. */
   sockets_per_team: number
   /** Bytes that wait for one stream's reader before it is put back to replay. */
@@ -39,6 +41,7 @@ export type ServerLimits = {
 export const SERVER_LIMITS: ServerLimits = {
   wrong_keys_a_minute: 20,
   streams_per_team: 1_000,
+  run_streams_per_team: 10_000,
   sockets_per_team: 1_000,
   stream_bytes_max: 128 * 1024,
   stream_stalled_ms: 30_000,

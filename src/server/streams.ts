@@ -19,8 +19,11 @@ export type EventStream = {
   end(): void
 }
 
+/** Whose it is: a run's, or a person's or program's. */
+export type Owner = { team_id: string; run: boolean }
+
 type Open = EventStream & {
-  team_id: string
+  owner: Owner
   written_at: number
   full_since: number | null
   ends_at: number
@@ -47,13 +50,13 @@ export function openStreams(limits: ServerLimits) {
   ticker.unref()
 
   return {
-    open(outgoing: ServerResponse, team_id: string, trace_id: string): EventStream {
-      let of_team = 0
-      for (const stream of streams) if (stream.team_id === team_id) of_team++
-      if (of_team >= limits.streams_per_team) {
+    open(outgoing: ServerResponse, owner: Owner, trace_id: string): EventStream {
+      let alike = 0
+      for (const { owner: other } of streams) if (other.team_id === owner.team_id && other.run === owner.run) alike++
+      if (alike >= (owner.run ? limits.run_streams_per_team : limits.streams_per_team)) {
         throw new Fault(
           'resource_unavailable',
-          `Your team has ${of_team} event streams open, which is the most that one server holds. Close some first.`,
+          `Your team${owner.run ? "'s runs have" : ' has'} ${alike} event streams open, which is the most that one server holds. Close some first.`,
           {
             status: 429,
             retry_after_s: 10,
@@ -62,7 +65,7 @@ export function openStreams(limits: ServerLimits) {
       }
       outgoing.writeHead(200, { ...HEADERS, 'x-trace-id': trace_id })
       outgoing.socket?.setNoDelay(true)
-      const stream = makeStream(outgoing, team_id, limits)
+      const stream = makeStream(outgoing, owner, limits)
       streams.add(stream)
       stream.closed.addEventListener('abort', () => streams.delete(stream), { once: true })
       stream.write(RETRY)
@@ -82,11 +85,11 @@ export function openStreams(limits: ServerLimits) {
   }
 }
 
-function makeStream(outgoing: ServerResponse, team_id: string, limits: ServerLimits): Open {
+function makeStream(outgoing: ServerResponse, owner: Owner, limits: ServerLimits): Open {
   const closing = new AbortController()
   const now = Date.now()
   const stream: Open = {
-    team_id,
+    owner,
     outgoing,
     written_at: now,
     full_since: null,

@@ -48,6 +48,9 @@ const isOurs = (file: string) => {
   }
 }
 
+/** As the script counts each model call. */
+const usedBy = (calls: number) => ({ input_tokens: calls * 100, output_tokens: calls * 10 })
+
 describe.each(CASES)('$name', (its) => {
   test('edits a file in a git repository with its own tools, reports its tokens, and remembers when resumed', async () => {
     const first = await open(its)
@@ -65,16 +68,19 @@ describe.each(CASES)('$name', (its) => {
         place.usages.at(-1) ?? { input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_tokens: 0 },
       ),
     ).toBeGreaterThan(0)
+    if (its.name === 'opencode') expect(place.usages.at(-1)).toMatchObject(usedBy(script.requests()))
     expect(JSON.stringify(place.entries)).not.toContain(KEY)
     const { session_id } = first
     await first.close()
     expect(left()).toBe('')
     if (!its.resumes || session_id === null) return
     const entries = place.entries.length
+    const calls = script.requests()
     const second = await open(its, { resume: session_id })
     expect(second.session_id).toBe(session_id)
     expect(place.entries.length).toBe(entries)
     expect(await second.prompt(RECALL)).toMatchObject({ end: 'completed', summary: expect.stringContaining(WORD) })
+    if (its.name === 'opencode') expect(place.usages.at(-1)).toMatchObject(usedBy(script.requests() - calls))
   })
 
   test('is cancelled in the middle of a command within two seconds, and no process is left', async () => {

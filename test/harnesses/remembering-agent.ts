@@ -1,7 +1,8 @@
 /**
  * An ACP agent with sessions: what it is asked goes into a file of its session below SESSIONS, at once; a loaded
  * session is that file. RECALL: it says what it knew before. HOLD: the turn goes on until its process ends. FLOOD: its
- * session gets too large. It writes down what it is given in GIVEN, and does not start where a session has POISON in it.
+ * session gets too large. It writes down what it is given in GIVEN, and does not start where a session has POISON in
+ * it.
  */
 import { randomUUID } from 'node:crypto'
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'

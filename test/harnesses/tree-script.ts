@@ -4,7 +4,8 @@
  *
  * `ROLE:LEAD [a b]` starts agents a and b, each in the harness of its name, and waits for their drafts; corrects each
  * draft with a word of its own; waits until each has sent its final text and ended; recalls each, waits for what it
- * remembers, and reports all that it was told. `ROLE:CREW [a]` is the other half. `ROLE:PATIENT [n]` waits for n messages.
+ * remembers, and reports all that it was told. `ROLE:CREW [a]` is the other half. `ROLE:PATIENT [n]` waits for n
+ * messages.
  */
 import { type ChatCompletionRequest, LLMock } from '@copilotkit/aimock'
 import { codexMount, RESPONSES_PATH } from './codex-responses.ts'

@@ -15,6 +15,7 @@ import type { Harness, HarnessStart, OpenHarness, TurnEnd } from './harness.ts'
 import { HarnessFailure } from './harness.ts'
 import { answerPermission, CANCELLED, type PermissionAnswer, PermissionRequest } from './permissions.ts'
 import { died, notStarted, refusedOpen, refusedPrompt, short, stopped } from './problems.ts'
+import { openSessionUsage, type ReadSessionUsage, type SessionUsage } from './session-usage.ts'
 import { addUsage, statedCost, turnUsage, usageSoFar } from './tokens.ts'
 import { type Translator, translator } from './translate.ts'
 
@@ -39,6 +40,7 @@ export type Launch = SessionPlan & {
   login_how: string
   /** A prompt sent during a turn is joined to that turn. */
   joins: boolean
+  session_usage?: ReadSessionUsage
   file: string
   args: string[]
   env: Record<string, string>
@@ -74,6 +76,8 @@ type Live = {
   /** Prompts of the turn that are not answered yet. */
   unanswered: number
   usage: Usage
+  /** Where present, it alone counts. */
+  counted: SessionUsage | null
   /** A failure of the turn that was told as an update. */
   failure: string | null
   entries: Translator
@@ -86,6 +90,7 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
     interrupted: false,
     unanswered: 0,
     usage: NO_USAGE,
+    counted: null,
     failure: null,
     entries: translator(start.sink),
   }
@@ -124,6 +129,8 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
       ),
     ),
   ])
+  if (launch.session_usage !== undefined)
+    live.counted = await openSessionUsage(launch.session_usage, session_id, start.sink.usage)
   live.replaying = false
   const forced = Promise.withResolvers<TurnEnd>()
 
@@ -227,7 +234,8 @@ function onUpdate(params: unknown, start: HarnessStart, live: Live): void {
   if (live.replaying) return
   const parsed = UpdateParams.safeParse(params)
   const update = parsed.success && parsed.data.update !== undefined ? parsed.data.update : params
-  if (Kind.safeParse(update).data?.sessionUpdate === 'usage_update') {
+  if (live.counted !== null) live.counted.soon()
+  else if (Kind.safeParse(update).data?.sessionUpdate === 'usage_update') {
     const cost_usd = statedCost(update)
     if (cost_usd !== null) live.usage = { ...live.usage, cost_usd }
     const so_far = usageSoFar(update)
@@ -277,10 +285,17 @@ function onPermission(params: unknown, start: HarnessStart, live: Live): Permiss
 
 const PromptResult = z.looseObject({ stopReason: z.string() })
 
-function endOf(result: unknown, launch: Launch, start: HarnessStart, live: Live, last_lines: string): TurnEnd {
+async function endOf(
+  result: unknown,
+  launch: Launch,
+  start: HarnessStart,
+  live: Live,
+  last_lines: string,
+): Promise<TurnEnd> {
+  const counted = (await live.counted?.now()) ?? null
   const used = turnUsage(result)
-  if (used !== null) {
-    live.usage = addUsage(live.usage, used)
+  if (counted !== null || used !== null) {
+    live.usage = counted ?? addUsage(live.usage, used ?? NO_USAGE)
     start.sink.usage(live.usage)
   }
   live.entries.flush()

@@ -5,9 +5,14 @@
  * configuration, which is above files, states provider and permissions. Not enforceable in 1.18: a second loader
  * imports `.opencode/plugin(s)/*.js` of the checkout whatever it is told. Its AGENTS.md is named as instructions
  * instead.
+ *
+ * Of a turn's tokens it tells those of the last model call (1.18), and the same again for each prompt that joined the
+ * turn. Its database has them for each call, also of the sessions that it starts for tasks of its own.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
+import type { Usage } from '../../contract/index.ts'
 import { homeOf, isSet, openaiBase, type Place, type Profile } from './profile.ts'
 
 const LOGIN_VARIABLES = [
@@ -18,7 +23,9 @@ const LOGIN_VARIABLES = [
   'OPENCODE_API_KEY',
 ]
 const BASE_VARIABLES = ['BATON_MODEL_BASE_URL', 'OPENAI_BASE_URL', 'ANTHROPIC_BASE_URL', 'GOOGLE_GEMINI_BASE_URL']
-const DATABASE = 'opencode/data/opencode/opencode.db'
+const DATA = 'opencode/data'
+const OWN_DATABASE = 'opencode/opencode.db'
+const DATABASE = `${DATA}/${OWN_DATABASE}`
 
 export const opencode: Profile = {
   name: 'opencode',
@@ -63,15 +70,20 @@ export const opencode: Profile = {
     const { env, home } = place
     const quiet = { OPENCODE_DISABLE_AUTOUPDATE: '1' }
     if (!isSet(env, ...BASE_VARIABLES, ...LOGIN_VARIABLES)) {
-      return { env: { ...quiet, OPENCODE_CONFIG_CONTENT: JSON.stringify(settings(place)) } }
+      const data = env.XDG_DATA_HOME ?? join(homeOf(env), '.local/share')
+      return {
+        env: { ...quiet, OPENCODE_CONFIG_CONTENT: JSON.stringify(settings(place)) },
+        session_usage: (session_id) => sessionUsage(join(data, OWN_DATABASE), session_id),
+      }
     }
     const folders = {
-      XDG_DATA_HOME: join(home, 'opencode/data'),
+      XDG_DATA_HOME: join(home, DATA),
       XDG_STATE_HOME: join(home, 'opencode/state'),
       XDG_CONFIG_HOME: join(home, 'opencode/config'),
     }
     for (const folder of Object.values(folders)) await mkdir(folder, { recursive: true, mode: 0o700 })
     return {
+      session_usage: (session_id) => sessionUsage(join(home, DATABASE), session_id),
       env: {
         ...quiet,
         ...folders,
@@ -89,11 +101,47 @@ export const opencode: Profile = {
   },
 }
 
+const Sum = z.object({
+  input_tokens: z.number(),
+  output_tokens: z.number(),
+  cache_read_tokens: z.number(),
+  cache_write_tokens: z.number(),
+  cost_usd: z.number(),
+})
+
+const OF_SESSION = `
+  with recursive own(id) as (
+    select ? union select session.id from session join own on session.parent_id = own.id
+  ), calls as (
+    select message.data ->> '$.cost' as cost, message.data -> '$.tokens' as tokens
+    from message join own on message.session_id = own.id where message.data ->> '$.role' = 'assistant'
+  )
+  select coalesce(sum(tokens ->> '$.input'), 0) as input_tokens,
+    coalesce(sum(tokens ->> '$.output'), 0) + coalesce(sum(tokens ->> '$.reasoning'), 0) as output_tokens,
+    coalesce(sum(tokens ->> '$.cache.read'), 0) as cache_read_tokens,
+    coalesce(sum(tokens ->> '$.cache.write'), 0) as cache_write_tokens,
+    coalesce(sum(cost), 0) as cost_usd
+  from calls`
+
+async function sessionUsage(path: string, session_id: string): Promise<Usage> {
+  const { DatabaseSync } = await import('node:sqlite')
+  const database = new DatabaseSync(path, { readOnly: true })
+  try {
+    const { cost_usd, ...tokens } = Sum.parse(database.prepare(OF_SESSION).get(session_id))
+    // It says 0 of models whose prices it does not know.
+    return cost_usd > 0 ? { ...tokens, cost_usd } : tokens
+  } finally {
+    database.close()
+  }
+}
+
 const instructions = ({ workspace }: Place) => [join(workspace, 'AGENTS.md'), join(workspace, '*', 'AGENTS.md')]
 
 const settings = ({ permissions, model_id }: Place) => ({
   autoupdate: false,
   share: 'disabled',
+  // A model call for a title that nobody sees.
+  agent: { title: { disable: true } },
   permission: { '*': permissions === 'allow' ? 'allow' : 'ask' },
   ...(model_id?.includes('/') ? { model: model_id } : {}),
 })

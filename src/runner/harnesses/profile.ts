@@ -11,6 +11,7 @@ import { accessSync, constants, existsSync, realpathSync, statSync } from 'node:
 import { delimiter, join } from 'node:path'
 import type { Assignment, PermissionPolicy } from '../../contract/index.ts'
 import type { McpEndpoint } from './harness.ts'
+import type { ReadSessionUsage } from './session-usage.ts'
 
 export type Place = {
   env: Record<string, string>
@@ -33,6 +34,8 @@ export type Prepared = {
   mcp_in_meta?: boolean
   /** The working folder as the session is told it; `workspace` where absent. */
   session_cwd?: string
+  /** For a harness that says less of its tokens than it knows. */
+  session_usage?: ReadSessionUsage
   /** The ACP method to authenticate with; none where the harness finds its key itself. */
   auth_method?: string
 }

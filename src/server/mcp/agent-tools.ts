@@ -2,7 +2,7 @@ import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import type { Entry, EntryBody, TreeNode } from '../../contract/index.ts'
 import { answer, answerOrSay, resolveAgents, type ToolRoom } from './call.ts'
-import { isLoose, pick, present, unpack } from './liberal.ts'
+import { isLoose, pick, present, shown, unpack } from './liberal.ts'
 
 const LIST = `See all agents of your tree: who they are, who started whom, in which state each is, and the last \
 words of each. Use it before you conclude, to find an agent_id, or when you have lost track. To wait for a change, \
@@ -35,6 +35,43 @@ const Listed = z.object({
   undelivered_messages: z.number(),
 })
 
+const LIST_SCHEMAS = {
+  inputSchema: shown(z.object({})),
+  outputSchema: shown(
+    z.object({
+      agents: z.array(Listed),
+      all_ended: z.boolean(),
+      stopped: z.string().optional().describe('Why the tree was stopped; a person must release it.'),
+    }),
+  ),
+}
+const FETCH_SCHEMAS = {
+  inputSchema: shown(
+    z.preprocess(
+      readAgent,
+      z.object({ agent_id: AgentName, before: z.string().max(64).optional().describe('From an earlier answer.') }),
+    ),
+  ),
+  outputSchema: shown(
+    z.object({
+      agent_id: z.string(),
+      conversation: z.string(),
+      before: z.string().optional().describe('There is more before this: call again with it.'),
+    }),
+  ),
+}
+const CANCEL_SCHEMAS = {
+  inputSchema: shown(
+    z.preprocess(
+      readAgent,
+      z.object({ agent_id: AgentName, subtree: z.boolean().default(false).describe('Also all that it started.') }),
+    ),
+  ),
+  outputSchema: shown(
+    z.object({ agent_id: z.string(), accepted: z.literal(true), subtree: z.boolean(), advice: z.string() }),
+  ),
+}
+
 /** Entries of one answer, and the characters that it may have; what is over is left to the call before. */
 const ENTRIES = 200
 const CHARACTERS_MAX = 24_000
@@ -48,12 +85,7 @@ export function addAgentTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'List agents',
       description: LIST,
-      inputSchema: z.object({}),
-      outputSchema: z.object({
-        agents: z.array(Listed),
-        all_ended: z.boolean(),
-        stopped: z.string().optional().describe('Why the tree was stopped; a person must release it.'),
-      }),
+      ...LIST_SCHEMAS,
       annotations: { readOnlyHint: true, openWorldHint: false },
     },
     () => answerOrSay(its, () => list(its)),
@@ -63,11 +95,7 @@ export function addAgentTools(server: McpServer, its: ToolRoom): void {
     {
       title: "Read an agent's transcript",
       description: FETCH,
-      inputSchema: z.preprocess(
-        readAgent,
-        z.object({ agent_id: AgentName, before: z.string().max(64).optional().describe('From an earlier answer.') }),
-      ),
-      outputSchema: z.object({ agent_id: z.string(), conversation: z.string(), before: z.string().optional() }),
+      ...FETCH_SCHEMAS,
       annotations: { readOnlyHint: true, openWorldHint: false },
     },
     ({ agent_id, before }) => answerOrSay(its, () => fetchConversation(its, agent_id, before)),
@@ -77,11 +105,7 @@ export function addAgentTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'Cancel an agent',
       description: CANCEL,
-      inputSchema: z.preprocess(
-        readAgent,
-        z.object({ agent_id: AgentName, subtree: z.boolean().default(false).describe('Also all that it started.') }),
-      ),
-      outputSchema: z.object({ agent_id: z.string(), accepted: z.literal(true), subtree: z.boolean() }),
+      ...CANCEL_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
     },
     ({ agent_id, subtree }) =>
@@ -89,10 +113,8 @@ export function addAgentTools(server: McpServer, its: ToolRoom): void {
         const [run_id = agent_id] = await resolveAgents(its, [agent_id])
         await room.engine.runs.cancel(caller, run_id, { cascade: subtree })
         const what = subtree ? 'The agent and all that it started stop' : 'The agent stops'
-        return answer(
-          { agent_id: run_id, accepted: true, subtree },
-          `${what}. wait_for_events tells you when it has ended.`,
-        )
+        const advice = 'wait_for_events tells you when it has ended.'
+        return answer({ agent_id: run_id, accepted: true, subtree, advice }, `${what}. ${advice}`)
       }),
   )
 }

@@ -17,6 +17,8 @@ export type ToolRoom = {
   closing: AbortSignal
   /** Aborted when the connection ended before the whole answer was handed over. */
   lost: AbortSignal
+  /** Aborted when the whole answer has been read at the other end of its connection. */
+  read: AbortSignal
   held: HeldCalls
 }
 
@@ -32,6 +34,10 @@ export function keyOf({ caller }: ToolRoom, ctx: ServerContext, tool: string, ar
     .digest('hex')
 }
 
+/**
+ * Some harnesses show their model the structured answer alone, others only the text; so what the model is to do next
+ * (`advice`) belongs into both.
+ */
 export function answer(structuredContent: Record<string, unknown>, text: string): CallToolResult {
   return { structuredContent, content: [{ type: 'text', text }] }
 }

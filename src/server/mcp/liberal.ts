@@ -39,8 +39,30 @@ export function present(from: Loose): Loose {
   return Object.fromEntries(Object.entries(from).filter(([, value]) => value !== undefined))
 }
 
-/** A schema that parses as `taken` does and is described to models as `shown`. */
-export function shownAs<T>(shown: z.ZodType, taken: z.ZodType<T>): StandardSchemaWithJSON<unknown, T> {
+/** What a tool's schema is to whoever speaks MCP. */
+export type ToolSchema<S extends z.ZodType> = StandardSchemaWithJSON<z.input<S>, z.output<S>>
+
+/**
+ * A schema that parses as `taken` does and is described to models as `shown`. Made once for all requests: its
+ * description is rendered when it is first asked for, which takes longer than most calls.
+ */
+export function shownAs<S extends z.ZodType>(shown: z.ZodType, taken: S): ToolSchema<S> {
   const { validate } = taken['~standard']
-  return { '~standard': { version: 1, vendor: 'zod', validate, jsonSchema: shown['~standard'].jsonSchema } }
+  const { input, output } = shown['~standard'].jsonSchema
+  return {
+    '~standard': { version: 1, vendor: 'zod', validate, jsonSchema: { input: kept(input), output: kept(output) } },
+  }
+}
+
+export const shown = <S extends z.ZodType>(schema: S): ToolSchema<S> => shownAs(schema, schema)
+
+type Render = StandardSchemaWithJSON['~standard']['jsonSchema']['input']
+
+function kept(render: Render): Render {
+  const rendered = new Map<string, ReturnType<Render>>()
+  return (options) => {
+    const known = rendered.get(options.target) ?? render(options)
+    rendered.set(options.target, known)
+    return known
+  }
 }

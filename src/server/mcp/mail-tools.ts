@@ -2,7 +2,7 @@ import type { McpServer, ServerContext } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { BODY_BYTES_MAX, RECIPIENTS_MAX, SUBJECT_CHARACTERS_MAX } from '../../contract/index.ts'
 import { answer, answerOrSay, keyOf, resolveAgents, sayFaults, type ToolRoom } from './call.ts'
-import { isLoose, listOf, pick, present, unpack } from './liberal.ts'
+import { isLoose, listOf, pick, present, shown, unpack } from './liberal.ts'
 
 const SEND = `Send a message to one or more agents of your tree: agents that you started, your parent, or their \
 other agents. Use it to give a correction, a next step or a question to an agent, or to report your result to your \
@@ -50,6 +50,26 @@ const WaitInput = z.object({
     .describe('After this long without anything you are woken all the same. 0: 30 minutes.'),
 })
 
+const SEND_SCHEMAS = {
+  inputSchema: shown(z.preprocess(readSend, SendInput)),
+  outputSchema: shown(z.object({ message_id: z.string(), message_ids: z.array(z.string()), advice: z.string() })),
+}
+const WAIT_SCHEMAS = {
+  inputSchema: shown(z.preprocess(readWait, WaitInput)),
+  outputSchema: shown(
+    z.object({
+      status: z.enum(['events', 'nothing_yet']),
+      events: z.string().optional().describe('What happened, as text.'),
+      waiting_until: z.string().optional(),
+      advice: z.string().optional(),
+    }),
+  ),
+}
+
+const END_TURN =
+  'End your turn now, without calling another tool and without a closing report. ' +
+  'You are woken with what comes as your next prompt.'
+
 /** Seconds that an agent waits where it says no time of its own. */
 const TIMEOUT_S = 30 * 60
 /** How often a waiting call shows that it lives, where its caller asked to be shown. */
@@ -61,8 +81,7 @@ export function addMailTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'Send a message',
       description: SEND,
-      inputSchema: z.preprocess(readSend, SendInput),
-      outputSchema: z.object({ message_id: z.string(), message_ids: z.array(z.string()) }),
+      ...SEND_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
     (asked, ctx) => answerOrSay(its, () => send(its, asked, keyOf(its, ctx, 'send_message_to_agent', asked))),
@@ -72,12 +91,7 @@ export function addMailTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'Wait for events',
       description: WAIT,
-      inputSchema: z.preprocess(readWait, WaitInput),
-      outputSchema: z.object({
-        status: z.enum(['events', 'nothing_yet']),
-        events: z.string().optional().describe('What happened, as text.'),
-        waiting_until: z.string().optional(),
-      }),
+      ...WAIT_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
     (asked, ctx) => sayFaults(its, () => wait(its, asked.idle_timeout_seconds || TIMEOUT_S, ctx)),
@@ -93,35 +107,32 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
     { key },
   )
   const who = to.length === 1 ? 'the agent' : `${to.length} agents`
+  const advice = 'If you need an answer before you go on, call wait_for_events.'
   return answer(
-    { message_id: message_ids[0] ?? '', message_ids },
-    `Stored for ${who}; it will be delivered. If you need an answer before you go on, call wait_for_events.`,
+    { message_id: message_ids[0] ?? '', message_ids, advice },
+    `Stored for ${who}; it will be delivered. ${advice}`,
   )
 }
 
 async function wait(its: ToolRoom, timeout_s: number, ctx: ServerContext) {
-  const { room, caller, hold_ms, closing, held, lost } = its
+  const { room, caller, hold_ms, closing, held, lost, read } = its
   const call_key = keyOf(its, ctx, 'wait_for_events', timeout_s)
   const progress = showProgress(ctx, hold_ms)
   const call = held.open(caller.execution_id, ctx.mcpReq.id)
   const gone = AbortSignal.any([call.given_up, lost])
-  let how: 'answered' | undefined
+  let answered: { read: AbortSignal } | undefined
   try {
     const signal = AbortSignal.any([gone, closing, ctx.mcpReq.signal])
     const { text, inbox } = await room.engine.mail.wait(caller, { call_key, hold_ms, timeout_s, signal })
     if (text !== null) {
-      how = 'answered'
+      answered = { read }
       onceAborted(gone, () => giveBack(its, call_key))
       return answer({ status: 'events', events: text }, text)
     }
     const until = inbox.waiting_until === null ? {} : { waiting_until: inbox.waiting_until }
-    return answer(
-      { status: 'nothing_yet', ...until },
-      'Nothing has come yet. End your turn now, without calling another tool and without a closing report. ' +
-        'You are woken with what comes as your next prompt.',
-    )
+    return answer({ status: 'nothing_yet', ...until, advice: END_TURN }, `Nothing has come yet. ${END_TURN}`)
   } finally {
-    call.close(how)
+    call.close(answered)
     clearInterval(progress)
   }
 }
@@ -133,6 +144,7 @@ function onceAborted(signal: AbortSignal, work: () => void): void {
 
 /** If that fails, it is still unconfirmed: the next execution gets it, or the same call. */
 function giveBack({ room, caller }: ToolRoom, call_key: string): void {
+  room.log.info({ run_id: caller.run_id, execution_id: caller.execution_id }, 'mcp.answer_lost')
   room.engine.mail
     .giveBack(caller, call_key)
     .catch((error: unknown) => room.log.warn({ err: error, run_id: caller.run_id }, 'mcp.not_given_back'))

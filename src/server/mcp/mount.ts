@@ -16,11 +16,13 @@ const HOLD_MS = 25_000
 const HOLD_MS_MAX = 10 * 60_000
 /** A connection that is closed within this time of an answer was closed before it was read, in milliseconds. */
 const CLOSED_SOON_MS = 500
+/** In which an agent that has read the answer goes on, where nothing but a close speaks against it. */
+const GO_ON_MS = 300
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
 export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<Env>) => Promise<Response> {
-  const lostOf = lostAnswers()
+  const fateOf = answerFates()
   const endpoint = once(async () => (await import('./endpoint.ts')).openMcp(room, closing))
   return async (c) => {
     const { incoming } = c.env
@@ -28,8 +30,8 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
     checkOrigin(incoming.headers, room.public_hosts)
     const caller = await admit(room, c)
     const hold_ms = holdOf(c.req.query('hold_ms') ?? c.req.header('x-baton-hold-ms'))
-    const lost = lostOf(c)
-    const response = await (await endpoint()).answer(c.req.raw, { caller, hold_ms, trace_id, lost })
+    const { lost, read } = fateOf(c)
+    const response = await (await endpoint()).answer(c.req.raw, { caller, hold_ms, trace_id, lost, read })
     const headers = new Headers(response.headers)
     headers.set('x-trace-id', trace_id)
     if (!headers.has('cache-control')) headers.set('cache-control', 'no-store')
@@ -38,28 +40,41 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
 }
 
 /**
- * Tells of answers that did not arrive: aborted when the connection ended before all of the answer was handed to it,
+ * Tells what became of answers. `lost`: aborted when the connection ended before all of the answer was handed to it,
  * broke before another request came over it, or was closed right after. A client that has read an answer keeps its
- * connection for the next call, unless it said before that it would not.
+ * connection for the next call, unless either side said that it would not. `read`: aborted when another request came
+ * over the connection, which HTTP/1.1 clients send only when they have read the answer to its end.
  */
-function lostAnswers(): (c: Context<Env>) => AbortSignal {
-  const latest = new WeakMap<Socket, { lost: AbortController; once: boolean; finished_at: number | null }>()
+function answerFates(): (c: Context<Env>) => { lost: AbortSignal; read: AbortSignal } {
+  type Fate = {
+    lost: AbortController
+    read: AbortController
+    once: boolean
+    outgoing: HttpBindings['outgoing']
+    finished_at: number | null
+  }
+  const latest = new WeakMap<Socket, Fate>()
   const judge = (socket: Socket, broken: boolean) => {
     const last = latest.get(socket)
     if (last === undefined) return
     const { lost, once, finished_at } = last
-    if (finished_at === null || broken || (!once && performance.now() - finished_at < CLOSED_SOON_MS)) lost.abort()
+    if (finished_at === null || broken) lost.abort()
+    // A crowded pool of connections closes some that were read; then the agent goes on over another.
+    else if (!once && performance.now() - finished_at < CLOSED_SOON_MS) setTimeout(() => lost.abort(), GO_ON_MS).unref()
   }
   return ({ env: { incoming, outgoing } }) => {
     const { socket } = incoming
-    const lost = new AbortController()
-    if (!latest.has(socket)) socket.once('close', (broken) => judge(socket, broken))
-    const own = { lost, once: incoming.headers.connection === 'close', finished_at: null as number | null }
+    const before = latest.get(socket)
+    if (before === undefined) socket.once('close', (broken) => judge(socket, broken))
+    else if (before.outgoing.writableEnded) before.read.abort()
+    const once = incoming.headers.connection === 'close'
+    const own: Fate = { lost: new AbortController(), read: new AbortController(), once, outgoing, finished_at: null }
     latest.set(socket, own)
     outgoing.once('finish', () => {
       own.finished_at = performance.now()
+      own.once ||= !outgoing.shouldKeepAlive
     })
-    return lost.signal
+    return { lost: own.lost.signal, read: own.read.signal }
   }
 }
 

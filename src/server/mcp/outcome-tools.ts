@@ -2,7 +2,7 @@ import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { FinishTask, ReportArtifact } from '../../contract/index.ts'
 import { answer, answerOrSay, type ToolRoom } from './call.ts'
-import { isLoose, pick, present, unpack } from './liberal.ts'
+import { isLoose, pick, present, shown, unpack } from './liberal.ts'
 
 const REPORT = `Record a lasting result of your work, so that people find it beside your run: a pull request that \
 you opened, another page such as an issue, a document or a deployment, or a text that you wrote, such as a report or \
@@ -20,10 +20,25 @@ const ReportInput = z.object({
   description: z.string().max(4096).optional().describe('Of a file: what it is.'),
 })
 
+const REPORT_SCHEMAS = {
+  inputSchema: shown(z.preprocess(readReport, ReportInput)),
+  outputSchema: shown(z.object({ artifact_uid: z.string() })),
+}
+
 const FINISH = `Say how your task went. Call it once, as the last thing, when the goal is reached or you are sure \
 that it cannot be reached, and then end your turn with a short closing text. If a parent started you, first send \
 it your result with send_message_to_agent. Your run ends as SUCCEEDED or FAILED with this summary. Agents that you \
 started are not ended by it.`
+
+const FINISH_SCHEMAS = {
+  inputSchema: shown(
+    z.object({
+      success: z.boolean().describe('Whether the goal was reached.'),
+      summary: FinishTask.shape.summary.describe('What was reached, or why it was not, in a few sentences for people.'),
+    }),
+  ),
+  outputSchema: shown(z.object({ success: z.boolean(), advice: z.string() })),
+}
 
 export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
   const { room, caller } = its
@@ -32,8 +47,7 @@ export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'Report an artifact',
       description: REPORT,
-      inputSchema: z.preprocess(readReport, ReportInput),
-      outputSchema: z.object({ artifact_uid: z.string() }),
+      ...REPORT_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
     (asked) =>
@@ -49,19 +63,14 @@ export function addOutcomeTools(server: McpServer, its: ToolRoom): void {
     {
       title: 'Finish the task',
       description: FINISH,
-      inputSchema: z.object({
-        success: z.boolean().describe('Whether the goal was reached.'),
-        summary: FinishTask.shape.summary.describe(
-          'What was reached, or why it was not, in a few sentences for people.',
-        ),
-      }),
-      outputSchema: z.object({ success: z.boolean() }),
+      ...FINISH_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     },
     (asked) =>
       answerOrSay(its, async () => {
         await room.engine.executions.note(caller, asked)
-        return answer({ success: asked.success }, 'Noted. End your turn now; your run then ends so.')
+        const advice = 'End your turn now; your run then ends so.'
+        return answer({ success: asked.success, advice }, `Noted. ${advice}`)
       }),
   )
 }

@@ -2,7 +2,7 @@ import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { NO_ENVIRONMENT, SpawnChild } from '../../contract/index.ts'
 import { answer, answerOrSay, keyOf, sentenceOf, type ToolRoom } from './call.ts'
-import { isLoose, type Loose, listOf, pick, present, shownAs, unpack } from './liberal.ts'
+import { isLoose, type Loose, listOf, pick, present, shown, shownAs, unpack } from './liberal.ts'
 
 /** Agents of one call; a team's own limits may be lower. */
 const AGENTS_MAX = 200
@@ -89,7 +89,13 @@ type Launched = z.infer<typeof Launched>
 const Output = z.object({
   agents: z.array(Launched),
   ignored: z.array(z.string()).describe('Parameters that were given and have no effect here.'),
+  advice: z.string().optional(),
 })
+
+const RUN_AGENTS = {
+  inputSchema: shownAs(Input, z.preprocess(readInput, Input.extend({ ignored: z.array(z.string()) }))),
+  outputSchema: shown(Output),
+}
 
 /** What callers of the public tool may send besides, and what of it says where. `summary` is for people who approve. */
 const UNUSED = ['plan_id', 'runner_id', 'computer_use_enabled']
@@ -100,15 +106,16 @@ export function addRunAgents(server: McpServer, its: ToolRoom): void {
     {
       title: 'Start agents',
       description: DESCRIPTION,
-      inputSchema: shownAs(Input, z.preprocess(readInput, Input.extend({ ignored: z.array(z.string()) }))),
-      outputSchema: Output,
+      ...RUN_AGENTS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
     },
     ({ ignored, ...asked }, ctx) =>
       answerOrSay(its, async () => {
         const agents = await spawn(its, asked, keyOf(its, ctx, 'run_agents', asked))
-        const failed = agents.every((agent) => agent.status === 'failed')
-        return { ...answer({ agents, ignored }, textOf(agents, ignored)), ...(failed ? { isError: true } : {}) }
+        if (agents.every((agent) => agent.status === 'failed'))
+          return { ...answer({ agents, ignored }, textOf(agents, ignored)), isError: true }
+        const advice = adviceOn(agents)
+        return answer({ agents, ignored, advice }, `${textOf(agents, ignored)}\n${advice}`)
       }),
   )
 }
@@ -143,16 +150,19 @@ async function spawn({ room, caller }: ToolRoom, asked: Input, key: string): Pro
 const orNone = (named: string | undefined): string | null | undefined =>
   named !== undefined && NO_ENVIRONMENT.includes(named.trim().toLowerCase()) ? null : named
 
+function adviceOn(agents: Launched[]): string {
+  const wait = 'When you have nothing to do until they answer, call wait_for_events.'
+  const known = agents.some((agent) => agent.status === 'already_running')
+  return known ? `Message an agent that is already at work instead of starting it again. ${wait}` : wait
+}
+
 function textOf(agents: Launched[], ignored: string[]): string {
   const lines = agents.map((agent) => {
     if (agent.status === 'failed') return `- ${agent.name}: not started. ${agent.error}`
     if (agent.status === 'launched') return `- ${agent.name}: started, agent_id ${agent.agent_id}`
-    return `- ${agent.name}: already at work, agent_id ${agent.agent_id}; message it instead of starting it again`
+    return `- ${agent.name}: already at work, agent_id ${agent.agent_id}`
   })
   if (ignored.length > 0) lines.push(`Without effect here: ${ignored.join(', ')}.`)
-  if (agents.some((agent) => agent.status !== 'failed')) {
-    lines.push('When you have nothing to do until they answer, call wait_for_events.')
-  }
   return lines.join('\n')
 }
 

@@ -79,6 +79,7 @@ async function followControl(
   })
   const deaf = [
     engine.bell.hear('control', (ring) => ring.execution_id === execution_id && loop.wake()),
+    engine.bell.hear('mail', (ring) => ring.execution_id === execution_id && loop.wake()),
     engine.bell.hear('reconnected', loop.wake),
   ]
   await ended(stream)

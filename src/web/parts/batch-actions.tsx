@@ -1,4 +1,4 @@
-import { useMutation, useQueryClient } from '@tanstack/react-query'
+import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { Pause, Play, RotateCcw, Square } from 'lucide-react'
 import { type SubmitEvent, useState } from 'react'
 import type { Batch } from '../../contract/index.ts'
@@ -18,7 +18,8 @@ const SAID = {
 }
 
 export function BatchActions({ batch }: { batch: Batch }) {
-  const { client } = useAsking()
+  const { client, queries } = useAsking()
+  const tasks = useQuery(queries.tasks(batch.batch_id))
   const held = useQueryClient()
   const announce = useAnnounce()
   const [asking, setAsking] = useState(false)
@@ -37,7 +38,9 @@ export function BatchActions({ batch }: { batch: Batch }) {
     },
   })
   const busy = act.isPending
-  const left = batch.counts.pending + batch.counts.running
+  const { pending, running } = batch.counts
+  const retried = tasks.data?.filter((task) => task.next_try_at !== null).length ?? 0
+  const left = pending + running + retried
   const open = batch.state === 'running' || batch.state === 'paused'
   const again = batch.counts.failed + batch.counts.cancelled
   return (
@@ -92,8 +95,9 @@ export function BatchActions({ batch }: { batch: Batch }) {
           act.mutate('cancel')
         }}
       >
-        {batch.counts.running.toLocaleString()} at work {batch.counts.running === 1 ? 'is' : 'are'} stopped,{' '}
-        {batch.counts.pending.toLocaleString()} {batch.counts.pending === 1 ? 'does' : 'do'} not begin. What has been
+        {running.toLocaleString()} at work {running === 1 ? 'is' : 'are'} stopped, {pending.toLocaleString()}{' '}
+        {pending === 1 ? 'does' : 'do'} not begin
+        {retried > 0 && `, ${retried.toLocaleString()} ${retried === 1 ? 'is' : 'are'} not tried again`}. What has been
         completed stays.
       </Confirm>
     </div>
