@@ -107,7 +107,7 @@ function NeedsLink() {
   const needs = useQuery(queries.needs())
   const count = (needs.data?.plans.length ?? 0) + (needs.data?.blocked.length ?? 0)
   return (
-    <Link to="/needs-you" className={PAGE_LINK} aria-label={count > 0 ? `Needs you: ${count}` : undefined}>
+    <Link to="/needs-you" className={PAGE_LINK}>
       <Hand aria-hidden className={`size-4 ${count > 0 ? 'text-needs' : ''}`} />
       Needs you
       {count > 0 && (
