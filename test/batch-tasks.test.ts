@@ -201,3 +201,26 @@ test('a cancelled batch has ended at once, its tasks as soon as their runners ha
   await expect(house.client.batches.cancel({ params })).rejects.toThrow('has already ended')
   await expect(house.client.batches.retry({ params, body: {} })).rejects.toMatchObject({ code: 'conflict' })
 })
+
+test('batches and single runs take turns at free places, and a task that failed goes before those not begun', async () => {
+  const { house, worker, create } = await open({}, 3)
+  const long = await create({ tasks: prompts('a', 'b', 'c', 'd', 'e', 'f'), concurrency: 10 })
+  const first = await begin(worker, 3)
+  await create({ tasks: prompts('other'), concurrency: 10 })
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'alone', config: { name: 'alone' } } })
+  await first.a?.finish(failure())
+  first.a?.complete()
+  await first.b?.finish()
+  first.b?.complete()
+  const next = await begin(worker, 2)
+  expect(Object.keys(next).sort()).toEqual(['alone', 'other'])
+  expect((await house.client.runs.get({ params: { run_id } })).state).toBe('INPROGRESS')
+  await until('the pause between tries is over', async () => {
+    const { tasks } = await house.client.batches.tasks({ params: { batch_id: long.batch_id } })
+    const at = tasks.find((task) => task.name === 'a')?.next_try_at
+    return at !== null && at !== undefined && Date.parse(at) < Date.now()
+  })
+  await next.other?.finish()
+  next.other?.complete()
+  expect(Object.keys(await begin(worker, 1))).toEqual(['a'])
+})

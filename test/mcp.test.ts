@@ -11,6 +11,7 @@ const TOOLS = [
   'send_message_to_agent',
   'wait_for_events',
   'list_agents',
+  'propose_plan',
   'fetch_conversation',
   'cancel_agent',
   'report_artifact',

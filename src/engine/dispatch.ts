@@ -69,7 +69,7 @@ export function dispatchEngine(room: Room) {
       if (most <= 0) return []
       const now = room.clock.now()
       const hosts = [...new Set(connections.map((connection) => connection.worker_host))]
-      const runs = await oldest(write, { team_id, hosts, most, now })
+      const runs = await nextRuns(write, { team_id, hosts, most, now })
       const taken = assign(runs, connections)
       await offerAll(room, write, taken, now)
       return taken
@@ -81,11 +81,11 @@ export function dispatchEngine(room: Room) {
 }
 
 /**
- * The oldest that may be offered, locked. A run in a lane counts only as far as its lane has room: the team's row is
- * locked, so nobody else fills it meanwhile. Each lane is asked for its own oldest, so that a long one hides no other;
- * the index is walked from lane to lane, however many wait in each.
+ * The next that may be offered, locked. A run in a lane counts only as far as its lane has room: the team's row is locked,
+ * so nobody else fills it meanwhile. Lanes, and all that is in none together, take turns: whoever has least at work is
+ * next, so that a long batch keeps nothing else from starting. Within each the oldest goes first.
  */
-async function oldest(
+async function nextRuns(
   write: Kysely<Tables>,
   { team_id, hosts, most, now }: { team_id: string; hosts: string[]; most: number; now: Date },
 ): Promise<Selectable<Runs>[]> {
@@ -100,17 +100,26 @@ async function oldest(
         order by n.lane_run_id limit 1)
       from lanes where lanes.lane_run_id is not null
     ), free as (
-      (select q.run_id, q.queued_at from runs q where q.team_id = ${team_id} and q.lane_run_id is null and ${ready}
-        order by q.queued_at, q.run_id limit ${most})
+      select first.*, row_number() over (order by first.queued_at, first.run_id) + (select count(*) from runs busy
+        where busy.team_id = ${team_id} and busy.lane_run_id is null and busy.waiting_until is null
+          and busy.execution_id is not null
+          and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) as turn
+      from (
+        select q.run_id, q.queued_at from runs q where q.team_id = ${team_id} and q.lane_run_id is null and ${ready}
+        order by q.queued_at, q.run_id limit ${most}
+      ) as first
       union all
-      select laned.run_id, laned.queued_at from lanes cross join lateral (
+      select laned.*, row_number() over (partition by lanes.lane_run_id order by laned.queued_at, laned.run_id)
+        + (select count(*) from runs busy where busy.lane_run_id = lanes.lane_run_id and busy.waiting_until is null
+          and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) as turn
+      from lanes cross join lateral (
         select q.run_id, q.queued_at from runs q where q.lane_run_id = lanes.lane_run_id and ${ready}
         order by q.queued_at, q.run_id limit greatest(0, (${roomInLane(sql`lanes.lane_run_id`)}))
       ) as laned
       where (select team_id from runs where run_id = lanes.lane_run_id) = ${team_id}
     )
     select runs.* from runs where state = 'QUEUED'
-      and run_id in (select run_id from free order by queued_at, run_id limit ${most})
+      and run_id in (select run_id from free order by turn, queued_at, run_id limit ${most})
     order by queued_at, run_id for no key update skip locked`.execute(write)
   return rows
 }

@@ -145,7 +145,7 @@ async function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: 
       if (mendable && tries < run.max_tries && run.execution_location === 'REMOTE') {
         const pause_ms = Math.max(backoff(room, tries), (failure.retry_after_s ?? 0) * 1000)
         const not_before = new Date(now.getTime() + pause_ms)
-        return followIn(write, 'requeue', { ...step, set: { tries, failure, queued_at: now, not_before } })
+        return followIn(write, 'requeue', { ...step, set: { tries, failure, not_before } })
       }
       await stopBatch(write, run)
       const arrow = outcome.outcome === 'FAILED' ? 'fail' : 'err'
