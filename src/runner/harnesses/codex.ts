@@ -5,9 +5,9 @@
  * `.codex/config.toml` of the checkout at all. The adapter (2.6) declares the session's folder trusted by its very
  * spelling; a spelling that Codex resolves to another one leaves our word standing. AGENTS.md is still read.
  *
- * Codex begins without the tools of an MCP server that is not ready after some seconds. Baton's own is marked `required`
- * in its configuration, which makes the session wait for it, or fail in words. With the owner's configuration the
- * adapter is asked to wait.
+ * Codex begins without the tools of an MCP server that is not ready after some seconds. Baton's own is marked as
+ * `required` in its configuration, which makes the session wait for it, or fail in words. With the owner's
+ * configuration the adapter is asked to wait.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
