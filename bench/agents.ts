@@ -11,6 +11,8 @@ import { openPool, type Up } from './house.ts'
 const HEARTBEAT_MS = 5_000
 /** Children of one parent: what a team allows unless told otherwise. */
 const CHILDREN_MAX = 200
+/** Connections at a time. */
+const AGENTS_MAX = 20_000
 const HOLD_MS = 10 * 60_000
 
 const PROTOCOL = '2026-07-28'
@@ -41,7 +43,8 @@ export type Crowd = {
 /** `count` children, by as many parents as that takes. */
 export async function openCrowd(baton: Up, count: number): Promise<Crowd> {
   const worker = await openScriptedWorker({ url: baton.url, api_key: baton.api_key, capacity: 10_000 })
-  const connections = new Connections({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY })
+  // No connection is closed for want of room: that of an agent that has read its answer stays open.
+  const connections = new Connections({ keepAlive: true, maxSockets: AGENTS_MAX, maxFreeSockets: AGENTS_MAX })
   const open = { base: new URL(baton.url), connections, closing: new AbortController() }
   const families: Family[] = []
   for (let left = count; left > 0; left -= CHILDREN_MAX)

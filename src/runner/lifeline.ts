@@ -1,9 +1,9 @@
 /**
  * The line between a running execution and the server: heartbeats renew the lease and carry usage, the control stream
  * brings a cancel, news of the inbox and of children at once. The heartbeat's answer repeats them, so none is lost; the
- * server alone decides that a lease has lapsed, so a line that is down stops nothing here, with two exceptions: no server
- * has answered for `ALONE_MS`, or none answers and the execution's own folder is gone, as when somebody removed all that
- * `baton up` had. Then nobody is left to work for, and the runner ends by itself.
+ * server alone decides that a lease has lapsed, so a line that is down stops nothing here, with two exceptions: no
+ * server has answered for `ALONE_MS`, or none answers and the execution's own folder is gone, as when somebody removed
+ * all that `baton up` had. Then nobody is left to work for, and the runner ends by itself.
  */
 import { existsSync } from 'node:fs'
 import { Fault, routes, type Usage } from '../contract/index.ts'

@@ -125,8 +125,9 @@ describe('a tree', () => {
         return seen.done ? seen : null
       })
       const children = tree.nodes.filter((node) => node.run_id !== run_id)
-      expect(children.map(({ name, state, parent_run_id, undelivered }) => [name, state, parent_run_id, undelivered])) //
-        .toEqual(crew.map((name) => [name, 'SUCCEEDED', run_id, 0]))
+      expect(children.map((node) => [node.name, node.state, node.parent_run_id, node.undelivered])).toEqual(
+        crew.map((name) => [name, 'SUCCEEDED', run_id, 0]),
+      )
       expect(children.map(({ harness }) => HARNESS_ALIASES[harness] ?? harness)).toEqual(
         crew.map((name) => HARNESS_ALIASES[name] ?? name),
       )

@@ -30,7 +30,7 @@ export type Prepared = {
   env: Record<string, string>
   /** `_meta` of `session/new`, `session/load` and `session/resume`. */
   session_meta?: Record<string, unknown>
-  /** `session_meta` holds Baton's own MCP servers; the session is not told of them twice. */
+  /** Baton's own MCP servers are in `session_meta` or its configuration; the session is not told of them twice. */
   mcp_in_meta?: boolean
   /** The working folder as the session is told it; `workspace` where absent. */
   session_cwd?: string
