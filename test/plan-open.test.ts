@@ -18,7 +18,7 @@ let house: House
 let folder: string
 let worker: WorkerProcess
 let later_ms = 0
-const closers: (() => Promise<unknown> | void)[] = []
+const closers: (() => unknown)[] = []
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'baton-plan-'))
