@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -94,7 +95,12 @@ async function waitForEvents({ token }: Talk, timeout_s = 600) {
   const { engine } = house.server
   const caller = await engine.access.identify({ token })
   if (caller === null) throw new Error('The execution is not known.')
-  return engine.mail.wait(caller, { hold_ms: 0, timeout_s, signal: new AbortController().signal })
+  return engine.mail.wait(caller, {
+    call_key: randomUUID(),
+    hold_ms: 0,
+    timeout_s,
+    signal: new AbortController().signal,
+  })
 }
 
 /** An agent whose turn has ended while it waits for events. */
@@ -295,7 +301,12 @@ test('letters that a tool and the runner could both give are given once, whichev
         async prompt(text) {
           given.push(text)
           while (seen() < LETTERS.length) {
-            const { text: news } = await engine.mail.wait(caller, { hold_ms: 20, timeout_s: 600, signal })
+            const { text: news } = await engine.mail.wait(caller, {
+              call_key: randomUUID(),
+              hold_ms: 20,
+              timeout_s: 600,
+              signal,
+            })
             if (news !== null) given.push(news)
             // A model thinks between two calls.
             await new Promise((resolve) => setTimeout(resolve, 5))
