@@ -81,9 +81,9 @@ export function dispatchEngine(room: Room) {
 }
 
 /**
- * The next that may be offered, locked. A run in a lane counts only as far as its lane has room: the team's row is locked,
- * so nobody else fills it meanwhile. Lanes, and all that is in none together, take turns: whoever has least at work is
- * next, so that a long batch keeps nothing else from starting. Within each the oldest goes first.
+ * The next that may be offered, locked. A run in a lane counts only as far as its lane has room: the team's row is
+ * locked, so nobody else fills it meanwhile. Lanes, and all that is in none together, take turns: whoever has least at
+ * work is next, so that a long batch keeps nothing else from starting. Within each the oldest goes first.
  */
 async function nextRuns(
   write: Kysely<Tables>,

@@ -46,7 +46,8 @@ async function renew(room: Room, beats: Beat[]): Promise<(Counted | undefined)[]
       ${beats.map((b) => (b.usage === null ? null : JSON.stringify(b.usage)))}::jsonb[]
     ) as b(execution_id, session_id, usage), runs, teams
     where executions.execution_id = b.execution_id and executions.state = 'running'
-      and runs.run_id = executions.run_id and runs.execution_id = executions.execution_id and teams.team_id = runs.team_id
+      and runs.run_id = executions.run_id and runs.execution_id = executions.execution_id
+      and teams.team_id = runs.team_id
     returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested,
       ${hasMail(now)} as inbox, ${hasChildrenBeside} as children,
       case when teams.max_tree_tokens is not null and runs.stopped is null

@@ -236,8 +236,8 @@ const GIVEN_ELSEWHERE =
   'agents are still at work.'
 
 /**
- * Everything that a look needs, in one statement, so that it is of one moment. While a plan is before a person its agent
- * is told nothing else.
+ * Everything that a look needs, in one statement, so that it is of one moment. While a plan is before a person its
+ * agent is told nothing else.
  */
 async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(Row | undefined)[]> {
   const { rows } = await sql<Row>`

@@ -235,8 +235,8 @@ async function sendAllIn(room: Room, write: Kysely<Tables>, events: NewEvent[], 
 type Family = Map<string, Guarded>
 
 /**
- * The runs concerned and the roots of their trees, locked in the order of their ids, each with what its team allows; and
- * what was sent by the same calls before.
+ * The runs concerned and the roots of their trees, locked in the order of their ids, each with what its team allows;
+ * and what was sent by the same calls before.
  */
 async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<{ family: Family; before: Map<string, Sent> }> {
   const named = all.flatMap(({ caller, to, sender_run_id }) =>
