@@ -35,13 +35,15 @@ test('without a token it is refused with a challenge, with a wrong one too', asy
   }
 })
 
-test("a person's and a worker's key are refused", async () => {
+test("a worker's key is refused, and a person's opens none of the tools of agents", async () => {
   const { engine } = house.server
   const { api_key } = await engine.access.createKey(house.owner, { name: 'w', scope: 'worker' })
-  for (const key of [house.api_key, api_key]) {
-    const response = await post({ authorization: `Bearer ${key}` })
-    expect(response.status).toBe(403)
-  }
+  expect((await post({ authorization: `Bearer ${api_key}` })).status).toBe(403)
+  const mcp = await openMcpClient(house.url, house.api_key)
+  const names = (await mcp.listTools()).tools.map((tool) => tool.name)
+  expect(names).toContain('approve_plan')
+  for (const name of ['run_agents', 'send_message_to_agent', 'wait_for_events']) expect(names).not.toContain(name)
+  await mcp.close()
 })
 
 test('the token of an execution that has ended is refused', async () => {

@@ -4,6 +4,8 @@
  * names, so that no answer can reach another. What must outlive a request is in the database.
  */
 import { createMcpHandler, McpServer, type McpServerFactory } from '@modelcontextprotocol/server'
+import { z } from 'zod'
+import { REQUEST_BYTES_MAX } from '../../contract/index.ts'
 import type { ExecutionCaller, UserCaller } from '../../engine/caller.ts'
 import type { ServerRoom } from '../room.ts'
 import { addAgentTools } from './agent-tools.ts'
@@ -37,21 +39,53 @@ export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<M
   const skill = await readSkill('orchestrating')
   const held = heldCalls()
   return {
-    answer(request, ask) {
+    async answer(given, ask) {
       const { caller } = ask
+      const { request, parsed } = await readOnce(given)
       const factory: McpServerFactory = () =>
         caller.kind === 'user'
           ? makeAssistantServer({ room, caller, trace_id: ask.trace_id })
-          : makeServer({ ...ask, caller, room, closing, held }, skill)
+          : makeServer({ ...ask, caller, room, closing, held }, skill, toolOf(parsed))
       return createMcpHandler(factory, {
         keepAliveMs: KEEP_ALIVE_MS,
         onerror: (error) => room.log.debug({ err: error, trace_id: ask.trace_id }, 'mcp.refused'),
-      }).fetch(request)
+      }).fetch(request, parsed === undefined ? {} : { parsedBody: parsed })
     },
   }
 }
 
-function makeServer(its: ToolRoom, skill: Skill): McpServer {
+/** Reads a body once, which the handler would clone and read; what is no JSON is left to it. */
+async function readOnce(request: Request): Promise<{ request: Request; parsed?: unknown }> {
+  const length = Number(request.headers.get('content-length') ?? Number.NaN)
+  if (request.method !== 'POST' || !(length <= REQUEST_BYTES_MAX)) return { request }
+  const text = await request.text()
+  const { url, method, headers, signal } = request
+  const again = new Request(url, { method, headers, signal, body: text })
+  try {
+    return { request: again, parsed: JSON.parse(text) }
+  } catch {
+    return { request: again }
+  }
+}
+
+const ToolCall = z.object({ method: z.literal('tools/call'), params: z.looseObject({ name: z.string() }) })
+
+/** The tool that is called; undefined for any other request. */
+function toolOf(parsed: unknown): string | undefined {
+  const call = ToolCall.safeParse(parsed)
+  return call.success ? call.data.params.name : undefined
+}
+
+const TOOLS: { names: string[]; add(server: McpServer, its: ToolRoom): void }[] = [
+  { names: ['run_agents'], add: addRunAgents },
+  { names: ['send_message_to_agent', 'wait_for_events'], add: addMailTools },
+  { names: ['list_agents', 'fetch_conversation', 'cancel_agent'], add: addAgentTools },
+  { names: ['propose_plan'], add: addPlanTools },
+  { names: ['report_artifact', 'finish_task'], add: addOutcomeTools },
+]
+
+/** `tool`: the one that is called. A server that answers one call needs no more than that tool. */
+function makeServer(its: ToolRoom, skill: Skill, tool: string | undefined): McpServer {
   const server = new McpServer(
     { name: 'baton', title: 'Baton', version: its.room.version },
     { instructions: INSTRUCTIONS, capabilities: { tools: {}, resources: {}, prompts: {} } },
@@ -59,11 +93,9 @@ function makeServer(its: ToolRoom, skill: Skill): McpServer {
   server.server.setNotificationHandler('notifications/cancelled', ({ params }) => {
     if (params.requestId !== undefined) its.held.giveUp(its.caller.execution_id, params.requestId)
   })
-  addRunAgents(server, its)
-  addMailTools(server, its)
-  addAgentTools(server, its)
-  addPlanTools(server, its)
-  addOutcomeTools(server, its)
+  const called = TOOLS.filter(({ names }) => tool !== undefined && names.includes(tool))
+  for (const { add } of called.length > 0 ? called : TOOLS) add(server, its)
+  if (called.length > 0) return server
   const { name, description, uri, text } = skill
   server.registerResource(name, uri, { title: 'Orchestrating', description, mimeType: 'text/markdown' }, () => ({
     contents: [{ uri, mimeType: 'text/markdown', text }],

@@ -2,7 +2,7 @@ import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { Fault, PlanChild, PlanConfig, Proposal } from '../../contract/index.ts'
 import { answer, answerOrSay, keyOf, type ToolRoom } from './call.ts'
-import { isLoose, listOf, pick, present, shownAs, unpack } from './liberal.ts'
+import { isLoose, listOf, pick, present, shown, shownAs, unpack } from './liberal.ts'
 
 const DESCRIPTION = `Put a plan before a person and wait for the answer. Use it when you were asked to plan or to \
 orchestrate, or before something that a person should decide. Read first what you need to know; change nothing \
@@ -33,18 +33,25 @@ const Input = z.object({
 })
 type Input = z.infer<typeof Input>
 
+const SCHEMAS = {
+  inputSchema: shownAs(Input, z.preprocess(readInput, Input)),
+  outputSchema: shown(
+    z.object({
+      plan_id: z.string(),
+      version: z.int(),
+      status: z.enum(['waits_for_a_person', 'approved']),
+      advice: z.string().describe('What to do now.'),
+    }),
+  ),
+}
+
 export function addPlanTools(server: McpServer, its: ToolRoom): void {
   server.registerTool(
     'propose_plan',
     {
       title: 'Propose a plan',
       description: DESCRIPTION,
-      inputSchema: shownAs(Input, z.preprocess(readInput, Input)),
-      outputSchema: z.object({
-        plan_id: z.string(),
-        version: z.int(),
-        status: z.enum(['waits_for_a_person', 'approved']),
-      }),
+      ...SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
     (asked, ctx) => answerOrSay(its, () => propose(its, asked, keyOf(its, ctx, 'propose_plan', asked))),
@@ -56,18 +63,13 @@ async function propose({ room, caller }: ToolRoom, { plan, title, agents, config
   if (!proposal.success) throw new Fault('invalid_request', z.prettifyError(proposal.error))
   const proposed = await room.engine.plans.propose(caller, proposal.data, { key })
   const { plan_id, version } = proposed.plan
-  if (!proposed.waits) {
-    return answer(
-      { plan_id, version, status: 'approved' },
-      `Version ${version} needs no approval here. Carry it out now.`,
-    )
-  }
-  return answer(
-    { plan_id, version, status: 'waits_for_a_person' },
-    `Version ${version} of the plan is before a person. End your turn now, without calling another tool. ` +
-      'The answer is your next prompt.',
-  )
+  const status = proposed.waits ? 'waits_for_a_person' : 'approved'
+  const advice = proposed.waits ? END_TURN : 'Carry it out now.'
+  const what = proposed.waits ? 'is before a person' : 'needs no approval here'
+  return answer({ plan_id, version, status, advice }, `Version ${version} of the plan ${what}. ${advice}`)
 }
+
+const END_TURN = 'End your turn now, without calling another tool. The answer is your next prompt.'
 
 /** What models make of the parameters, as `Input`. */
 function readInput(given: unknown): unknown {
