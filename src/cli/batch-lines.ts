@@ -34,18 +34,20 @@ const ENDS: Record<string, BatchTask['state']> = {
 
 /** Null for what says nothing to a person. The task may have gone on since. */
 export function batchEventLine({ event_type }: Event, task: BatchTask, now: number): TaskLine | null {
-  const { run_id, tries } = task
+  const { run_id } = task
   const end = ENDS[event_type]
   if (end !== undefined) return ended(task, end, now)
-  if (event_type === 'run_in_progress') {
-    const what = paint.dim(` (${oneLine(task.harness)}) ${run_id}`)
-    return { key: `running ${tries}`, text: `${shout(task, 'running')}${what}` }
-  }
+  if (event_type === 'run_in_progress') return runningLine(task)
   if (event_type === 'run_blocked') {
     const what = `waits for a person: baton run get ${run_id}`
     return { key: 'blocked', text: `${paint.yellow('BLOCKED')} ${nameOf(task)} ${what}` }
   }
   return event_type === 'run_queued' ? queued(task, now) : null
+}
+
+export function runningLine(task: BatchTask): TaskLine {
+  const what = paint.dim(` (${oneLine(task.harness)}) ${task.run_id}`)
+  return { key: `running ${task.tries}`, text: `${shout(task, 'running')}${what}` }
 }
 
 /** It is tried again after a failure, or somebody asked for it again. */

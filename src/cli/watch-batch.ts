@@ -4,7 +4,7 @@
  */
 import type { Batch, BatchTask, Event } from '../contract/index.ts'
 import type { Client } from '../sdk/client.ts'
-import { batchEventLine, endLine, endsTogether, openingLines } from './batch-lines.ts'
+import { batchEventLine, endLine, endsTogether, openingLines, runningLine } from './batch-lines.ts'
 import {
   adviceOn,
   alignWithWords,
@@ -125,6 +125,11 @@ function makeBoard(before: BatchTask[] | undefined) {
       if (task !== undefined) return say(task, batchEventLine(event, task, now))
       return batch?.batch_id === event.run_id ? openingLines(event, batch) : []
     })
+  /** Tasks that began before there were events to tell of it. */
+  const starts = (): string[] =>
+    inOrder(tasks)
+      .filter((task) => task.state === 'running' && told.get(task.run_id) !== 'running')
+      .flatMap((task) => say(task, runningLine(task)))
   /** Ends that no event has told yet. */
   const ends = (now: number, width?: number): string[] => {
     const untold = inOrder(tasks).flatMap((task) => {
@@ -159,7 +164,7 @@ function makeBoard(before: BatchTask[] | undefined) {
       begun = true
       if (width !== undefined) return [...first, ...ends(now, width)]
       const lines = [...first, ...eventLines(look.events, now)]
-      return look.whole ? [...lines, ...ends(now)] : lines
+      return look.whole ? [...lines, ...starts(), ...ends(now)] : lines
     },
     failed: (): BatchTask[] => inOrder(tasks).filter((task) => task.state === 'failed'),
     lines: (room: Room): string[] => (batch === null ? [''] : boardLines(batch, inOrder(tasks), room)),
