@@ -2,7 +2,7 @@
  * Artifacts: what a run made for people, as it reported them. A file's bytes lie in the blob store; who may fetch them
  * is in the address itself, signed with a secret that all servers on this database share, and it expires.
  */
-import { createHash, createHmac, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { type Selectable, sql } from 'kysely'
 import { z } from 'zod'
 import {
@@ -21,7 +21,6 @@ import { checkVisible, visibleRuns } from './visible.ts'
 
 /** How long an address serves a file. */
 const DOWNLOAD_MS = 15 * 60_000
-const SECRET_BYTES = 32
 
 /** What is kept of a file besides its bytes; the artifact as lists of runs show it. */
 const FileRow = z.object({
@@ -34,12 +33,9 @@ const FileRow = z.object({
 })
 type FileRow = z.infer<typeof FileRow>
 
-const Signed = z.object({ expires: z.coerce.number().int(), signature: z.string() })
-
 export function artifactsEngine(room: Room) {
   const { clock } = room
   const db = room.database.kysely
-  let secret: Promise<Buffer> | null = null
 
   /** The same artifact of a run, however often and by whichever of its executions it is reported, is one. */
   async function insert(
@@ -120,42 +116,12 @@ export function artifactsEngine(room: Room) {
       )
     }
     const { mime_type: content_type, description, ...file } = FileRow.parse(row.data)
-    const download = { ...(await sign(artifact_uid, download_root)), content_type, ...(description && { description }) }
+    const { query, expires_at } = await room.signer.sign('artifacts', artifact_uid, DOWNLOAD_MS)
+    const download_url = `${download_root}${artifact_uid}?${query}`
+    const download = { download_url, expires_at, content_type, ...(description && { description }) }
     if (row.artifact_type === 'SCREENSHOT') return { ...made, artifact_type: 'SCREENSHOT', data: download }
     const { blob_id: sha256 } = row
     return { ...made, artifact_type: 'FILE', data: { ...download, ...file, ...(sha256 && { sha256 }) } }
-  }
-
-  /** The secret that all servers on this database sign with; made by the first that needs it. */
-  async function readSecret(): Promise<Buffer> {
-    await db
-      .insertInto('signing_keys')
-      .values({ purpose: 'artifacts', secret: randomBytes(SECRET_BYTES), created_at: clock.now() })
-      .onConflict((one) => one.doNothing())
-      .execute()
-    const key = await db
-      .selectFrom('signing_keys')
-      .select('secret')
-      .where('purpose', '=', 'artifacts')
-      .executeTakeFirstOrThrow()
-    return key.secret
-  }
-
-  async function signatureOf(artifact_uid: string, expires: number): Promise<Buffer> {
-    secret ??= readSecret().catch((error: unknown) => {
-      secret = null
-      throw error
-    })
-    return createHmac('sha256', await secret)
-      .update(`${artifact_uid}\n${expires}`)
-      .digest()
-  }
-
-  async function sign(artifact_uid: string, root: string): Promise<{ download_url: string; expires_at: string }> {
-    const expires = Math.floor((clock.now().getTime() + DOWNLOAD_MS) / 1000)
-    const signature = (await signatureOf(artifact_uid, expires)).toString('base64url')
-    const download_url = `${root}${artifact_uid}?expires=${expires}&signature=${signature}`
-    return { download_url, expires_at: new Date(expires * 1000).toISOString() }
   }
 
   return {
@@ -178,15 +144,8 @@ export function artifactsEngine(room: Room) {
 
     /** For whoever holds an address that was signed here and has not expired. */
     async download(artifact_uid: string, query: Record<string, string>) {
-      const signed = Signed.safeParse(query)
-      const wrong = () => new Fault('not_authorized', 'This address is not one that the server has signed.')
-      if (!signed.success || !z.uuid().safeParse(artifact_uid).success) throw wrong()
-      const { expires, signature } = signed.data
-      const given = Buffer.from(signature, 'base64url')
-      const right = await signatureOf(artifact_uid, expires)
-      if (given.length !== right.length || !timingSafeEqual(given, right)) throw wrong()
-      if (expires * 1000 <= clock.now().getTime())
-        throw new Fault('not_authorized', 'This address has expired. Ask for the artifact again to get a new one.')
+      await room.signer.check('artifacts', artifact_uid, query)
+      if (!z.uuid().safeParse(artifact_uid).success) throw absent(artifact_uid)
       const row = await db
         .selectFrom('artifacts')
         .select(['data', 'blob_id'])

@@ -25,6 +25,7 @@ import { noticesEngine } from './notices.ts'
 import { plansEngine } from './plans.ts'
 import { runsEngine } from './runs.ts'
 import { sessionsEngine } from './sessions.ts'
+import { type Signer, signer } from './signing.ts'
 import { sweepEngine } from './sweep.ts'
 import { teamEngine } from './team.ts'
 import { transcriptsEngine } from './transcripts.ts'
@@ -80,7 +81,8 @@ export async function openEngine(options: EngineOptions) {
   const limits = { ...ENGINE_LIMITS, ...options.limits }
   const bell = await openBell(options.database, options.server_id)
   const db = options.database.kysely
-  const room = { ...options, limits, bell, follow: follower(db), enqueue: enqueuer(db) }
+  const own = { limits, bell, signer: signer(options.database, options.clock) }
+  const room = { ...options, ...own, follow: follower(db), enqueue: enqueuer(db) }
   const transcripts = transcriptsEngine(room)
   const messages = messagesEngine(room)
   const plans = plansEngine(room)
@@ -119,4 +121,5 @@ export type Room = Omit<EngineOptions, 'limits'> & {
   bell: Awaited<ReturnType<typeof openBell>>
   follow: Follow
   enqueue: Enqueue
+  signer: Signer
 }
