@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { McpServer, NoNul, Repository, VariableName } from './config.ts'
+import { Scope } from './roles.ts'
 import { Nothing, QueryBoolean, route } from './route.ts'
 import { RunState, Timestamp, UserProfile } from './runs.ts'
 
@@ -23,6 +24,20 @@ const Name = NoNul.trim()
   .min(1, 'A name must not be empty.')
   .max(128)
   .refine((name) => !NO_ENVIRONMENT.includes(name.toLowerCase()), 'This word means that there is no environment.')
+
+/** What a run may log in to without a kept key, by its workload identity. */
+const CloudProviders = z.object({
+  gcp: z
+    .object({
+      project_number: NoNul.min(1).max(64),
+      workload_identity_federation_pool_id: NoNul.min(1).max(256),
+      workload_identity_federation_provider_id: NoNul.min(1).max(256),
+      service_account_email: NoNul.max(320).optional(),
+    })
+    .optional(),
+  aws: z.object({ role_arn: NoNul.min(1).max(2048) }).optional(),
+})
+
 const fields = {
   description: NoNul.max(240).nullable(),
   docker_image: NoNul.max(512).nullable(),
@@ -31,7 +46,11 @@ const fields = {
   setup_commands: z.array(NoNul.min(1).max(16_384)).max(50),
   variables: z.record(VariableName, NoNul.max(131_071)),
   mcp_servers: z.record(z.string().min(1).max(64), McpServer),
+  providers: CloudProviders.nullable(),
+  failure_session_retention_minutes: z.int().min(1).max(60).nullable(),
 }
+/** False: for its maker alone. It never changes. */
+const team = z.boolean().optional()
 
 /** What an edit was made from: another edit since then is not overwritten, but refused with 409. */
 const precondition = { version: z.int().optional(), last_updated: z.iso.datetime({ offset: true }).optional() }
@@ -50,6 +69,7 @@ export const EnvironmentConfig = z.object({
   name: z.string(),
   ...fields,
   docker_image: z.string().optional(),
+  providers: CloudProviders.optional(),
 })
 
 export const Environment = z.object({
@@ -70,7 +90,7 @@ export const Environment = z.object({
       started_at: Timestamp.optional(),
     })
     .optional(),
-  scope: z.object({ type: z.enum(['User', 'Team']), uid: z.string().optional() }),
+  scope: Scope,
   creator: UserProfile,
   last_editor: UserProfile,
 })

@@ -1,7 +1,7 @@
 /**
  * Agent identities: named agents of a team. A run in the name of one takes its settings where it says nothing itself.
- * Paths and fields are those of the public Oz v1 API; what it stores of secrets, memory and runners has no counterpart
- * here, and its required fields are answered empty.
+ * Paths and fields are those of the public Oz v1 API. Memory stores and runners have no counterpart here: their required
+ * fields are answered empty, and giving one is refused.
  */
 import { z } from 'zod'
 import { HarnessName, McpServer, NoNul } from './config.ts'
@@ -11,6 +11,29 @@ import { Timestamp } from './runs.ts'
 import { SkillSpec } from './skills.ts'
 
 const Name = NoNul.trim().min(1, 'A name must not be empty.').max(128)
+
+export const AGENT_TYPES = ['FOREMAN', 'TRIAGE', 'SPEC', 'IMPLEMENT', 'REVIEW', 'VERIFY', 'CUSTOM'] as const
+export const CREDENTIAL_STRATEGIES = ['CREATOR', 'EXECUTOR'] as const
+
+const HarnessAuthSecrets = z.object({
+  claude_auth_secret_name: NoNul.max(256).optional(),
+  codex_auth_secret_name: NoNul.max(256).optional(),
+})
+
+const InferenceProviders = z.object({
+  aws: z
+    .object({
+      disabled: z.boolean().optional(),
+      region: NoNul.max(64).optional(),
+      role_arn: NoNul.max(2048).optional(),
+    })
+    .optional(),
+})
+
+const MemoryStore = z.object({ uid: z.string(), access: z.enum(['read_write', 'read_only']), instructions: z.string() })
+
+/** What clears stands beside what sets. */
+const clearable = <T extends z.ZodType>(value: T) => z.union([z.literal(''), value]).nullish()
 
 const fields = {
   description: NoNul.max(1024).nullish(),
@@ -28,7 +51,27 @@ const fields = {
   worker_host: NoNul.max(256).nullish(),
   skills: z.array(SkillSpec).max(20).nullish(),
   mcp_servers: z.record(z.string().min(1).max(64), McpServer).nullish(),
-  secrets: z.array(z.object({ name: z.string() })).nullish(),
+  /** Names of managed secrets, each once. */
+  secrets: z
+    .array(z.object({ name: NoNul.min(1).max(256) }))
+    .max(100)
+    .refine((all) => new Set(all.map(({ name }) => name)).size === all.length, 'A secret is named twice.')
+    .nullish(),
+  /** The older spelling of `harness.type`, which goes before it. */
+  base_harness: clearable(HarnessName),
+  harness_auth_secrets: HarnessAuthSecrets.nullish(),
+  inference_providers: InferenceProviders.nullish(),
+  credential_strategy: clearable(z.enum(CREDENTIAL_STRATEGIES)),
+  agent_type: clearable(z.enum(AGENT_TYPES)),
+  factory_uid: NoNul.max(256).nullish(),
+  on_behalf_of_enabled: z.boolean().nullish(),
+  default_runner_uid: z.literal('', 'There are no runners here: leave it out.').nullish(),
+  memory: z
+    .object({
+      attached_stores: z.array(z.unknown()).max(0, 'There are no memory stores here: leave them out.').nullish(),
+      auto_memory: z.object({ enabled: z.literal(false, 'There is no memory here: leave it out.') }).nullish(),
+    })
+    .nullish(),
 }
 
 export const NewIdentity = z.object({ name: Name, ...fields })
@@ -47,19 +90,29 @@ export const Identity = z.object({
   description: z.string().nullable(),
   prompt: z.string().nullable(),
   base_model: z.string().nullable(),
+  /** The same as `harness.type`, for older clients. */
+  base_harness: z.string().optional(),
   harness: z
     .object({ type: z.string(), model_id: z.string().optional(), reasoning_level: z.string().optional() })
     .optional(),
+  harness_auth_secrets: HarnessAuthSecrets.optional(),
+  inference_providers: InferenceProviders.optional(),
+  credential_strategy: z.enum(CREDENTIAL_STRATEGIES).optional(),
   environment_id: z.string().optional(),
   worker_host: z.string().optional(),
   skills: z.array(z.string()),
   mcp_servers: z.record(z.string(), McpServer),
   secrets: z.array(z.object({ name: z.string() })),
+  factory_uid: z.string().nullable(),
+  agent_type: z.enum(AGENT_TYPES).nullable(),
+  on_behalf_of_enabled: z.boolean(),
   memory: z.object({
-    attached_stores: z.array(z.unknown()),
+    attached_stores: z.array(MemoryStore),
     auto_memory: z.object({ enabled: z.boolean() }),
   }),
   default_runner_uid: z.string(),
+  /** Ours: the one that every team has; it cannot be deleted. */
+  is_default: z.boolean(),
 })
 export type Identity = z.infer<typeof Identity>
 
@@ -84,7 +137,7 @@ export const identityRoutes = {
     path: '/agent/identities',
     tag,
     callers: ['user'],
-    summary: 'The agent identities of the team, oldest first.',
+    summary: 'The agent identities of the team, oldest first; with `factory_uid`, those of that factory.',
     query: z.object({ factory_uid: z.string().max(256).optional() }),
     answer: z.object({ agents: z.array(Identity) }),
   }),
@@ -115,7 +168,9 @@ export const identityRoutes = {
     path: '/agent/identities/{identity_uid}',
     tag,
     callers: ['user'],
-    summary: 'Delete an agent identity. It is refused to new runs; those that were made in its name go on.',
+    summary:
+      "Delete an agent identity. It is refused to new runs; those that were made in its name go on. The team's " +
+      'default agent stays.',
     params: IdentityPath,
     answer: Nothing,
     status: 204,

@@ -165,7 +165,12 @@ export function environmentsEngine(room: Room) {
   function render(row: Selected): Environment {
     return Environment.parse({
       uid: row.environment_uid,
-      config: { ...row, docker_image: row.docker_image ?? undefined, github_repos: githubRepos(row.repositories) },
+      config: {
+        ...row,
+        docker_image: row.docker_image ?? undefined,
+        providers: row.providers ?? undefined,
+        github_repos: githubRepos(row.repositories),
+      },
       version: row.version,
       last_updated: row.updated_at.toISOString(),
       setup_failed: row.setup_failed,
@@ -204,11 +209,14 @@ const EMPTY = {
   setup_commands: '[]',
   variables: '{}',
   mcp_servers: '{}',
+  providers: null,
+  failure_session_retention_minutes: null,
 }
 
 /** What was given, as it is stored. */
 function columnsOf(body: EditEnvironment) {
-  const { description, docker_image, setup_commands, variables, mcp_servers } = body
+  const { description, docker_image, setup_commands, variables, mcp_servers, providers } = body
+  const { failure_session_retention_minutes } = body
   checkMcpServers(mcp_servers ?? {}, '/mcp_servers')
   const { github_repos } = body
   const repositories =
@@ -220,6 +228,8 @@ function columnsOf(body: EditEnvironment) {
     ...(setup_commands === undefined ? {} : { setup_commands: JSON.stringify(setup_commands) }),
     ...(variables === undefined ? {} : { variables: JSON.stringify(variables) }),
     ...(mcp_servers === undefined ? {} : { mcp_servers: JSON.stringify(mcp_servers) }),
+    ...(providers === undefined ? {} : { providers: providers && JSON.stringify(providers) }),
+    ...(failure_session_retention_minutes === undefined ? {} : { failure_session_retention_minutes }),
   }
 }
 

@@ -14,11 +14,25 @@ export function identitiesEngine(room: Room) {
   const { clock } = room
   const db = room.database.kysely
 
-  /** There are no factories here: a list of one's agents is empty. */
   async function list(caller: Caller, factory_uid: string | undefined): Promise<{ agents: Identity[] }> {
-    if (factory_uid !== undefined) return { agents: [] }
-    const rows = await living(caller).orderBy('created_at').orderBy('identity_uid').execute()
-    return { agents: rows.map(render) }
+    const read = () => living(caller).orderBy('created_at').orderBy('identity_uid').execute()
+    let rows = await read()
+    if (rows.every((row) => !row.is_default)) {
+      await makeDefault(caller)
+      rows = await read()
+    }
+    const agents = rows.map(render)
+    return { agents: factory_uid === undefined ? agents : agents.filter((one) => one.factory_uid === factory_uid) }
+  }
+
+  /** Every team has one, from when its identities are looked at first. It sets nothing until somebody changes it. */
+  async function makeDefault({ team_id }: Caller): Promise<void> {
+    const now = clock.now()
+    await sql`
+      insert into identities (identity_uid, team_id, name, skills, mcp_servers, creator_id, created_at, updated_at, is_default)
+      select ${newUid()}, ${team_id}, 'Default agent', '[]', '{}', user_id, ${now}, ${now}, true
+      from memberships where team_id = ${team_id} order by created_at, user_id limit 1
+      on conflict do nothing`.execute(db)
   }
 
   async function get(caller: Caller, uid: string): Promise<Identity> {
@@ -61,6 +75,9 @@ export function identitiesEngine(room: Room) {
 
   async function remove(caller: Caller, uid: string): Promise<Record<string, never>> {
     personOf(caller)
+    const { name, is_default } = await get(caller, uid)
+    if (is_default)
+      throw new Fault('invalid_request', `${name} is the default agent of the team, which cannot be deleted.`)
     const deleted = await db
       .updateTable('identities')
       .set({ deleted_at: clock.now() })
@@ -74,27 +91,31 @@ export function identitiesEngine(room: Room) {
 
   /** What was given, as it is stored: null stays as it is, and what is empty clears. */
   async function columnsOf(caller: Caller, body: EditIdentity) {
-    if (body.secrets && body.secrets.length > 0) {
-      throw new Fault('invalid_request', 'Secrets are not known to this server; give variables in an environment.', {
-        errors: [{ pointer: '/secrets', detail: 'not supported' }],
-      })
-    }
     checkMcpServers(body.mcp_servers ?? {}, '/mcp_servers')
-    const { description, prompt, base_model, worker_host, harness, environment_id, skills, mcp_servers } = body
-    const texts = Object.entries({ description, prompt, base_model, worker_host })
-      .filter(([, text]) => text !== undefined && text !== null)
-      .map(([name, text]) => [name, text || null])
+    const { description, prompt, base_model, worker_host, factory_uid, agent_type, credential_strategy } = body
+    const { environment_id, skills, mcp_servers, secrets, on_behalf_of_enabled } = body
+    const { harness_auth_secrets, inference_providers } = body
+    const texts = { description, prompt, base_model, worker_host, factory_uid, agent_type, credential_strategy }
+    const harness = body.harness ?? (typeof body.base_harness === 'string' ? { type: body.base_harness } : null)
     const environment = environment_id
       ? await findEnvironment(db, caller.team_id, environment_id, '/environment_id')
       : null
     return {
-      ...Object.fromEntries(texts),
+      ...Object.fromEntries(
+        Object.entries(texts)
+          .filter(([, text]) => text !== undefined && text !== null)
+          .map(([name, text]) => [name, text || null]),
+      ),
       ...(harness ? { harness: harness.type ? JSON.stringify(HarnessChoice.parse(harness)) : null } : {}),
       ...(environment_id === undefined || environment_id === null
         ? {}
         : { environment_uid: environment?.environment_uid ?? null }),
       ...(skills ? { skills: JSON.stringify(skills) } : {}),
       ...(mcp_servers ? { mcp_servers: JSON.stringify(mcp_servers) } : {}),
+      ...(secrets ? { secrets: JSON.stringify(secrets) } : {}),
+      ...(harness_auth_secrets ? { harness_auth_secrets: filled(harness_auth_secrets) } : {}),
+      ...(inference_providers ? { inference_providers: filled(inference_providers) } : {}),
+      ...(typeof on_behalf_of_enabled === 'boolean' ? { on_behalf_of_enabled } : {}),
     }
   }
 
@@ -104,6 +125,8 @@ export function identitiesEngine(room: Room) {
   return { list, get, create, update, delete: remove }
 }
 
+const filled = (value: object): string | null => (Object.keys(value).length === 0 ? null : JSON.stringify(value))
+
 function render(row: Selectable<Identities>): Identity {
   const harness = row.harness === null ? null : HarnessChoice.parse(row.harness)
   return Identity.parse({
@@ -112,6 +135,7 @@ function render(row: Selectable<Identities>): Identity {
     available: true,
     created_at: row.created_at.toISOString(),
     updated_at: row.updated_at.toISOString(),
+    base_harness: harness?.type,
     harness:
       harness === null
         ? undefined
@@ -120,9 +144,11 @@ function render(row: Selectable<Identities>): Identity {
             model_id: harness.model_id ?? undefined,
             reasoning_level: harness.reasoning_level ?? undefined,
           },
+    harness_auth_secrets: row.harness_auth_secrets ?? undefined,
+    inference_providers: row.inference_providers ?? undefined,
+    credential_strategy: row.credential_strategy ?? undefined,
     environment_id: row.environment_uid ?? undefined,
     worker_host: row.worker_host ?? undefined,
-    secrets: [],
     memory: { attached_stores: [], auto_memory: { enabled: false } },
     default_runner_uid: '',
   })

@@ -4,7 +4,7 @@
  */
 import { lstat, mkdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { Repository } from '../contract/index.ts'
+import { addressKind, isRef, ownerAndName, type Repository, withoutSecret } from '../contract/index.ts'
 import { duration, SetupFailure } from './failures.ts'
 import { secretsOfUrl } from './redact.ts'
 import type { CommandEnd, Groups } from './spawn.ts'
@@ -49,7 +49,7 @@ export function checkRepositories(repositories: Repository[], local_allowed: boo
         `"${ref}" is not a branch, tag or commit of git. Correct the ref of ${withoutSecret(url)}.`,
         'clone',
       )
-    const directory = repository.directory ?? nameOf(url)
+    const directory = repository.directory ?? ownerAndName(url).name
     if (!isPlainPath(directory)) {
       throw new SetupFailure(
         `"${directory}" cannot be the folder of a repository. Give a relative path in the workspace, like "src/app".`,
@@ -75,31 +75,21 @@ export function checkRepositories(repositories: Repository[], local_allowed: boo
 
 function checkUrl(url: string, local_allowed: boolean): boolean {
   const shown = withoutSecret(url)
-  const local = url.startsWith('/') || url.startsWith('file:///')
-  if (local && !local_allowed) {
+  const kind = addressKind(url)
+  if (kind === null) {
+    throw new SetupFailure(
+      `"${shown}" is not the address of a git repository. Use https://host/path, ssh://host/path or git@host:path.`,
+      'clone',
+    )
+  }
+  if (kind === 'local' && !local_allowed) {
     throw new SetupFailure(
       `${shown} is a path of the worker's own disk, which this worker does not allow. ` +
         'Give an https or ssh address, or start the worker with BATON_ALLOW_LOCAL_REPOSITORIES=1.',
       'clone',
     )
   }
-  const scp = /^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?![/]{2})[^\s:-][^\s]*$/
-  const remote = /^(https|ssh):\/\/([^\s/@-][^\s/@]*@)?[A-Za-z0-9[][^\s/@]*\/[^\s]+$/
-  if (local || remote.test(url) || scp.test(url)) {
-    if (!/[\p{Cc}]/u.test(url)) return local
-  }
-  throw new SetupFailure(
-    `"${shown}" is not the address of a git repository. Use https://host/path, ssh://host/path or git@host:path.`,
-    'clone',
-  )
-}
-
-/** The rules of `git check-ref-format --allow-onelevel`, and nothing that git could take for an option or a range. */
-export function isRef(ref: string): boolean {
-  if (/[\p{Cc}\s~^:?*[\\]/u.test(ref) || ref.includes('..') || ref.includes('@{') || ref.includes('//') || ref === '@')
-    return false
-  if (ref.startsWith('-') || ref.startsWith('/') || ref.endsWith('/') || ref.endsWith('.')) return false
-  return ref.split('/').every((part) => !part.startsWith('.') && !part.endsWith('.lock'))
+  return kind === 'local'
 }
 
 /** Relative, below its folder, made of plain names; never git's or Baton's own folder. */
@@ -116,18 +106,6 @@ export function isPlainPath(path: string): boolean {
         !/^\.(git|baton)$/i.test(part),
     )
 }
-
-function nameOf(url: string): string {
-  return (
-    url
-      .replace(/[/]+$/, '')
-      .replace(/\.git$/, '')
-      .split(/[/:]/)
-      .at(-1) ?? ''
-  )
-}
-
-export const withoutSecret = (url: string): string => url.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^@/]*@/i, '$1')
 
 async function cloneOne(options: CloneOptions, checkout: Checkout): Promise<void> {
   const { transcript } = options

@@ -4,13 +4,12 @@
  * A name is looked for in each repository in their order, there in the known folders in theirs; the first that is
  * found counts. Nothing is read that lies outside of the repository, whatever a link in it says.
  */
-import { lstat, readdir, readFile, realpath } from 'node:fs/promises'
+import { lstat, open, readdir, readFile, realpath } from 'node:fs/promises'
 import { basename, dirname, join, relative, sep } from 'node:path'
-import { z } from 'zod'
-import { parseSkillSpec, SKILL_FOLDERS, type SkillPlace } from '../contract/index.ts'
+import { ownerAndName, parseSkillSpec, SKILL_FOLDERS, type SkillPlace } from '../contract/index.ts'
+import { parseSkillFile, SKILL_BYTES_MAX } from '../contract/skill-files.ts'
 import { SetupFailure } from './failures.ts'
 
-const SKILL_BYTES_MAX = 256 * 1024
 /** Folders of a place that are looked at for repositories, and skills that a refusal lists. */
 const REPOSITORIES_MAX = 50
 const NAMED_MAX = 10
@@ -116,48 +115,21 @@ async function readSkill(file: string, root: string): Promise<{ name: string | n
   const shown = relative(root, file)
   const [real, real_root] = await Promise.all([realpath(file), realpath(root)])
   if (!real.startsWith(real_root + sep)) throw malformed(shown, 'it is a link that leads out of its repository')
-  const { size } = await lstat(real)
-  if (size > SKILL_BYTES_MAX) throw malformed(shown, `it is larger than ${SKILL_BYTES_MAX / 1024} KiB`)
-  const text = readText(await readFile(real), shown)
-  const parts = splitFrontMatter(text)
-  if (parts === null) throw malformed(shown, 'its front matter has no end')
-  const body = parts.body.trim()
-  if (body === '') throw malformed(shown, 'it has no instructions')
-  return { name: parts.head === null ? null : await nameIn(parts.head, shown), body }
+  // One byte more than is allowed tells it from what is.
+  const skill = await parseSkillFile(await readFirst(real, SKILL_BYTES_MAX + 1))
+  if ('problem' in skill) throw malformed(shown, skill.problem)
+  return { name: skill.name, body: skill.instructions }
 }
 
-/** Null: it begins and does not end. */
-function splitFrontMatter(text: string): { head: string | null; body: string } | null {
-  const lines = text.split('\n')
-  const is_fence = (line: string | undefined) => line !== undefined && /^---\s*$/.test(line)
-  if (!is_fence(lines[0])) return { head: null, body: text }
-  const end = lines.findIndex((line, at) => at > 0 && is_fence(line))
-  if (end < 0) return null
-  return { head: lines.slice(1, end).join('\n'), body: lines.slice(end + 1).join('\n') }
-}
-
-function readText(bytes: Buffer, shown: string): string {
+async function readFirst(path: string, bytes_max: number): Promise<Buffer> {
+  const file = await open(path)
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes).replaceAll('\r\n', '\n')
-  } catch {
-    throw malformed(shown, 'it is not UTF-8 text')
+    const { size } = await file.stat()
+    const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(Math.max(1, Math.min(size, bytes_max))) })
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await file.close()
   }
-}
-
-const FrontMatter = z.looseObject({ name: z.string().trim().min(1).optional(), description: z.string().optional() })
-
-async function nameIn(head: string, shown: string): Promise<string | null> {
-  const { parse } = await import('yaml')
-  let value: unknown
-  try {
-    value = parse(head, { maxAliasCount: 100 })
-  } catch (error) {
-    const [why] = error instanceof Error ? error.message.split('\n') : ['']
-    throw malformed(shown, `its front matter is not YAML (${why})`)
-  }
-  const said = FrontMatter.safeParse(value ?? {})
-  if (said.success) return said.data.name ?? null
-  throw malformed(shown, 'the name and description in its front matter must be text')
 }
 
 const isThere = (path: string): Promise<boolean> =>
@@ -173,12 +145,9 @@ function fits({ org, names }: Place, wanted: SkillPlace): boolean {
 }
 
 function placeOf(root: string, url: string): Place {
-  const parts = url
-    .replace(/\/+$/, '')
-    .replace(/\.git$/, '')
-    .split(/[/:]/)
-  const repo = parts.at(-1) ?? basename(root)
-  return { root, org: parts.at(-2) ?? '', repo, names: [repo, basename(root)] }
+  const { owner, name } = ownerAndName(url)
+  const repo = name || basename(root)
+  return { root, org: owner, repo, names: [repo, basename(root)] }
 }
 
 const homeOf = (home: string): Place => ({ root: home, org: '', repo: 'the home folder', names: [] })
