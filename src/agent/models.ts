@@ -1,5 +1,6 @@
 /** Which model answers, and how it is reached. Provider packages are imported when they are chosen. */
 import type { LanguageModel } from 'ai'
+import { DEFAULT_MODELS } from '../contract/models.ts'
 import { AgentFailure } from './failure.ts'
 import type { Settings } from './settings.ts'
 
@@ -7,8 +8,11 @@ export type ProviderName = 'anthropic' | 'openai' | 'google' | 'custom' | 'scrip
 export type ModelChoice = { provider: ProviderName; model_id: string }
 export type OpenModel = ModelChoice & { model: LanguageModel }
 
-/** What `auto` takes from each provider. */
-const DEFAULT_MODEL = { anthropic: 'claude-sonnet-5-5', openai: 'gpt-5.5', google: 'gemini-pro-latest' } as const
+const DEFAULT_MODEL = {
+  anthropic: DEFAULT_MODELS.anthropic,
+  openai: DEFAULT_MODELS.openai,
+  google: DEFAULT_MODELS.gemini,
+} as const
 
 const HOW =
   'Set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, or BATON_MODEL_BASE_URL with BATON_MODEL_ID; ' +

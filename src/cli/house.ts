@@ -25,6 +25,8 @@ export type HouseOptions = {
   log_level: string
   /** Runs that the team may have under way; as it was where absent. */
   max_concurrent?: number | undefined
+  /** The machine is one person's own, whose disk and git logins the server may read repositories with. */
+  own_machine: boolean
   progress: Progress
 }
 
@@ -57,7 +59,7 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
   }
   try {
     options.progress.say('Starting PostgreSQL')
-    const { databaseClock, folderBlobs, migrate, openDatabase, openEmbedded, openServer } = await loadParts()
+    const { databaseClock, folderBlobs, migrate, openDatabase, openEmbedded, openServer, skillReader } = await loadParts()
     const embedded =
       options.database_url === undefined
         ? await openEmbedded({
@@ -88,6 +90,11 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
       log,
       host: options.host,
       port: options.port,
+      skills: skillReader({
+        folder: join(options.data_dir, 'skills'),
+        env: context.env,
+        own_machine: options.own_machine,
+      }),
       web_dir: webFolder(),
       ...(options.public_hosts && { public_hosts: options.public_hosts }),
     }).catch((error: unknown) => {
@@ -110,15 +117,16 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
 }
 
 async function loadParts() {
-  const [clock, connect, embedded, migrate, blobs, server] = await Promise.all([
+  const [clock, connect, embedded, migrate, blobs, skills, server] = await Promise.all([
     import('../db/clock.ts'),
     import('../db/connect.ts'),
     import('../db/embedded.ts'),
     import('../db/migrate.ts'),
     import('../engine/blobs.ts'),
+    import('../engine/skill-reader.ts'),
     import('../server/server.ts'),
   ])
-  return { ...clock, ...connect, ...embedded, ...migrate, ...blobs, ...server }
+  return { ...clock, ...connect, ...embedded, ...migrate, ...blobs, ...skills, ...server }
 }
 
 type OwnKey = { api_key: string; first_start: boolean; owner: UserCaller }

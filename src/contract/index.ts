@@ -1,41 +1,59 @@
 /** The contract: what can be asked, and every shape that crosses a boundary. It knows nothing of ours. */
 export * from './access.ts'
+export * from './api-keys.ts'
+export * from './agents.ts'
 export * from './artifacts.ts'
 export * from './batches.ts'
 export * from './config.ts'
+export * from './cron.ts'
+export * from './conversations.ts'
 export * from './environments.ts'
 export * from './events.ts'
 export * from './executions.ts'
 export * from './faults.ts'
+export * from './federation.ts'
 export * from './harness-support.ts'
 export * from './identities.ts'
 export * from './messages.ts'
+export * from './models.ts'
 export * from './modes.ts'
 export * from './plans.ts'
 export * from './roles.ts'
 export * from './repositories.ts'
 export * from './route.ts'
 export * from './runs.ts'
+export * from './schedules.ts'
+export * from './secrets.ts'
 export * from './skills.ts'
 export * from './surroundings.ts'
 export * from './team.ts'
+export * from './teams.ts'
 export * from './transcripts.ts'
 export * from './trees.ts'
+export * from './uploads.ts'
 export * from './usage.ts'
 export * from './workers.ts'
 
 import { accessRoutes } from './access.ts'
+import { apiKeyRoutes } from './api-keys.ts'
+import { agentRoutes } from './agents.ts'
 import { artifactRoutes } from './artifacts.ts'
 import { batchRoutes } from './batches.ts'
+import { conversationRoutes } from './conversations.ts'
 import { environmentRoutes } from './environments.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
+import { federationRoutes } from './federation.ts'
 import { harnessSupportRoutes } from './harness-support.ts'
 import { identityRoutes } from './identities.ts'
 import { messageRoutes } from './messages.ts'
+import { modelRoutes } from './models.ts'
 import { followUpRoutes, planRoutes } from './plans.ts'
 import { runRoutes } from './runs.ts'
+import { scheduleRoutes } from './schedules.ts'
+import { secretRoutes } from './secrets.ts'
 import { teamRoutes } from './team.ts'
+import { teamsRoutes } from './teams.ts'
 import { transcriptRoutes } from './transcripts.ts'
 import { treeRoutes } from './trees.ts'
 import { workerRoutes } from './workers.ts'
@@ -46,11 +64,14 @@ export const routes = {
   runs: runRoutes,
   executions: executionRoutes,
   transcripts: transcriptRoutes,
+  conversations: conversationRoutes,
   events: eventRoutes,
   workers: workerRoutes,
   messages: messageRoutes,
   trees: treeRoutes,
   team: teamRoutes,
+  teams: teamsRoutes,
+  apiKeys: apiKeyRoutes,
   harnessSupport: harnessSupportRoutes,
   plans: planRoutes,
   followUps: followUpRoutes,
@@ -58,4 +79,9 @@ export const routes = {
   artifacts: artifactRoutes,
   environments: environmentRoutes,
   identities: identityRoutes,
+  secrets: secretRoutes,
+  federation: federationRoutes,
+  schedules: scheduleRoutes,
+  agents: agentRoutes,
+  models: modelRoutes,
 }

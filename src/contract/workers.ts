@@ -5,6 +5,7 @@
  */
 import { z } from 'zod'
 import { AgentConfig } from './config.ts'
+import { ProviderModels } from './models.ts'
 import { route } from './route.ts'
 import { Timestamp } from './runs.ts'
 
@@ -58,6 +59,8 @@ export const FromWorker = z.discriminatedUnion('type', [
       harnesses: z.array(z.string()).default([]),
     }),
   }),
+  /** Ours: what its providers answered when it asked for their models; said whenever that is known anew. */
+  z.object({ type: z.literal('worker_models'), data: z.object({ providers: z.array(ProviderModels).max(16) }) }),
   z.object({
     type: z.literal('task_claimed'),
     data: z.object({ task_id: z.string(), worker_id: z.string(), execution_id: z.string().optional() }),

@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import { accessEngine } from './access.ts'
+import { agentsEngine } from './agents.ts'
 import { artifactsEngine } from './artifacts.ts'
 import { batchesEngine } from './batches.ts'
 import { openBell } from './bell.ts'
@@ -21,16 +22,20 @@ import { identitiesEngine } from './identities.ts'
 import { mailEngine } from './mail.ts'
 import { mailboxEngine } from './mailbox.ts'
 import { messagesEngine } from './messages.ts'
+import { modelsEngine } from './models.ts'
 import { noticesEngine } from './notices.ts'
 import { plansEngine } from './plans.ts'
 import { runsEngine } from './runs.ts'
+import { schedulesEngine } from './schedules.ts'
 import { sessionsEngine } from './sessions.ts'
 import { type Signer, signer } from './signing.ts'
+import type { ReadSkills } from './skill-reader.ts'
 import { sweepEngine } from './sweep.ts'
 import { teamEngine } from './team.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
 import { treesEngine } from './trees.ts'
+import { uploadsEngine } from './uploads.ts'
 import { workersEngine } from './workers.ts'
 
 export type EngineOptions = {
@@ -39,6 +44,8 @@ export type EngineOptions = {
   blobs: BlobStore
   log: Logger
   server_id: string
+  /** Reads the skills of repositories; absent: none is read. */
+  skills?: ReadSkills
   limits?: Partial<EngineLimits>
 }
 
@@ -100,15 +107,20 @@ export async function openEngine(options: EngineOptions) {
     messages,
     plans,
     batches: batchesEngine(room, { runs }),
+    schedules: schedulesEngine(room, { runs }),
     followUps: followUpsEngine(room, { messages, plans }),
     mailbox: mailboxEngine(room),
     mail: mailEngine(room),
     trees: treesEngine(room),
     team: teamEngine(room),
     artifacts: artifactsEngine(room),
+    uploads: uploadsEngine(room),
+    blobs: options.blobs,
     notices: noticesEngine(room),
     environments: environmentsEngine(room),
     identities: identitiesEngine(room),
+    agents: agentsEngine(room),
+    models: modelsEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room),
     close: () => bell.close(),

@@ -15,7 +15,7 @@ type Said<T extends FromWorker['type']> = Extract<FromWorker, { type: T }>['data
 type Named = { task_id: string; execution_id?: string | undefined }
 
 /** A connection not seen for this long belongs to a server that died, in milliseconds. */
-const UNSEEN_MS = 90_000
+export const UNSEEN_MS = 90_000
 
 export function workersEngine(room: Room) {
   const { clock, bell } = room

@@ -2,6 +2,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
+import { UPLOAD_PATH } from '../engine/uploads.ts'
 import { type Answer, respond } from './answers.ts'
 import { DOWNLOAD_PATH, sendDownload } from './downloads.ts'
 import { checkHost } from './hosts.ts'
@@ -13,6 +14,7 @@ import { faultOf, renderFault, traceOf } from './problems.ts'
 import { renderReference } from './reference.ts'
 import type { ServerRoom } from './room.ts'
 import { accessAnswers } from './routes/access.ts'
+import { agentAnswers } from './routes/agents.ts'
 import { artifactAnswers } from './routes/artifacts.ts'
 import { batchAnswers } from './routes/batches.ts'
 import { environmentAnswers } from './routes/environments.ts'
@@ -21,12 +23,15 @@ import { executionAnswers } from './routes/executions.ts'
 import { harnessSupportAnswers } from './routes/harness-support.ts'
 import { identityAnswers } from './routes/identities.ts'
 import { messageAnswers } from './routes/messages.ts'
+import { modelAnswers } from './routes/models.ts'
 import { planAnswers } from './routes/plans.ts'
 import { runAnswers } from './routes/runs.ts'
+import { scheduleAnswers } from './routes/schedules.ts'
 import { teamAnswers } from './routes/team.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
 import { treeAnswers } from './routes/trees.ts'
 import { workerAnswers } from './routes/workers.ts'
+import { receiveUpload } from './uploads.ts'
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
 
@@ -47,6 +52,9 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     harnessSupportAnswers,
     environmentAnswers,
     identityAnswers,
+    scheduleAnswers,
+    agentAnswers,
+    modelAnswers,
   ].flatMap((make) => make(room))
   checkComplete(answers)
   const app = new Hono<Env>()
@@ -72,7 +80,12 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     }
   }
   app.all(MCP_PATH, mountMcp(room, closing))
-  app.get(`${DOWNLOAD_PATH}:artifact_uid`, (c) => sendDownload(room, c.req.param('artifact_uid'), c.req.query()))
+  app.get(`${DOWNLOAD_PATH}:artifact_uid`, (c) =>
+    sendDownload(room, c.env.incoming, { artifact_uid: c.req.param('artifact_uid'), query: c.req.query() }),
+  )
+  app.on(['PUT', 'POST'], `${UPLOAD_PATH}:upload_id`, (c) =>
+    receiveUpload(room, c.env.incoming, { upload_id: c.req.param('upload_id'), query: c.req.query() }),
+  )
   mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)

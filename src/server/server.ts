@@ -12,6 +12,7 @@ import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import type { BlobStore } from '../engine/blobs.ts'
 import { type Engine, type EngineLimits, openEngine } from '../engine/engine.ts'
+import type { ReadSkills } from '../engine/skill-reader.ts'
 import { makeApp } from './app.ts'
 import { openBatches } from './batches.ts'
 import { wrongKeys } from './callers.ts'
@@ -22,6 +23,7 @@ import { knownCallers } from './known.ts'
 import { SERVER_LIMITS, type ServerLimits } from './limits.ts'
 import { pollLoop } from './poll.ts'
 import type { ServerRoom } from './room.ts'
+import { openSchedules } from './schedules.ts'
 import { openWorkerSockets } from './sockets.ts'
 import { openStreams } from './streams.ts'
 import { openWatches } from './watches.ts'
@@ -36,6 +38,8 @@ export type ServerOptions = {
   port: number
   /** Names besides loopback under which the server is reached, such as the one that a proxy serves. */
   public_hosts?: string[]
+  /** Reads the skills of repositories; absent: none is read. */
+  skills?: ReadSkills
   /** The built web page; null: there is none. */
   web_dir: string | null
   limits?: Partial<ServerLimits>
@@ -70,6 +74,7 @@ export async function openServer(options: ServerOptions): Promise<Server> {
     blobs,
     log,
     server_id,
+    ...(options.skills && { skills: options.skills }),
     ...(options.engine_limits && { limits: options.engine_limits }),
   })
   try {
@@ -136,6 +141,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     step: async () => void (await engine.sweep.run()),
   })
   const batches = openBatches(room)
+  const schedules = openSchedules(room)
   log.info({ server_id, host, port }, 'server.ready')
   let closed: Promise<void> | null = null
   return {
@@ -155,6 +161,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     await Promise.all([
       sweep.close(),
       batches.close(),
+      schedules.close(),
       sockets.close(),
       hub.close(),
       room.watches.close(),

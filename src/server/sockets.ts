@@ -198,7 +198,7 @@ export function openWorkerSockets(room: ServerRoom) {
       return
     }
     const said = parsed.data
-    const key = said.type === 'worker_hello' ? '' : said.data.task_id
+    const key = 'task_id' in said.data ? said.data.task_id : ''
     const before = connection.chains.get(key) ?? Promise.resolve()
     const chain = before
       .then(() => take(connection, said))
@@ -223,6 +223,8 @@ export function openWorkerSockets(room: ServerRoom) {
         for (const one of cancel) send(connection, { type: 'task_cancellation', data: one })
         return
       }
+      case 'worker_models':
+        return engine.models.said(connection_id, said.data.providers)
       case 'task_claimed': {
         slots.claimed(said.data.task_id)
         if (await engine.workers.claimed(connection_id, said.data)) return

@@ -15,7 +15,8 @@ import { Transform, type TransformCallback } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { type Environment, type ModelUpstream, PROVIDERS, type Provider } from './models.ts'
+import { MODEL_PROVIDERS, type ModelProvider } from '../contract/index.ts'
+import type { Environment, ModelUpstream } from './models.ts'
 import { sha256, writeAtomic } from './sandboxes/record.ts'
 
 export const BROKER_LIMITS = {
@@ -49,7 +50,7 @@ type Guest = { execution_id: string; token_hash: Buffer; requests: number }
 
 type Desk = {
   guests: Map<string, Guest>
-  models: Map<Provider, ModelUpstream>
+  models: Map<ModelProvider, ModelUpstream>
   limits: BrokerLimits
   log: Logger
   port: number
@@ -162,7 +163,7 @@ async function answer(desk: Desk, request: IncomingMessage, response: ServerResp
   }
 }
 
-type Target = { provider: Provider; rest: string; query: string; key: string | null }
+type Target = { provider: ModelProvider; rest: string; query: string; key: string | null }
 
 /**
  * `/anthropic/v1/messages?…` and the like. Paths that could mean another place when they are read again
@@ -171,7 +172,7 @@ type Target = { provider: Provider; rest: string; query: string; key: string | n
 export function parseTarget(url: string): Target | null {
   const [path = '', query = ''] = url.split('?', 2)
   const [, name = '', ...segments] = path.split('/')
-  const provider = PROVIDERS.find((one) => one === name)
+  const provider = MODEL_PROVIDERS.find((one) => one === name)
   if (!provider || segments.length === 0) return null
   if (segments.some((segment, at) => !isPlain(segment, at === segments.length - 1))) return null
   if ((provider === 'openai' || provider === 'custom') && segments.shift() !== 'v1') return null
@@ -350,7 +351,7 @@ function limitBytes(bytes_max: number): Transform {
 }
 
 /** In the words of the provider, so that its clients show the message instead of stumbling over it. */
-function writeRefusal(response: ServerResponse, provider: Provider, status: number, message: string): void {
+function writeRefusal(response: ServerResponse, provider: ModelProvider, status: number, message: string): void {
   if (response.headersSent) {
     response.destroy()
     return
@@ -364,7 +365,7 @@ function writeRefusal(response: ServerResponse, provider: Provider, status: numb
   response.end(body)
 }
 
-function refusalBody(provider: Provider, status: number, message: string): unknown {
+function refusalBody(provider: ModelProvider, status: number, message: string): unknown {
   switch (provider) {
     case 'anthropic': {
       const types: Record<number, string> = {

@@ -31,7 +31,7 @@ export type LineOptions = {
   log: Logger
   limits?: Partial<LineLimits> | undefined
   /** Said first after each connect, before what waited. */
-  hello: () => FromWorker
+  hello: () => FromWorker[]
   onFrame: (frame: ToWorker) => void
 }
 
@@ -169,7 +169,7 @@ function connectOnce(line: State, signal: AbortSignal): Promise<ConnectionEnd> {
     })
     pong_at = performance.now()
     line.socket = socket
-    socket.send(JSON.stringify(options.hello()))
+    for (const frame of options.hello()) socket.send(JSON.stringify(frame))
     send(socket, line.outbox, line.number)
     options.log.info({ server: options.server, worker_id: options.worker_id }, 'worker.connected')
   })

@@ -3,15 +3,14 @@
  * addresses with the execution's token in the place of the key.
  */
 import { inspect } from 'node:util'
+import type { ModelProvider } from '../contract/index.ts'
 
-export const PROVIDERS = ['anthropic', 'openai', 'gemini', 'custom'] as const
-export type Provider = (typeof PROVIDERS)[number]
 
 /** A value that no log, message or JSON shows. */
 export type Secret = { reveal(): string }
 
 export type ModelUpstream = {
-  provider: Provider
+  provider: ModelProvider
   /** As the provider's own CLIs spell it: with `/v1` for openai and custom, without for the others. */
   base_url: string
   /** Absent where a server of one's own wants none. */
@@ -52,7 +51,7 @@ export function readModels(env: Environment): ModelUpstream[] {
   return found.filter((one) => one !== null)
 }
 
-function keyed(provider: Provider, key: string | undefined, base_url: string): ModelUpstream | null {
+function keyed(provider: ModelProvider, key: string | undefined, base_url: string): ModelUpstream | null {
   return key ? { provider, base_url, api_key: secret(key) } : null
 }
 

@@ -17,6 +17,7 @@ import type { FromWorker, TaskAssignment, ToWorker } from '../contract/index.ts'
 import { type Broker, openBroker } from './broker.ts'
 import { runnerEnvironment } from './environment.ts'
 import { type Line, type LineLimits, openLine } from './line.ts'
+import { askModels } from './model-lists.ts'
 import { type Environment, type ModelUpstream, modelEnvironment } from './models.ts'
 import { openReports, type Reports } from './reports.ts'
 import { openProcessBackend } from './sandboxes/process.ts'
@@ -25,6 +26,9 @@ import { type Sandbox, type SandboxBackend, type SandboxEnd, SandboxRefused } fr
 import type { SandboxLimits } from './sandboxes/watch.ts'
 import { holdState, type StateFolder } from './state.ts'
 
+/** Between two questions for the models of providers, in milliseconds; the second after one that went badly. */
+const MODELS_MS = 6 * 60 * 60_000
+const MODELS_AGAIN_MS = 5 * 60_000
 /** What the server is told where there is no limit: it offers as many as this leaves. */
 const NO_LIMIT = 1000
 
@@ -94,6 +98,8 @@ type Desk = {
   broker: Broker | null
   reports: Reports
   line: Line
+  /** Null: not asked yet. */
+  known_models: FromWorker | null
   /** Sandboxes that are being opened, which a closing worker waits for. */
   opening: Set<Promise<unknown>>
   /** Aborts when no more offers are taken. */
@@ -129,6 +135,7 @@ async function openIn(state: StateFolder, options: WorkerOptions): Promise<Worke
     limits: { ...WORKER_LIMITS, ...limits },
     slots: new Map(),
     opening: new Set(),
+    known_models: null,
     leaving: new AbortController(),
     closed: new AbortController(),
     broker:
@@ -153,6 +160,7 @@ async function openIn(state: StateFolder, options: WorkerOptions): Promise<Worke
   }
   // Not before everything is adopted: what the hello does not name, the server takes for lost.
   desk.line.open()
+  void tellModels(desk)
   const closed = Promise.withResolvers<void>()
   let closing = false
   const close: Worker['close'] = (how = {}) => {
@@ -169,11 +177,28 @@ async function openIn(state: StateFolder, options: WorkerOptions): Promise<Worke
 const running = (desk: Desk): RunningExecution[] =>
   [...desk.slots.values()].map(({ task_id, execution_id }) => ({ task_id, execution_id }))
 
-function hello(desk: Desk): FromWorker {
+function hello(desk: Desk): FromWorker[] {
   const { capacity, version, harnesses } = desk.options
-  return {
-    type: 'worker_hello',
-    data: { capacity: capacity || NO_LIMIT, running: running(desk), version, backend: desk.backend.name, harnesses },
+  const data = {
+    capacity: capacity || NO_LIMIT,
+    running: running(desk),
+    version,
+    backend: desk.backend.name,
+    harnesses,
+  }
+  return [{ type: 'worker_hello', data }, ...(desk.known_models === null ? [] : [desk.known_models])]
+}
+
+/** Tells the server which models can be chosen here, and again when that may have changed. */
+async function tellModels(desk: Desk): Promise<void> {
+  const { signal } = desk.leaving
+  while (desk.options.models.length > 0 && !signal.aborted) {
+    const providers = await askModels(desk.options.models, signal)
+    if (signal.aborted) return
+    desk.known_models = { type: 'worker_models', data: { providers } }
+    desk.line.say(desk.known_models)
+    const well = providers.every(({ status }) => status === 'ok')
+    await wait(well ? MODELS_MS : MODELS_AGAIN_MS, undefined, { signal, ref: false }).catch(() => {})
   }
 }
 

@@ -11,6 +11,7 @@ import type { Database } from '../../src/db/connect.ts'
 import { folderBlobs } from '../../src/engine/blobs.ts'
 import type { UserCaller } from '../../src/engine/caller.ts'
 import type { EngineLimits } from '../../src/engine/engine.ts'
+import { skillReader } from '../../src/engine/skill-reader.ts'
 import { type Client, connect } from '../../src/sdk/client.ts'
 import type { ServerLimits } from '../../src/server/limits.ts'
 import { openServer, type Server } from '../../src/server/server.ts'
@@ -23,6 +24,8 @@ export type HouseOptions = {
   /** The database's own time when absent. */
   clock?: Clock
   blobs_dir?: string
+  /** Repositories of this machine can be read for their skills. */
+  reads_skills?: boolean
   host?: string
   port?: number
   public_hosts?: string[]
@@ -83,6 +86,9 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       log: other.log ?? log,
       port: port ?? 0,
       web_dir: web_dir ?? null,
+      ...(options.reads_skills && {
+        skills: skillReader({ folder: join(blobs_dir, 'skills'), env: process.env, own_machine: true }),
+      }),
       validate_answers: options.validate_answers ?? true,
       ...(host && { host }),
       ...(public_hosts && { public_hosts }),

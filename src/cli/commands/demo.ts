@@ -37,6 +37,7 @@ export async function run(context: Context): Promise<number> {
       port: 0,
       log_level: context.debug ? 'debug' : 'error',
       progress,
+      own_machine: true,
     })
     try {
       const { url, api_key, log } = house

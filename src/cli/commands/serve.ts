@@ -34,6 +34,7 @@ export async function run(context: Context, given: Given): Promise<number> {
     ...serving,
     data_dir,
     progress,
+    own_machine: context.env.BATON_ALLOW_LOCAL_REPOSITORIES === '1',
     database_url: context.env.DATABASE_URL || undefined,
     blob_dir: typeof blobDir === 'string' ? resolve(context.cwd, blobDir) : join(data_dir, 'blobs'),
     ...(Array.isArray(publicHost) && { public_hosts: publicHost.map(String) }),

@@ -41,6 +41,7 @@ export async function run(context: Context, given: Given): Promise<number> {
     ...serving,
     data_dir,
     progress,
+    own_machine: isLoopback(serving.host),
     max_concurrent: parsed.data.maxConcurrent,
   }).catch((error: unknown) => {
     progress.done()
