@@ -1,4 +1,4 @@
-/** The commands of what runs name: environments, agent identities, templates and artifacts. */
+/** The commands of what runs name: environments, agent identities, skills, models, templates and artifacts. */
 import type { CommandEntry, CommandGroup } from './commands.ts'
 
 export const NAMED_GROUPS: Record<string, CommandGroup> = {
@@ -7,6 +7,8 @@ export const NAMED_GROUPS: Record<string, CommandGroup> = {
     aliases: ['e', 'environments'],
     group: 'Runs:',
   },
+  'environment image': { summary: 'Images that environments can have' },
+  model: { summary: 'The models that workers reach', aliases: ['models'], group: 'Runs:' },
   template: { summary: 'Patterns of work that are known to go well', aliases: ['templates'], group: 'Runs:' },
   artifact: { summary: 'What runs made for people', aliases: ['artifacts'], group: 'Runs:' },
 }
@@ -23,10 +25,22 @@ export const NAMED_COMMANDS: CommandEntry[] = [
   { path: 'agent update', summary: 'Change an agent identity', load: async () => (await agent()).update },
   { path: 'agent delete', summary: 'Delete an agent identity', load: async () => (await agent()).remove },
   {
+    path: 'agent skills',
+    summary: "List the skills in the environments' repositories",
+    load: () => import('./commands/agent-skills.ts'),
+  },
+  { path: 'model list', aliases: ['ls'], summary: 'List models', load: () => import('./commands/model-list.ts') },
+  {
     path: 'environment list',
     aliases: ['ls'],
     summary: 'List environments',
     load: async () => (await environment()).list,
+  },
+  {
+    path: 'environment image list',
+    aliases: ['ls'],
+    summary: 'List images to begin with',
+    load: async () => (await environment()).images,
   },
   { path: 'environment get', summary: 'Show one environment', load: async () => (await environment()).get },
   { path: 'environment create', summary: 'Create an environment', load: async () => (await environment()).create },

@@ -66,26 +66,22 @@ export const create: CommandModule = {
 export const update: CommandModule = {
   declare: (command) => {
     declareParts(command.argument('<agent>', 'uid or name').option('-n, --name <name>', 'another name'))
-      .option('--remove-description', 'no description')
-      .option('--remove-prompt', 'no instructions')
-      .option('--remove-base-model', 'no model')
-      .option('--remove-harness', 'no harness')
-      .option('--remove-environment', 'no environment')
-      .option('--remove-host', 'no worker')
       .option('--add-secret <name>', 'another secret; may be repeated', collect)
       .option('--remove-secret <name>', 'a secret; may be repeated', collect)
-      .option('--remove-all-secrets', 'no secrets')
       .option('--add-skill <spec>', 'another skill; may be repeated', collect)
       .option('--remove-skill <spec>', 'a skill, word for word; may be repeated', collect)
-      .option('--remove-all-skills', 'no skills')
+    for (const [flag, meaning, ...others] of REMOVALS)
+      command.addOption(command.createOption(flag, meaning).conflicts(others))
   },
   async run(context, given) {
     const o = Options.parse(given.options)
-    const { uid, skills } = await find(context, given)
-    const unknown = o.removeSkill.find((skill) => !skills.includes(skill))
-    if (unknown !== undefined)
-      throw new CommandFailure('usage', `The agent has no skill "${unknown}".`, 'See: baton agent get.')
-    const kept = o.removeAllSkills ? [] : skills.filter((skill) => !o.removeSkill.includes(skill))
+    const { uid, ...agent } = await find(context, given)
+    const skills = changed('skill', agent.skills, { add: o.addSkill, remove: o.removeSkill, clear: o.removeAllSkills })
+    const secrets = changed(
+      'secret',
+      agent.secrets.map(({ name }) => name),
+      { add: o.addSecret, remove: o.removeSecret, clear: o.removeAllSecrets },
+    )
     const body: EditIdentity = {
       ...(o.name === undefined ? {} : { name: o.name }),
       ...textsOf(o),
@@ -95,8 +91,8 @@ export const update: CommandModule = {
       ...(o.removeHarness ? { harness: {} } : {}),
       ...(o.removeEnvironment ? { environment_id: '' } : {}),
       ...(o.removeHost ? { worker_host: '' } : {}),
-      skills: [...kept, ...o.addSkill.filter((skill) => !kept.includes(skill))],
-      ...(o.addSecret.length === 0 ? {} : { secrets: o.addSecret.map((name) => ({ name })) }),
+      ...(skills === null ? {} : { skills }),
+      ...(secrets === null ? {} : { secrets: secrets.map((name) => ({ name })) }),
     }
     const params = { identity_uid: uid }
     await show(context, await clientOf(context).identities.update({ params, body, signal: context.signal }))
@@ -110,6 +106,32 @@ export const remove: CommandModule = {
     await clientOf(context).identities.delete({ params: { identity_uid: uid }, signal: context.signal })
     await context.out.show({ uid, deleted: true }, () => [`Deleted agent ${name}. Its runs go on.`])
   },
+}
+
+/** Flag, meaning, and the options that say the opposite. */
+const REMOVALS: [string, string, ...string[]][] = [
+  ['--remove-description', 'no description', 'description'],
+  ['--remove-prompt', 'no instructions', 'prompt'],
+  ['--remove-base-model', 'no model', 'baseModel'],
+  ['--remove-harness', 'no harness', 'harness'],
+  ['--remove-environment', 'no environment', 'environment'],
+  ['--remove-host', 'no worker', 'host'],
+  ['--remove-all-secrets', 'no secrets', 'addSecret', 'removeSecret'],
+  ['--remove-all-skills', 'no skills', 'addSkill', 'removeSkill'],
+]
+
+/** The list as it is to be; null: as it is. What is to go must be there. */
+function changed(
+  what: string,
+  before: string[],
+  { add, remove, clear }: { add: string[]; remove: string[]; clear: boolean },
+): string[] | null {
+  if (clear) return []
+  if (add.length + remove.length === 0) return null
+  const unknown = remove.find((one) => !before.includes(one))
+  if (unknown !== undefined)
+    throw new CommandFailure('usage', `The agent has no ${what} "${unknown}".`, 'See: baton agent get.')
+  return [...new Set([...before.filter((one) => !remove.includes(one)), ...add])]
 }
 
 function declareParts(command: Command): Command {
@@ -144,6 +166,7 @@ const Options = z.object({
   addSkill: Texts,
   removeSkill: Texts,
   removeAllSkills: Switch,
+  removeAllSecrets: Switch,
 })
 type Options = z.infer<typeof Options>
 
@@ -173,6 +196,7 @@ function show(context: Context, agent: Identity): Promise<void> {
       ['Environment', agent.environment_id],
       ['Worker', agent.worker_host],
       ['Skills', agent.skills.join(' ')],
+      ['Secrets', agent.secrets.map(({ name }) => name).join(' ')],
       ['MCP servers', Object.keys(agent.mcp_servers).join(' ')],
       ['Changed', agent.updated_at],
     ]

@@ -4,6 +4,7 @@ import type { EditEnvironment, Environment, Repository } from '../../contract/in
 import type { CommandModule } from '../commands.ts'
 import { type Context, clientOf, type Given } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
+import { IMAGES } from '../images.ts'
 import { collect, pickNamed, readPairs } from '../named.ts'
 import { paint } from '../output.ts'
 import { isSameRepository, repositoryOf } from '../repositories.ts'
@@ -42,6 +43,30 @@ export const list: CommandModule = {
   },
 }
 
+/** What there is to begin with, and what the environments have already. */
+export const images: CommandModule = {
+  declare: () => {},
+  async run(context) {
+    const { environments } = await clientOf(context).environments.list({ signal: context.signal })
+    const used = environments.flatMap(({ config }) => (config.docker_image ? [{ ...config, image: config.docker_image }] : []))
+    const own = [...new Set(used.map(({ image }) => image))]
+      .filter((image) => IMAGES.every((known) => known.image !== image))
+      .map((image) => ({
+        image,
+        description: `of ${used.flatMap((one) => (one.image === image ? [one.name] : [])).join(', ')}`,
+      }))
+    const all = [...IMAGES, ...own]
+    await context.out.show(
+      { images: all },
+      () => {
+        const rows = all.map(({ image, description }) => [oneLine(image), oneLine(description)])
+        return alignColumns([['IMAGE', ''].map(paint.dim), ...rows], context.out.width)
+      },
+      () => all,
+    )
+  },
+}
+
 export const get: CommandModule = {
   declare: (command) => void command.argument('<environment>', 'uid or name'),
   run: async (context, given) => show(context, await find(context, given)),
@@ -68,8 +93,8 @@ export const create: CommandModule = {
 export const update: CommandModule = {
   declare: (command) => {
     declareParts(command.argument('<environment>', 'uid or name').option('-n, --name <name>', 'another name'))
-      .option('--remove-description', 'no description')
-      .option('--remove-docker-image', 'no image')
+      .addOption(command.createOption('--remove-description', 'no description').conflicts('description'))
+      .addOption(command.createOption('--remove-docker-image', 'no image').conflicts('dockerImage'))
       .option('--remove-repo <repo>', 'a repository that it has; may be repeated', collect)
       .option('--remove-setup-command <command>', 'a set-up command, word for word; may be repeated', collect)
       .option('--remove-variable <name>', 'a variable; may be repeated', collect)
