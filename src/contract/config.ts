@@ -57,20 +57,68 @@ export const InlineEnvironment = z.object({
 })
 export type InlineEnvironment = z.infer<typeof InlineEnvironment>
 
-export const McpServer = z.union([
-  z.object({ warp_id: z.string() }),
-  z.object({
-    command: z.string(),
-    args: z.array(z.string()).default([]),
-    env: z.record(z.string(), z.string()).default({}),
-  }),
-  z.object({ url: z.url(), headers: z.record(z.string(), z.string()).default({}) }),
-])
+const MCP_PLACES = ['warp_id', 'command', 'url'] as const
+
+/** Exactly one of `warp_id`, `command` and `url` says where it is. */
+export const McpServer = z.preprocess(
+  (server, context) => {
+    if (typeof server !== 'object' || server === null) return server
+    const given = MCP_PLACES.filter((place) => place in server)
+    if (given.length !== 1)
+      context.addIssue(`An MCP server has exactly one of warp_id, command and url; this has ${given.length}.`)
+    return server
+  },
+  z.union([
+    z.object({ warp_id: z.string() }),
+    z.object({
+      command: z.string(),
+      args: z.array(z.string()).default([]),
+      env: z.record(z.string(), z.string()).default({}),
+    }),
+    z.object({ url: z.url(), headers: z.record(z.string(), z.string()).default({}) }),
+  ]),
+)
 export type McpServer = z.infer<typeof McpServer>
 
 /** What happens when a harness asks leave to do something: `allow` and `deny` never ask a person. */
 export const PermissionPolicy = z.enum(['allow', 'deny'])
 export type PermissionPolicy = z.infer<typeof PermissionPolicy>
+
+/** Names of secrets with the key of a harness's provider. They go before the worker's own keys. */
+export const HarnessAuthSecrets = z.object({
+  claude_auth_secret_name: NoNul.max(256).optional(),
+  codex_auth_secret_name: NoNul.max(256).optional(),
+})
+
+/** Names of secrets, each once. */
+export const SecretNames = z
+  .array(z.object({ name: NoNul.min(1).max(256) }))
+  .max(100)
+  .refine((all) => new Set(all.map(({ name }) => name)).size === all.length, 'A secret is named twice.')
+
+export const CREDENTIAL_STRATEGIES = ['CREATOR', 'EXECUTOR'] as const
+
+export const InferenceProviders = z.object({
+  aws: z
+    .object({
+      disabled: z.boolean().optional(),
+      region: NoNul.max(64).optional(),
+      role_arn: NoNul.max(2048).optional(),
+    })
+    .optional(),
+})
+
+const MemoryStore = z.object({
+  uid: z.string().min(1).max(128),
+  access: z.enum(['read_write', 'read_only']),
+  instructions: z.string().min(1, 'Say what the memory store is for.').max(16_384),
+})
+
+const SessionSharing = z.object({
+  public_access: z
+    .enum(['VIEWER', 'EDITOR'], 'Public access is VIEWER or EDITOR; nobody gets more by a link.')
+    .optional(),
+})
 
 export const AgentConfig = z.object({
   name: z.string().max(256).optional(),
@@ -83,6 +131,16 @@ export const AgentConfig = z.object({
   mcp_servers: z.record(z.string().max(64), McpServer).optional(),
   idle_timeout_minutes: z.int().min(1).max(60).optional(),
   computer_use_enabled: z.boolean().optional(),
+  computer_use_model_id: z.string().max(256).optional(),
+  /** From here to `session_sharing`: kept and answered, and of no effect on runs here. */
+  runner_id: z.string().max(128).optional(),
+  inference_providers: InferenceProviders.optional(),
+  memory_stores: z.array(MemoryStore).max(20).optional(),
+  credential_strategy: z.enum(CREDENTIAL_STRATEGIES).nullish(),
+  session_sharing: SessionSharing.optional(),
+  harness_auth_secrets: HarnessAuthSecrets.optional(),
+  /** It is given these alone; empty: none; absent: all that there are for it. */
+  secrets: SecretNames.optional(),
   /** Answers carry the first of `skills` here; what is asked names one or the other. */
   skill_spec: z.union([z.literal(''), SkillSpec]).optional(),
   skills: z.array(SkillSpec).max(20).optional(),

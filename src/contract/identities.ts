@@ -4,8 +4,17 @@
  * fields are answered empty, and giving one is refused.
  */
 import { z } from 'zod'
-import { HarnessName, McpServer, NoNul } from './config.ts'
+import {
+  CREDENTIAL_STRATEGIES,
+  HarnessAuthSecrets,
+  HarnessName,
+  InferenceProviders,
+  McpServer,
+  NoNul,
+  SecretNames,
+} from './config.ts'
 import { Uid } from './environments.ts'
+import { Scope } from './roles.ts'
 import { Nothing, route } from './route.ts'
 import { Timestamp } from './runs.ts'
 import { SkillSpec } from './skills.ts'
@@ -13,22 +22,6 @@ import { SkillSpec } from './skills.ts'
 const Name = NoNul.trim().min(1, 'A name must not be empty.').max(128)
 
 export const AGENT_TYPES = ['FOREMAN', 'TRIAGE', 'SPEC', 'IMPLEMENT', 'REVIEW', 'VERIFY', 'CUSTOM'] as const
-export const CREDENTIAL_STRATEGIES = ['CREATOR', 'EXECUTOR'] as const
-
-const HarnessAuthSecrets = z.object({
-  claude_auth_secret_name: NoNul.max(256).optional(),
-  codex_auth_secret_name: NoNul.max(256).optional(),
-})
-
-const InferenceProviders = z.object({
-  aws: z
-    .object({
-      disabled: z.boolean().optional(),
-      region: NoNul.max(64).optional(),
-      role_arn: NoNul.max(2048).optional(),
-    })
-    .optional(),
-})
 
 const MemoryStore = z.object({ uid: z.string(), access: z.enum(['read_write', 'read_only']), instructions: z.string() })
 
@@ -52,11 +45,7 @@ const fields = {
   skills: z.array(SkillSpec).max(20).nullish(),
   mcp_servers: z.record(z.string().min(1).max(64), McpServer).nullish(),
   /** Names of managed secrets, each once. */
-  secrets: z
-    .array(z.object({ name: NoNul.min(1).max(256) }))
-    .max(100)
-    .refine((all) => new Set(all.map(({ name }) => name)).size === all.length, 'A secret is named twice.')
-    .nullish(),
+  secrets: SecretNames.nullish(),
   /** The older spelling of `harness.type`, which goes before it. */
   base_harness: clearable(HarnessName),
   harness_auth_secrets: HarnessAuthSecrets.nullish(),
@@ -74,7 +63,8 @@ const fields = {
     .nullish(),
 }
 
-export const NewIdentity = z.object({ name: Name, ...fields })
+/** `team` false: for its maker alone, and for personal runs (ours). It never changes. */
+export const NewIdentity = z.object({ name: Name, team: z.boolean().optional(), ...fields })
 export type NewIdentity = z.infer<typeof NewIdentity>
 
 /** What is absent or null stays; `""`, `[]` and `{}` clear. */
@@ -111,6 +101,8 @@ export const Identity = z.object({
     auto_memory: z.object({ enabled: z.boolean() }),
   }),
   default_runner_uid: z.string(),
+  /** Ours. */
+  scope: Scope,
   /** Ours: the one that every team has; it cannot be deleted. */
   is_default: z.boolean(),
 })
@@ -123,6 +115,7 @@ export const identityRoutes = {
   create: route({
     name: 'identities.create',
     method: 'POST',
+    people: true,
     path: '/agent/identities',
     tag,
     callers: ['user'],
@@ -154,6 +147,7 @@ export const identityRoutes = {
   update: route({
     name: 'identities.update',
     method: 'PUT',
+    people: true,
     path: '/agent/identities/{identity_uid}',
     tag,
     callers: ['user'],
@@ -165,6 +159,7 @@ export const identityRoutes = {
   delete: route({
     name: 'identities.delete',
     method: 'DELETE',
+    people: true,
     path: '/agent/identities/{identity_uid}',
     tag,
     callers: ['user'],
