@@ -40,9 +40,9 @@ async function filled() {
   const hard = JSON.stringify('quote " slash \\ newline \n separator \u2028 return \r 🎻 \\N {1,2}')
   await database.pool.query(`
     insert into teams values (${TEAM}, ${literal(hard)}, 4, '2026-01-01T00:00:00.123456Z');
-    insert into users values (${USER}, ${TEAM}, 'Ann', null, now());
+    insert into users values (${USER}, 'Ann', null, now());
     insert into api_keys (key_id, team_id, user_id, name, scope, hash, created_at)
-      values (gen_random_uuid(), ${TEAM}, ${USER}, 'k', 'user', '\\x00ff5c0a', now());
+      values (gen_random_uuid(), ${TEAM}, ${USER}, 'k', 'personal', '\\x00ff5c0a', now());
     insert into runs (run_id, team_id, parent_run_id, conversation_id, state, title, prompt, config, source,
         execution_location, creator_id,
         created_at, updated_at, queued_at, root_run_id)

@@ -373,7 +373,7 @@ test('what a program prints is kept as it was, also what looks like an escape', 
 
 test('another team sees nothing', async () => {
   const run_id = await create()
-  const stranger: Caller = { kind: 'user', team_id: randomUUID(), user_id: owner.user_id, by: 'api_key' }
+  const stranger: Caller = { ...owner, team_id: randomUUID() }
   await expect(engine.runs.get(stranger, run_id)).rejects.toMatchObject({ code: 'resource_not_found' })
   await expect(engine.runs.cancel(stranger, run_id)).rejects.toMatchObject({ code: 'resource_not_found' })
   await expect(engine.transcripts.list(stranger, run_id, { limit: 5 })).rejects.toMatchObject({

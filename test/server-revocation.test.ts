@@ -41,7 +41,7 @@ test("a key's streams and sockets end on every server, other keys' go on, and it
   const house = await start()
   const other = await house.sibling()
   const { createKey } = house.server.engine.access
-  const { api_key } = await createKey(house.owner, { name: 'brief', scope: 'user' })
+  const { api_key } = await createKey(house.owner, { name: 'brief', scope: 'personal' })
   const worker = await house.worker({ api_key, worker_host: 'brief' })
   const kept = await house.worker({ worker_host: 'kept' })
   const servers = [house.url, other.server.url]

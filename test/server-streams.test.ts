@@ -341,7 +341,7 @@ test('the control stream says cancel at once, also when it was asked for before'
 
 test('a stream is kept alive, and ends when its key is revoked', async () => {
   const house = await start({ limits: { stream_keep_alive_ms: 100, identify_again_ms: 200 } })
-  const { api_key } = await house.server.engine.access.createKey(house.owner, { name: 'brief', scope: 'user' })
+  const { api_key } = await house.server.engine.access.createKey(house.owner, { name: 'brief', scope: 'personal' })
   const line = await listen(house, '/stream', { authorization: `Bearer ${api_key}` })
   let bytes = ''
   line.answer.on('data', (chunk) => {

@@ -140,7 +140,7 @@ async function ownKey(options: HouseOptions, access: Engine['access']): Promise<
     first.api_key !== null || (API_KEY_PATTERN.test(kept) && (await access.identify({ token: kept })) !== null)
   const api_key = known
     ? kept
-    : (await access.createKey(first.caller, { name: `local key of ${hostname()}`, scope: 'user' })).api_key
+    : (await access.createKey(first.caller, { name: `local key of ${hostname()}`, scope: 'personal' })).api_key
   if (first.api_key !== null || !known) await writePrivate(file, `${api_key}\n`)
   return { api_key, first_start: first.api_key !== null, owner: first.caller }
 }

@@ -1,5 +1,7 @@
 /** Who is asking: API keys, the page's session, one-time login codes. */
 import { z } from 'zod'
+import { KeyScope } from './api-keys.ts'
+import { Role } from './roles.ts'
 import { Nothing, route } from './route.ts'
 import { Timestamp } from './runs.ts'
 
@@ -11,8 +13,17 @@ export const SESSION_COOKIE = 'baton_session'
 export const Team = z.object({ team_id: z.string(), name: z.string(), max_concurrent_runs: z.int() })
 export const WhoAmI = z.object({
   kind: z.enum(['user', 'execution', 'worker']),
-  user: z.object({ user_id: z.string(), display_name: z.string() }).optional(),
+  /** Of the key of a team or an agent: who made it. */
+  user: z.object({ user_id: z.string(), display_name: z.string(), email: z.string().optional() }).optional(),
+  /** What a person may do with what was shown. */
+  role: Role.optional(),
   team: Team,
+  /** The key that was shown, or that opened the session. */
+  key: z
+    .object({ uid: z.string(), name: z.string(), scope: KeyScope, expires_at: Timestamp.nullable() })
+    .optional(),
+  /** The agent identity that the key acts as. */
+  agent: z.object({ uid: z.string(), name: z.string() }).optional(),
   run_id: z.string().optional(),
   /** How the caller showed who it is. */
   by: z.enum(['api_key', 'session', 'execution_token']),
@@ -62,6 +73,7 @@ export const accessRoutes = {
     path: '/session',
     tag: 'Access',
     callers: ['user'],
+    role: 'viewer',
     summary: 'End the browser session.',
     answer: Nothing,
   }),
@@ -71,6 +83,8 @@ export const accessRoutes = {
     path: '/login-codes',
     tag: 'Access',
     callers: ['user'],
+    role: 'viewer',
+    people: true,
     summary: 'A code that opens one browser session for the caller within five minutes.',
     answer: z.object({ code: z.string(), expires_at: Timestamp }),
   }),

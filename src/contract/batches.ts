@@ -63,6 +63,10 @@ export const CreateBatch = z.object({
   stop_on_failure: z.boolean().default(false),
   /** Of the batch and of each task. */
   metadata: Metadata.optional(),
+  /** False: seen by its maker alone, as are its tasks. */
+  team: z.boolean().optional(),
+  /** Only with the key of an agent that may: this person, by e-mail or id, counts as its creator. */
+  on_behalf_of: z.string().min(1).max(320).optional(),
 })
 export type CreateBatch = z.infer<typeof CreateBatch>
 

@@ -49,20 +49,21 @@ const fields = {
   providers: CloudProviders.nullable(),
   failure_session_retention_minutes: z.int().min(1).max(60).nullable(),
 }
-/** False: for its maker alone. It never changes. */
-const team = z.boolean().optional()
 
 /** What an edit was made from: another edit since then is not overwritten, but refused with 409. */
 const precondition = { version: z.int().optional(), last_updated: z.iso.datetime({ offset: true }).optional() }
 
 /** `github_repos` counts only where `repositories` is absent. What is left out is empty. */
-export const NewEnvironment = z.object({ name: Name, ...z.object(fields).partial().shape })
+const Whole = z.object({ name: Name, ...z.object(fields).partial().shape })
+
+/** `team` false: for its maker alone, and for personal runs. It never changes. */
+export const NewEnvironment = Whole.extend({ team: z.boolean().optional() })
 export type NewEnvironment = z.infer<typeof NewEnvironment>
 
-export const ReplaceEnvironment = NewEnvironment.extend(precondition)
+export const ReplaceEnvironment = Whole.extend(precondition)
 
 /** What is left out stays as it is. */
-export const EditEnvironment = NewEnvironment.partial().extend(precondition)
+export const EditEnvironment = Whole.partial().extend(precondition)
 export type EditEnvironment = z.infer<typeof EditEnvironment>
 
 export const EnvironmentConfig = z.object({
@@ -71,6 +72,7 @@ export const EnvironmentConfig = z.object({
   docker_image: z.string().optional(),
   providers: CloudProviders.optional(),
 })
+export type EnvironmentConfig = z.infer<typeof EnvironmentConfig>
 
 export const Environment = z.object({
   uid: Uid,
@@ -119,7 +121,7 @@ export const environmentRoutes = {
     path: '/agent/environments',
     tag,
     callers: ['user'],
-    summary: 'The environments of the team.',
+    summary: "The environments of the team, and the caller's own.",
     query: z.object({ sort_by: z.enum(['name', 'last_updated']).default('last_updated') }),
     answer: z.object({ environments: z.array(Environment) }),
   }),
@@ -129,7 +131,7 @@ export const environmentRoutes = {
     path: '/agent/environments',
     tag,
     callers: ['user'],
-    summary: 'Create an environment; its name is unique in the team (ours).',
+    summary: "Create an environment; its name is unique among the team's, or among one's own (ours).",
     body: NewEnvironment,
     answer: Environment,
     status: 201,

@@ -5,6 +5,7 @@
  * an empty list means that no credentials are needed.
  */
 import { z } from 'zod'
+import type { Role } from './roles.ts'
 
 export const CALLERS = ['user', 'execution', 'worker'] as const
 export type CallerKind = (typeof CALLERS)[number]
@@ -25,11 +26,18 @@ export type Route<
   summary: string
   tag: string
   callers: readonly CallerKind[]
+  /** May also be asked without credentials, of what is for all. */
+  anonymous: boolean
+  /** The least role that a person needs. Where a route does not say it: to read, viewer; else member. */
+  role: Role
+  /** Only people ask this, or their programs: the key of an agent is refused. */
+  people: boolean
   params: Params
   query: Query
   body: Body
   answer: Answer
-  status: 200 | 201 | 204
+  /** With 302 the answer's address is in `Location`, too. */
+  status: 200 | 201 | 204 | 302
   /** What the answer is sent as; `event-stream` answers are described by the schema of one frame. */
   produces: 'json' | 'event-stream'
   /** Largest accepted body, in bytes, where it differs from `REQUEST_BYTES_MAX`. */
@@ -49,6 +57,9 @@ type Parts<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, A exte
   summary: string
   tag: string
   callers: readonly CallerKind[]
+  anonymous?: boolean
+  role?: Role
+  people?: boolean
   params?: P
   query?: Q
   body?: B
@@ -66,6 +77,9 @@ export function route<
 >(parts: Parts<P, Q, B, A>): Route<P, Q, B, A> {
   return {
     ...parts,
+    anonymous: parts.anonymous ?? false,
+    role: parts.role ?? (parts.method === 'GET' ? 'viewer' : 'member'),
+    people: parts.people ?? false,
     params: parts.params ?? (Nothing as unknown as P),
     query: parts.query ?? (Nothing as unknown as Q),
     body: parts.body ?? (Nothing as unknown as B),

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
 import { RunMode } from './modes.ts'
+import { Scope } from './roles.ts'
 import { QueryBoolean, repeated, route } from './route.ts'
 import { SkillSpec } from './skills.ts'
 import { RequestUsage } from './usage.ts'
@@ -47,6 +48,7 @@ export const RUN_SOURCES = [
   'AUTOFIX',
   'RUN_SCORER',
   'ORCHESTRATION',
+  'BENCHMARK_TRIAL',
 ] as const
 export const RunSource = z.enum(RUN_SOURCES)
 export type RunSource = z.infer<typeof RunSource>
@@ -57,16 +59,21 @@ export const RunId = z.uuid()
 /** The longest prompt, in bytes of UTF-8. */
 export const PROMPT_BYTES_MAX = 1024 * 1024
 
-export const Metadata = z
-  .record(
-    z.string().regex(/^[a-zA-Z0-9._-]{1,64}$/),
-    z
-      .string()
-      .refine((v) => new TextEncoder().encode(v).length <= 256 && !v.includes('\0'), 'at most 256 bytes, no NUL'),
-  )
-  .refine((m) => Object.keys(m).length <= 20, 'at most 20 keys')
+/** Keys of a run's metadata, its own and its parent's together. */
+export const METADATA_KEYS_MAX = 20
 
-const Prompt = z
+const MetadataKey = z
+  .string()
+  .regex(/^[a-zA-Z0-9._-]{1,64}$/, 'A key of metadata is 1 to 64 letters, digits, dots, - and _.')
+const MetadataValue = z
+  .string()
+  .refine((v) => new TextEncoder().encode(v).length <= 256 && !v.includes('\0'), 'at most 256 bytes, no NUL')
+
+export const Metadata = z
+  .record(MetadataKey, MetadataValue)
+  .refine((m) => Object.keys(m).length <= METADATA_KEYS_MAX, `at most ${METADATA_KEYS_MAX} keys`)
+
+export const Prompt = z
   .string()
   .refine(
     (p) => new TextEncoder().encode(p).length <= PROMPT_BYTES_MAX,
@@ -75,22 +82,32 @@ const Prompt = z
   .refine((p) => !p.includes('\0'), 'A prompt has no NUL byte.')
 
 export const CreateRun = z.object({
-  /** May be absent where a skill is named. */
+  /** May be absent where a skill or a conversation is named. */
   prompt: Prompt.optional(),
   /** Goes before `config.skill_spec` and `config.skills`. */
   skill: SkillSpec.optional(),
   title: z.string().max(512).optional(),
   config: AgentConfig.optional(),
   metadata: Metadata.optional(),
+  /** False: the run and what descends from it are seen by its maker alone. A child's is as its parent's. */
   team: z.boolean().optional(),
+  /** Only with the key of an agent that may: this person, by e-mail or id, counts as its creator. */
+  on_behalf_of: z.string().min(1).max(320).optional(),
   interactive: z.boolean().optional(),
   /** Uid or, ours, name of the agent identity that works on it; null: none, also where the parent has one. */
   agent_identity_uid: z.string().min(1).max(128).nullish(),
   /** Makes the run a child of that one: inherits its configuration where its own says nothing. */
   parent_run_id: RunId.optional(),
+  /** Goes on with that conversation: the agent knows what was said and done in it. */
+  conversation_id: z.uuid().optional(),
   mode: RunMode.optional(),
   /** Ours: `parent` runs beside the parent, in its sandbox and files. */
   placement: z.enum(['worker', 'parent']).optional(),
+  /** Ours: the thread, ticket or job that asks for it. A ticket's gives the metadata `ticket_id` and `ticket_source`. */
+  trigger_url: z
+    .url({ protocol: /^https?$/, error: 'An http or https address.' })
+    .max(2048)
+    .optional(),
 })
 export type CreateRun = z.infer<typeof CreateRun>
 
@@ -107,12 +124,14 @@ export const UserProfile = z.object({
   uid: z.string(),
   display_name: z.string().optional(),
   email: z.string().optional(),
+  photo_url: z.string().optional(),
 })
 
 export const StatusMessage = z.object({
   message: z.string(),
   error_code: FaultCode.optional(),
   retryable: z.boolean().optional(),
+  session_debug_until: Timestamp.optional(),
 })
 
 /** Ours: what the agent told the person behind it while at work, in Markdown. */
@@ -135,6 +154,9 @@ export const Run = z.object({
   status_message: StatusMessage.optional(),
   source: RunSource,
   execution_location: z.enum(['LOCAL', 'REMOTE']),
+  schedule: z.object({ schedule_id: z.uuid(), schedule_name: z.string(), cron_schedule: z.string() }).optional(),
+  /** The thread, ticket or job that asked for it. */
+  trigger_url: z.string().optional(),
   creator: UserProfile,
   executor: UserProfile,
   request_usage: RequestUsage.optional(),
@@ -144,14 +166,16 @@ export const Run = z.object({
   environment: z.object({ uid: z.string(), name: z.string() }).optional(),
   conversation_id: z.string(),
   session_id: z.string().optional(),
+  /** Its last path segment is `session_id`. */
   session_link: z.string().optional(),
   parent_run_id: z.string().optional(),
   is_sandbox_running: z.boolean(),
+  /** As the public API says it, by source and place; here every run that has not ended can be cancelled. */
   is_run_type_cancellable: z.boolean(),
   artifacts: z.array(z.unknown()),
   /** Ours: the last ones, oldest first. */
   notices: z.array(Notice),
-  scope: z.object({ type: z.enum(['User', 'Team']), uid: z.string().optional() }),
+  scope: Scope,
   metadata: z.record(z.string(), z.string()),
   last_event_sequence: z.number().nullable(),
   children: z.array(z.string()),
@@ -190,23 +214,66 @@ export const PageInfo = z.object({ has_next_page: z.boolean(), next_cursor: z.st
 
 const RunPath = z.object({ run_id: RunId })
 
+/** What a search looks for, each by itself. */
+export const wordsOf = (q: string): string[] => q.split(/\s+/u).filter((word) => word !== '')
+
+/** Pairs of `metadata[key]=value` that one list may ask for. */
+const METADATA_PAIRS_MAX = 5
+/** Words that one search may have. */
+const SEARCH_WORDS_MAX = 16
+/** Stands in `environment_id` for runs that have none. */
+export const NO_ENVIRONMENT = 'empty-environment'
+
+const Time = z.iso.datetime({ offset: true, error: 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.' })
+const Id = z.string().min(1).max(320)
+
 export const ListRuns = z.object({
   limit: z.coerce.number().int().min(1).max(500).default(20),
+  /** Of the page before, with the same filters and sort. */
   cursor: z.string().max(2048).optional(),
-  sort_by: z.enum(['updated_at', 'created_at']).default('updated_at'),
+  /** `agent`: by the name of the skill; runs without one come last. */
+  sort_by: z.enum(['updated_at', 'created_at', 'title', 'agent']).default('updated_at'),
   sort_order: z.enum(['asc', 'desc']).default('desc'),
+  /** Any of them. */
   state: repeated(RunState),
   source: RunSource.optional(),
   execution_location: z.enum(['LOCAL', 'REMOTE']).optional(),
-  creator: z.string().optional(),
-  name: z.string().optional(),
-  created_after: z.iso.datetime({ offset: true }).optional(),
-  created_before: z.iso.datetime({ offset: true }).optional(),
-  updated_after: z.iso.datetime({ offset: true }).optional(),
+  /** Uid or e-mail address. */
+  creator: Id.optional(),
+  /** Uid of an agent identity; uid or e-mail address of a person where the run is in the name of no agent. */
+  executor: Id.optional(),
+  /** `config.name`. */
+  name: z.string().max(256).optional(),
+  model_id: z.string().max(256).optional(),
+  /** Uid or, ours, name; `empty-environment`: runs that have none. */
+  environment_id: Id.optional(),
+  /** The same as `skill_spec`. */
+  skill: z.string().min(1).max(1024).optional(),
+  skill_spec: z.string().min(1).max(1024).optional(),
+  schedule_id: z.uuid().optional(),
+  /** Its direct children. */
   ancestor_run_id: RunId.optional(),
+  artifact_type: z.enum(['PLAN', 'PULL_REQUEST', 'SCREENSHOT', 'FILE', 'EXTERNAL_REFERENCE']).optional(),
+  created_after: Time.optional(),
+  created_before: Time.optional(),
+  updated_after: Time.optional(),
+  /** Every word, in title, skill or the beginning of the prompt; longer words also nearly as written. */
+  q: z
+    .string()
+    .max(512)
+    .refine((q) => wordsOf(q).length <= SEARCH_WORDS_MAX, `A search has at most ${SEARCH_WORDS_MAX} words.`)
+    .optional(),
+  /** `metadata[key]=value`, all of them. */
+  metadata: z
+    .record(MetadataKey, MetadataValue, 'Write it as metadata[key]=value.')
+    .refine((m) => Object.keys(m).length <= METADATA_PAIRS_MAX, `at most ${METADATA_PAIRS_MAX} pairs`)
+    .optional(),
+  /** There are no automations here: no run has one. */
+  automation_id: Id.optional(),
+  /** Of the agent identity that works on it. */
+  factory_uid: Id.optional(),
   /** Ours: only runs that no other run started. */
   top: QueryBoolean.optional(),
-  q: z.string().max(512).optional(),
 })
 export type ListRuns = z.infer<typeof ListRuns>
 
@@ -229,7 +296,7 @@ export const runRoutes = {
     path: '/agent/runs',
     tag: 'Runs',
     callers: ['user', 'execution'],
-    summary: 'List runs, newest change first, by opaque cursor.',
+    summary: 'List runs, filtered and sorted, by opaque cursor; newest change first where nothing else is asked for.',
     query: ListRuns,
     answer: z.object({ runs: z.array(Run), page_info: PageInfo }),
   }),

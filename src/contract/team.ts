@@ -49,6 +49,7 @@ export const teamRoutes = {
     path: '/team/limits',
     tag: 'Team',
     callers: ['user'],
+    role: 'admin',
     summary: 'Change limits of the team; what is not named stays (ours). Only its admins may.',
     body: ChangeTeamLimits,
     answer: TeamLimits,

@@ -1,10 +1,12 @@
 /** Access: keys, browser sessions and the codes that open them. Absent, expired and revoked all look the same. */
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
-import { API_KEY_PATTERN, EXECUTION_TOKEN_PATTERN, Fault, type WhoAmI } from '../contract/index.ts'
+import { API_KEY_PATTERN, EXECUTION_TOKEN_PATTERN, Fault, KeyScope, type WhoAmI } from '../contract/index.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { hashOf, newApiKey, newSessionSecret } from './tokens.ts'
+import { insertKey, livingKeys, roleOf } from './keys.ts'
+import { foundTeam } from './teams.ts'
+import { hashOf, newSessionSecret } from './tokens.ts'
 
 const LOGIN_CODE_MS = 5 * 60_000
 const SESSION_MS = 30 * 24 * 3_600_000
@@ -23,15 +25,25 @@ export function accessEngine(room: Room) {
 
   async function identifyKey(token: string): Promise<Caller | null> {
     const now = clock.now()
-    const key = await db.selectFrom('api_keys').selectAll().where('hash', '=', hashOf(token)).executeTakeFirst()
-    if (!key || key.revoked_at || (key.expires_at && key.expires_at <= now)) return null
+    const key = await livingKeys(db, now)
+      .select(['k.key_id', 'k.team_id', 'k.user_id', 'k.scope', 'k.role', 'k.identity_uid', 'k.last_used_at'])
+      .select('m.role as member_role')
+      .where('k.hash', '=', hashOf(token))
+      .executeTakeFirst()
+    if (!key) return null
     if (!key.last_used_at || now.getTime() - key.last_used_at.getTime() > USED_MS) {
       await db.updateTable('api_keys').set({ last_used_at: now }).where('key_id', '=', key.key_id).execute()
     }
+    const { team_id, user_id, key_id, scope, identity_uid } = key
+    if (scope === 'worker') return { kind: 'worker', team_id, owner_user_id: null, user_id, key_id, by: 'api_key' }
     return {
-      kind: key.scope === 'worker' ? 'worker' : 'user',
-      team_id: key.team_id,
-      user_id: key.user_id,
+      kind: 'user',
+      team_id,
+      owner_user_id: scope === 'personal' ? user_id : null,
+      user_id,
+      role: roleOf(key.member_role, key.role, scope),
+      identity_uid,
+      key_id,
       by: 'api_key',
     }
   }
@@ -39,14 +51,16 @@ export function accessEngine(room: Room) {
   async function identifyExecution(token: string): Promise<Caller | null> {
     const execution = await db
       .selectFrom('executions')
-      .select(['team_id', 'run_id', 'execution_id', 'state'])
-      .where('token_hash', '=', hashOf(token))
+      .innerJoin('runs', 'runs.run_id', 'executions.run_id')
+      .select(['runs.team_id', 'runs.owner_user_id', 'runs.run_id', 'executions.execution_id', 'executions.state'])
+      .where('executions.token_hash', '=', hashOf(token))
       .executeTakeFirst()
     if (!execution) return null
-    const { team_id, run_id, execution_id } = execution
+    const { team_id, owner_user_id, run_id, execution_id } = execution
     return {
       kind: 'execution',
       team_id,
+      owner_user_id,
       run_id,
       execution_id,
       ended: execution.state === 'ended',
@@ -56,14 +70,30 @@ export function accessEngine(room: Room) {
 
   async function identifySession(secret: string): Promise<Caller | null> {
     const now = clock.now()
-    const session = await db.selectFrom('sessions').selectAll().where('hash', '=', hashOf(secret)).executeTakeFirst()
-    if (!session || session.expires_at <= now || now.getTime() - session.last_used_at.getTime() > SESSION_IDLE_MS)
-      return null
+    const session = await livingSessions(now)
+      .select(['s.session_id', 's.team_id', 's.user_id', 's.key_id', 's.last_used_at', 'm.role', 'k.role as cap'])
+      .where('s.hash', '=', hashOf(secret))
+      .executeTakeFirst()
+    if (!session || now.getTime() - session.last_used_at.getTime() > SESSION_IDLE_MS) return null
     if (now.getTime() - session.last_used_at.getTime() > USED_MS) {
       await db.updateTable('sessions').set({ last_used_at: now }).where('session_id', '=', session.session_id).execute()
     }
-    return { kind: 'user', team_id: session.team_id, user_id: session.user_id, by: 'session' }
+    const { team_id, user_id, key_id } = session
+    const role = roleOf(session.role, session.cap, 'personal')
+    return { kind: 'user', team_id, owner_user_id: user_id, user_id, role, identity_uid: null, key_id, by: 'session' }
   }
+
+  /** A session is of a member of its team, and ends with the key that opened it. */
+  const livingSessions = (now: Date) =>
+    db
+      .selectFrom('sessions as s')
+      .innerJoin('memberships as m', (on) =>
+        on.onRef('m.user_id', '=', 's.user_id').onRef('m.team_id', '=', 's.team_id'),
+      )
+      .leftJoin('api_keys as k', 'k.key_id', 's.key_id')
+      .where('s.expires_at', '>', now)
+      .where('k.revoked_at', 'is', null)
+      .where((k) => k.or([k('k.expires_at', 'is', null), k('k.expires_at', '>', now)]))
 
   /** How what is open still stands, whatever its number: one query for each kind of credential that is there. */
   async function standings(shown: Shown[]): Promise<Standing[]> {
@@ -76,12 +106,9 @@ export function accessEngine(room: Room) {
     const found = new Map<string, Standing>()
     const add = (hash: Buffer, standing: Standing) => found.set(hash.toString('hex'), standing)
     if (keys.length > 0) {
-      const rows = await db
-        .selectFrom('api_keys')
-        .select('hash')
-        .where(sql<boolean>`hash = any(${keys}::bytea[])`)
-        .where('revoked_at', 'is', null)
-        .where((where) => where.or([where('expires_at', 'is', null), where('expires_at', '>', now)]))
+      const rows = await livingKeys(db, now)
+        .select('k.hash')
+        .where(sql<boolean>`k.hash = any(${keys}::bytea[])`)
         .execute()
       for (const { hash } of rows) add(hash, 'known')
     }
@@ -95,18 +122,16 @@ export function accessEngine(room: Room) {
     }
     if (sessions.length > 0) {
       // What is idle is looked at when it next asks for something: an open page is in use.
-      const rows = await db
-        .selectFrom('sessions')
-        .select('hash')
-        .where(sql<boolean>`hash = any(${sessions}::bytea[])`)
-        .where('expires_at', '>', now)
+      const rows = await livingSessions(now)
+        .select('s.hash')
+        .where(sql<boolean>`s.hash = any(${sessions}::bytea[])`)
         .execute()
       for (const { hash } of rows) add(hash, 'known')
     }
     return hashes.map((hash) => found.get(hash.toString('hex')) ?? 'unknown')
   }
 
-  async function openSession(caller: UserCaller) {
+  async function openSession(caller: Pick<UserCaller, 'team_id' | 'user_id' | 'key_id'>) {
     const secret = newSessionSecret()
     const now = clock.now()
     const expires_at = new Date(now.getTime() + SESSION_MS)
@@ -116,16 +141,19 @@ export function accessEngine(room: Room) {
         session_id: randomUUID(),
         team_id: caller.team_id,
         user_id: caller.user_id,
+        key_id: caller.key_id,
         hash: hashOf(secret),
         created_at: now,
         last_used_at: now,
         expires_at,
       })
       .execute()
-    return { caller: { ...caller, by: 'session' as const }, secret, expires_at }
+    const opened = await identifySession(secret)
+    if (opened === null) throw new Fault('authentication_required', 'What this link was made with has ended. Sign in with an API key.')
+    return { caller: opened, secret, expires_at }
   }
 
-  async function redeemCode(code: string): Promise<UserCaller> {
+  async function redeemCode(code: string) {
     const used = await db.deleteFrom('login_codes').where('hash', '=', hashOf(code)).returningAll().executeTakeFirst()
     if (!used || used.expires_at <= clock.now()) {
       throw new Fault(
@@ -133,11 +161,28 @@ export function accessEngine(room: Room) {
         'This sign-in link was used already or is older than five minutes. Make a new one with `baton run open` or sign in with an API key.',
       )
     }
-    return { kind: 'user', team_id: used.team_id, user_id: used.user_id, by: 'session' }
+    return used
+  }
+
+  async function shownKey(key_id: string): Promise<Pick<WhoAmI, 'key' | 'agent'>> {
+    const key = await db
+      .selectFrom('api_keys as k')
+      .leftJoin('identities as i', 'i.identity_uid', 'k.identity_uid')
+      .select(['k.name', 'k.scope', 'k.expires_at', 'i.identity_uid', 'i.name as agent_name'])
+      .where('k.key_id', '=', key_id)
+      .executeTakeFirst()
+    if (!key) return {}
+    const { name, scope, expires_at, identity_uid, agent_name } = key
+    return {
+      key: { uid: key_id, name, scope: KeyScope.parse(scope), expires_at: expires_at?.toISOString() ?? null },
+      ...(identity_uid === null ? {} : { agent: { uid: identity_uid, name: agent_name ?? '' } }),
+    }
   }
 
   return {
     standings,
+    /** For who was identified by other means than a key: an invitation. */
+    openSession,
 
     async identify(shown: Shown): Promise<Caller | null> {
       if ('session' in shown) return identifySession(shown.session)
@@ -154,6 +199,7 @@ export function accessEngine(room: Room) {
           'authentication_required',
           'This API key is not known here. It may have expired or been revoked.',
         )
+      checkPersonal(caller)
       return openSession(caller)
     },
 
@@ -163,11 +209,13 @@ export function accessEngine(room: Room) {
 
     async createLoginCode(caller: Caller) {
       if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person can make a sign-in link.')
+      checkPersonal(caller)
+      const { team_id, user_id, key_id } = caller
       const code = newSessionSecret()
       const expires_at = new Date(clock.now().getTime() + LOGIN_CODE_MS)
       await db
         .insertInto('login_codes')
-        .values({ hash: hashOf(code), team_id: caller.team_id, user_id: caller.user_id, expires_at })
+        .values({ hash: hashOf(code), team_id, user_id, key_id, expires_at })
         .execute()
       return { code, expires_at: expires_at.toISOString() }
     },
@@ -192,29 +240,23 @@ export function accessEngine(room: Room) {
       if (caller.kind === 'execution') return { ...shown, run_id: caller.run_id }
       const user = await db
         .selectFrom('users')
-        .selectAll()
+        .select(['user_id', 'display_name', 'email'])
         .where('user_id', '=', caller.user_id)
         .executeTakeFirstOrThrow()
-      return { ...shown, user: { user_id: user.user_id, display_name: user.display_name } }
+      const { email, ...named } = user
+      return {
+        ...shown,
+        user: { ...named, ...(email === null ? {} : { email }) },
+        ...(caller.kind === 'user' ? { role: caller.role } : {}),
+        ...(caller.key_id === null ? {} : await shownKey(caller.key_id)),
+      }
     },
 
     async createKey(
       caller: UserCaller,
-      { name, scope }: { name: string; scope: 'user' | 'worker' },
+      { name, scope }: { name: string; scope: 'personal' | 'worker' },
     ): Promise<{ api_key: string }> {
-      const api_key = newApiKey()
-      await db
-        .insertInto('api_keys')
-        .values({
-          key_id: randomUUID(),
-          team_id: caller.team_id,
-          user_id: caller.user_id,
-          name,
-          scope,
-          hash: hashOf(api_key),
-          created_at: clock.now(),
-        })
-        .execute()
+      const { api_key } = await insertKey(db, caller, { name, scope, now: clock.now() })
       return { api_key }
     },
 
@@ -224,38 +266,38 @@ export function accessEngine(room: Room) {
         // Serialises servers that start together on an empty store.
         await write.selectFrom('store').select('epoch').forUpdate().executeTakeFirstOrThrow()
         const first = await write
-          .selectFrom('users')
+          .selectFrom('memberships')
           .select(['user_id', 'team_id'])
+          .where('role', '=', 'owner')
           .orderBy('created_at')
+          .orderBy('user_id')
           .limit(1)
           .executeTakeFirst()
-        if (first)
-          return {
-            api_key: null,
-            caller: { kind: 'user', team_id: first.team_id, user_id: first.user_id, by: 'api_key' },
-          }
+        if (first) return { api_key: null, caller: ownerOf(first) }
         const now = clock.now()
-        const caller: UserCaller = { kind: 'user', team_id: randomUUID(), user_id: randomUUID(), by: 'api_key' }
-        const api_key = newApiKey()
-        await write.insertInto('teams').values({ team_id: caller.team_id, name: 'default', created_at: now }).execute()
-        await write
-          .insertInto('users')
-          .values({ user_id: caller.user_id, team_id: caller.team_id, display_name: 'Owner', created_at: now })
-          .execute()
-        await write
-          .insertInto('api_keys')
-          .values({
-            key_id: randomUUID(),
-            team_id: caller.team_id,
-            user_id: caller.user_id,
-            name: 'first key',
-            scope: 'user',
-            hash: hashOf(api_key),
-            created_at: now,
-          })
-          .execute()
-        return { api_key, caller }
+        const user_id = randomUUID()
+        await write.insertInto('users').values({ user_id, display_name: 'Owner', created_at: now }).execute()
+        const ids = { user_id, team_id: await foundTeam(write, { name: 'default', user_id, now }) }
+        const { api_key } = await insertKey(write, ids, { name: 'first key', scope: 'personal', now })
+        return { api_key, caller: ownerOf(ids) }
       })
     },
   }
 }
+
+/** A session is a person's own; nobody gets one by what acts for a team or an agent. */
+function checkPersonal({ owner_user_id }: UserCaller): void {
+  if (owner_user_id !== null) return
+  throw new Fault('not_authorized', "The page takes a person's own key; this one acts for a team or an agent.")
+}
+
+const ownerOf = ({ team_id, user_id }: { team_id: string; user_id: string }): UserCaller => ({
+  kind: 'user',
+  team_id,
+  owner_user_id: user_id,
+  user_id,
+  role: 'owner',
+  identity_uid: null,
+  key_id: null,
+  by: 'api_key',
+})

@@ -12,6 +12,7 @@ import {
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { plainName } from './births.ts'
+import type { Owned } from './caller.ts'
 import { configureRun } from './configuration.ts'
 import { findEnvironment } from './environments.ts'
 import { titleOf } from './runs.ts'
@@ -35,7 +36,7 @@ type Settings = NonNullable<CreateBatch['defaults']>
 const PROBLEMS_MAX = 100
 
 /** Throws one fault that names all that is wrong. */
-export async function planTasks(read: Kysely<Tables>, team_id: string, batch: CreateBatch): Promise<PlannedTask[]> {
+export async function planTasks(read: Kysely<Tables>, owned: Owned, batch: CreateBatch): Promise<PlannedTask[]> {
   const problems: Problem[] = []
   const names = batch.tasks.map((task, at) => task.name?.trim() ?? `task-${at + 1}`)
   const places = placesOf(names, problems)
@@ -47,7 +48,7 @@ export async function planTasks(read: Kysely<Tables>, team_id: string, batch: Cr
   }
   // In the order of the list also for the dispatcher, which goes by time and then by id.
   const run_ids = names.map(() => randomUUID()).sort()
-  const configure = configurer(read, team_id, problems)
+  const configure = configurer(read, owned, problems)
   const defaults = await configure('/defaults', 'The defaults', { prompt: '-', config: settled(batch.defaults ?? {}) })
   const tasks: PlannedTask[] = []
   for (const [at, task] of batch.tasks.entries()) {
@@ -142,10 +143,10 @@ function bodyOf(batch: CreateBatch, task: BatchTaskSpec, name: string): Body {
  * Settles one task at a time, as a run is settled whose parent the defaults are, and notes what is wrong with it. Each
  * environment is looked up once.
  */
-function configurer(read: Kysely<Tables>, team_id: string, problems: Problem[]) {
+function configurer(read: Kysely<Tables>, owned: Owned, problems: Problem[]) {
   const environments = new Map<string, Promise<{ environment_uid: string }>>()
   const uidOf = async (named: string): Promise<string> => {
-    const found = environments.get(named) ?? findEnvironment(read, team_id, named)
+    const found = environments.get(named) ?? findEnvironment(read, owned, named)
     environments.set(named, found)
     return (await found).environment_uid
   }
@@ -169,7 +170,7 @@ function configurer(read: Kysely<Tables>, team_id: string, problems: Problem[]) 
         ...(environment === undefined ? {} : { environment_id: environment }),
       }
       const parent = { config: defaults, identity_uid: null }
-      return (await configureRun(read, team_id, { ...parsed.data, config: asked }, parent)).config
+      return (await configureRun(read, owned, { ...parsed.data, config: asked }, parent)).config
     } catch (thrown) {
       if (!(thrown instanceof Fault)) throw thrown
       problems.push({

@@ -14,6 +14,7 @@ import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
+import { type Maker, makerOf } from './makers.ts'
 import { hostOf, PLAIN, personOf, type runsEngine } from './runs.ts'
 import { announce, enqueueAll, followIn, type NewRun } from './transitions.ts'
 
@@ -30,16 +31,16 @@ export function batchesEngine(room: Room, { runs }: Reach) {
     body: CreateBatch,
     options: CreateBatchOptions,
   ): Promise<{ answer: Batch; replayed: boolean }> {
-    const creator_id = personOf(caller)
-    const tasks = await planTasks(db, caller.team_id, body)
+    const maker = await makerOf(db, caller, body)
+    const tasks = await planTasks(db, maker, body)
     const now = clock.now()
     const { source, idempotency_key: key } = options
     const use = { caller, route: 'batches.create', key, body: { body, source }, now }
     const make = async (write: Kysely<Tables>) => {
       await checkSize(write, caller.team_id, tasks.length)
       const batch_id = randomUUID()
-      const batch = { ...shared(caller.team_id, creator_id, now), ...batchRow(batch_id, body, source) }
-      const rows = tasks.map((task) => ({ ...shared(caller.team_id, creator_id, now), ...taskRow(batch, task) }))
+      const batch = { ...shared(maker, now), ...batchRow(batch_id, body, source) }
+      const rows = tasks.map((task) => ({ ...shared(maker, now), ...taskRow(batch, task) }))
       await enqueueAll(write, [batch, ...rows])
       await keepTasks(write, batch, body.stop_on_failure, tasks)
       await followIn(write, 'open', { run_id: batch_id, now, set: { started_at: now } })
@@ -159,16 +160,16 @@ async function checkSize(write: Kysely<Tables>, team_id: string, count: number):
   )
 }
 
-const shared = (team_id: string, creator_id: string, now: Date) =>
+const shared = (maker: Maker, now: Date) =>
   ({
-    team_id,
-    creator_id,
-    conversation_id: randomUUID(),
+    ...maker,
+    conversation_id: null,
     state: 'QUEUED',
     execution_location: 'REMOTE',
     placement: 'worker',
     spawn_key: null,
-    identity_uid: null,
+    // An agent's key makes what the agent works on.
+    identity_uid: maker.creator_identity_uid,
     ...PLAIN,
     execution_id: null,
     now,

@@ -9,10 +9,13 @@ import type { Tables } from '../db/connect.ts'
 import type { Runs, Teams } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
 import { configureRun } from './configuration.ts'
+import { continuedBy } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
+import { inNameOf } from './makers.ts'
 import { checkMode, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
 import { checkTokens, TreeStorm } from './storms.ts'
 import { enqueueIn } from './transitions.ts'
+import { visibleRuns } from './visible.ts'
 
 export type Birth = {
   parent_run_id: string
@@ -26,6 +29,7 @@ export type Born = { run_id: string; already: boolean; at_capacity?: boolean }
 
 /** Inside a transaction; throws the fault that names the limit or the missing thing. */
 export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, birth: Birth): Promise<Born> {
+  checkInherits(birth.body)
   const { parent, team } = await lockTree(write, caller, birth.parent_run_id)
   if (birth.spawn_key !== null) {
     const twin = await write
@@ -40,16 +44,17 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
   const storm = team.max_tree_tokens === null ? null : await checkTokens(write, parent.root_run_id)
   if (storm) throw new TreeStorm(storm)
   const inherited = { config: AgentConfig.parse(parent.config), identity_uid: parent.identity_uid }
-  const { config, identity_uid } = await configureRun(write, parent.team_id, birth.body, inherited)
+  const { config, identity_uid } = await configureRun(write, parent, inNameOf(caller, birth.body), inherited)
   const run_id = randomUUID()
   const prompt = birth.body.prompt ?? ''
   const beside = (birth.body.placement ?? 'worker') === 'parent'
   const answer = await enqueueIn(write, {
     run_id,
     team_id: parent.team_id,
-    conversation_id: randomUUID(),
+    owner_user_id: parent.owner_user_id,
     state: 'QUEUED',
-    title: birth.body.title ?? titleOf(prompt, config),
+    title: titleOf(prompt, config),
+    ...(await continuedBy(write, caller, birth.body)),
     prompt,
     config,
     identity_uid,
@@ -58,6 +63,7 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     execution_location: beside ? (parent.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE') : 'REMOTE',
     worker_host: hostOf(config.worker_host),
     creator_id: parent.creator_id,
+    creator_identity_uid: parent.creator_identity_uid,
     // What runs in a sandbox that has gone cannot be tried again elsewhere.
     max_tries: beside ? 1 : (config.max_tries ?? room.limits.max_tries),
     parent_run_id: parent.run_id,
@@ -74,6 +80,14 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
   return { run_id, already: false, ...answer }
 }
 
+/** Whose a child is, and who counts as its creator, is as its parent says. */
+function checkInherits({ on_behalf_of }: CreateRun): void {
+  if (on_behalf_of === undefined) return
+  throw new Fault('invalid_request', 'A child has the creator of its parent: leave out on_behalf_of.', {
+    errors: [{ pointer: '/on_behalf_of', detail: 'not of a child' }],
+  })
+}
+
 type Family = { parent: Selectable<Runs>; team: Selectable<Teams> }
 
 async function lockTree(write: Kysely<Tables>, caller: Caller, parent_run_id: string): Promise<Family> {
@@ -81,7 +95,7 @@ async function lockTree(write: Kysely<Tables>, caller: Caller, parent_run_id: st
     .selectFrom('runs')
     .select('root_run_id')
     .where('run_id', '=', parent_run_id)
-    .where('team_id', '=', caller.team_id)
+    .where(visibleRuns(caller))
     .executeTakeFirst()
   if (!found) throw parentNotFound(parent_run_id)
   const root = await write

@@ -20,26 +20,30 @@ import {
   skillNameOf,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import type { Owned } from './caller.ts'
 import { findEnvironment } from './environments.ts'
 import { defaultsOf, findIdentity } from './identities.ts'
 
-export type Asked = Pick<CreateRun, 'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement'>
+export type Asked = Pick<
+  CreateRun,
+  'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id'
+>
 export type Parent = { config: AgentConfig; identity_uid: string | null }
 export type Configured = { config: AgentConfig; identity_uid: string | null }
 
-/** Throws the fault that names what is wrong or missing, before a row is made for it. */
+/** For a run that is so owned. Throws the fault that names what is wrong or missing, before a row is made for it. */
 export async function configureRun(
   db: Kysely<Tables>,
-  team_id: string,
+  owned: Owned,
   asked: Asked,
   parent?: Parent,
 ): Promise<Configured> {
   checkPlace(asked)
-  const own = await ownSettings(db, team_id, asked)
-  const identity = asked.agent_identity_uid ? await findIdentity(db, team_id, asked.agent_identity_uid) : null
+  const own = await ownSettings(db, owned, asked)
+  const identity = asked.agent_identity_uid ? await findIdentity(db, owned, asked.agent_identity_uid) : null
   const defaults = identity === null ? {} : await defaultsOf(db, identity)
   const config = settle(over(over(own, defaults), parent === undefined ? {} : handedDown(parent.config)))
-  checkRunnable(asked.prompt, config)
+  checkRunnable(asked, config)
   const inherited = asked.agent_identity_uid === undefined ? (parent?.identity_uid ?? null) : null
   return { config, identity_uid: identity?.identity_uid ?? inherited }
 }
@@ -60,7 +64,7 @@ export function configureExecution(config: AgentConfig, environment: FrozenEnvir
 }
 
 /** As asked for, with its skills under one name and its environment by uid. */
-async function ownSettings(db: Kysely<Tables>, team_id: string, asked: Asked): Promise<AgentConfig> {
+export async function ownSettings(db: Kysely<Tables>, owned: Owned, asked: Asked): Promise<AgentConfig> {
   const { skill_spec, skills, environment_id, ...rest } = asked.config ?? {}
   if (skill_spec && skills !== undefined && skills[0] !== skill_spec) {
     throw new Fault('invalid_request', 'Give either config.skill_spec or config.skills, not both.', {
@@ -68,7 +72,7 @@ async function ownSettings(db: Kysely<Tables>, team_id: string, asked: Asked): P
     })
   }
   const named = asked.skill !== undefined ? [asked.skill] : (skills ?? (skill_spec ? [skill_spec] : undefined))
-  const environment = environment_id ? await findEnvironment(db, team_id, environment_id) : null
+  const environment = environment_id ? await findEnvironment(db, owned, environment_id) : null
   return {
     ...rest,
     ...(named === undefined ? {} : { skills: named }),
@@ -104,7 +108,7 @@ function handedDown(parent: AgentConfig): AgentConfig {
 }
 
 /** Without what says "none", as it is answered. */
-function settle({ environment_id, harness, skills, ...config }: AgentConfig): AgentConfig {
+export function settle({ environment_id, harness, skills, ...config }: AgentConfig): AgentConfig {
   const [first] = skills ?? []
   return {
     ...config,
@@ -126,9 +130,11 @@ function checkPlace({ placement, config, agent_identity_uid }: Asked): void {
   if (agent_identity_uid) throw refuse('Leave out the agent identity, or start it on a worker.', '/agent_identity_uid')
 }
 
-function checkRunnable(prompt: string | undefined, config: AgentConfig): void {
+function checkRunnable({ prompt = '', conversation_id }: Asked, config: AgentConfig): void {
   const { skills = [] } = config
-  if ((prompt === undefined || prompt.trim() === '') && skills.length === 0) {
+  // An agent may go on with a conversation as it stands; a plain command has nothing to go on with.
+  const goes_on = conversation_id !== undefined && harnessOf(config) !== 'command'
+  if (prompt.trim() === '' && skills.length === 0 && !goes_on) {
     throw new Fault('invalid_request', 'A run needs a prompt or a skill.', {
       errors: [{ pointer: '/prompt', detail: 'Give a prompt that is not empty.' }],
     })

@@ -19,6 +19,7 @@ import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
 import { followUpsEngine } from './follow-ups.ts'
 import { identitiesEngine } from './identities.ts'
+import { keysEngine } from './keys.ts'
 import { mailEngine } from './mail.ts'
 import { mailboxEngine } from './mailbox.ts'
 import { messagesEngine } from './messages.ts'
@@ -32,6 +33,7 @@ import { type Signer, signer } from './signing.ts'
 import type { ReadSkills } from './skill-reader.ts'
 import { sweepEngine } from './sweep.ts'
 import { teamEngine } from './team.ts'
+import { teamsEngine } from './teams.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
 import { treesEngine } from './trees.ts'
@@ -113,6 +115,8 @@ export async function openEngine(options: EngineOptions) {
     mail: mailEngine(room),
     trees: treesEngine(room),
     team: teamEngine(room),
+    teams: teamsEngine(room, { runs }),
+    keys: keysEngine(room),
     artifacts: artifactsEngine(room),
     uploads: uploadsEngine(room),
     blobs: options.blobs,

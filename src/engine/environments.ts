@@ -4,6 +4,7 @@ import {
   type AgentConfig,
   type EditEnvironment,
   Environment,
+  EnvironmentConfig,
   Fault,
   FrozenEnvironment,
   type NewEnvironment,
@@ -11,11 +12,12 @@ import {
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Environments } from '../db/tables.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, Owned } from './caller.ts'
 import { checkMcpServers } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { personOf } from './runs.ts'
 import { newUid } from './uid.ts'
+import { ownedBy, scopeOf, visibleTo } from './visible.ts'
 
 /** Runs, identities and names that a refusal lists. */
 const NAMED_MAX = 10
@@ -43,7 +45,7 @@ export function environmentsEngine(room: Room) {
     const environment_uid = newUid()
     const row = {
       environment_uid,
-      team_id: caller.team_id,
+      ...ownedBy(caller, body.team),
       creator_id: user_id,
       editor_id: user_id,
       created_at: now,
@@ -72,7 +74,7 @@ export function environmentsEngine(room: Room) {
           updated_at: clock.now(),
         })
         .where('environment_uid', '=', uid)
-        .where('team_id', '=', caller.team_id)
+        .where(visibleTo(caller, 'environments'))
         .where('deleted_at', 'is', null)
       if (version !== undefined) rows = rows.where('version', '=', version)
       if (last_updated !== undefined) rows = rows.where('updated_at', '=', new Date(last_updated))
@@ -98,7 +100,7 @@ export function environmentsEngine(room: Room) {
       .updateTable('environments')
       .set({ deleted_at: clock.now() })
       .where('environment_uid', '=', uid)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleTo(caller, 'environments'))
       .where('deleted_at', 'is', null)
       .executeTakeFirst()
     if (deleted.numUpdatedRows === 0n) throw notFound(uid)
@@ -120,7 +122,15 @@ export function environmentsEngine(room: Room) {
       .where('deleted_at', 'is', null)
       .orderBy('name')
       .execute()
+    const schedules = await db
+      .selectFrom('schedules')
+      .select('name')
+      .where(sql<boolean>`config ? 'environment_id' and config->>'environment_id' = ${uid}`)
+      .where('deleted_at', 'is', null)
+      .orderBy('name')
+      .execute()
     const users = [
+      ...schedules.map(({ name }) => `schedule ${JSON.stringify(name)}`),
       ...identities.map(({ name }) => `agent identity ${JSON.stringify(name)}`),
       ...runs.map(({ run_id }) => `run ${run_id}`),
     ]
@@ -150,7 +160,7 @@ export function environmentsEngine(room: Room) {
             .as('last'),
         (on) => on.onTrue(),
       )
-      .where('e.team_id', '=', caller.team_id)
+      .where(visibleTo(caller, 'e'))
       .where('e.deleted_at', 'is', null)
       .selectAll('e')
       .select(['creator.display_name as creator_name', 'editor.display_name as editor_name'])
@@ -165,12 +175,7 @@ export function environmentsEngine(room: Room) {
   function render(row: Selected): Environment {
     return Environment.parse({
       uid: row.environment_uid,
-      config: {
-        ...row,
-        docker_image: row.docker_image ?? undefined,
-        providers: row.providers ?? undefined,
-        github_repos: githubRepos(row.repositories),
-      },
+      config: environmentConfigOf(row),
       version: row.version,
       last_updated: row.updated_at.toISOString(),
       setup_failed: row.setup_failed,
@@ -186,7 +191,7 @@ export function environmentsEngine(room: Room) {
               updated_at: row.run_updated_at?.toISOString(),
               started_at: row.run_started_at?.toISOString(),
             },
-      scope: { type: 'Team', uid: row.team_id },
+      scope: scopeOf(row),
       creator: { type: 'user', uid: row.creator_id, display_name: row.creator_name },
       last_editor: { type: 'user', uid: row.editor_id, display_name: row.editor_name },
     })
@@ -233,6 +238,15 @@ function columnsOf(body: EditEnvironment) {
   }
 }
 
+export function environmentConfigOf(row: Selectable<Environments>): EnvironmentConfig {
+  return EnvironmentConfig.parse({
+    ...row,
+    docker_image: row.docker_image ?? undefined,
+    providers: row.providers ?? undefined,
+    github_repos: githubRepos(row.repositories),
+  })
+}
+
 function githubRepos(repositories: unknown): { owner: string; repo: string }[] {
   const known = FrozenEnvironment.shape.repositories.parse(repositories)
   return known.flatMap(({ url }: Repository) => {
@@ -253,44 +267,45 @@ async function named<T>(name: string, write: () => Promise<T>): Promise<T> {
   }
 }
 
-/** By uid or name, as a run may name it. */
+/** By uid or name, as what is so owned may name it; a person's own goes before one of the team with its name. */
 export async function findEnvironment(
   db: Kysely<Tables>,
-  team_id: string,
+  owned: Owned,
   asked: string,
   pointer = '/config/environment_id',
 ): Promise<Selectable<Environments>> {
   const rows = await db
     .selectFrom('environments')
     .selectAll()
-    .where('team_id', '=', team_id)
+    .where(visibleTo(owned, 'environments'))
     .where((e) => e.or([e('environment_uid', '=', asked), e(sql`lower(name)`, '=', asked.trim().toLowerCase())]))
     .execute()
   const living = rows.filter((row) => row.deleted_at === null)
-  const found = living.find((row) => row.environment_uid === asked) ?? living[0]
+  const found = living.find((row) => row.environment_uid === asked) ?? living.find((row) => row.owner_user_id) ?? living[0]
   if (found) return found
   const deleted = rows.find((row) => row.environment_uid === asked)
   const what =
     deleted === undefined
       ? `There is no environment ${JSON.stringify(asked)}.`
       : `Environment ${JSON.stringify(deleted.name)} was deleted.`
-  throw new Fault('invalid_request', `${what} ${await knownNames(db, team_id)}`, {
+  throw new Fault('invalid_request', `${what} ${await knownNames(db, owned)}`, {
     errors: [{ pointer, detail: deleted === undefined ? 'no such environment' : 'was deleted' }],
   })
 }
 
-async function knownNames(db: Kysely<Tables>, team_id: string): Promise<string> {
+async function knownNames(db: Kysely<Tables>, owned: Owned): Promise<string> {
   const rows = await db
     .selectFrom('environments')
     .select('name')
-    .where('team_id', '=', team_id)
+    .where(visibleTo(owned, 'environments'))
     .where('deleted_at', 'is', null)
     .orderBy('name')
     .limit(NAMED_MAX + 1)
     .execute()
   if (rows.length === 0) return 'The team has none; make one with POST /agent/environments.'
   const names = rows.slice(0, NAMED_MAX).map(({ name }) => JSON.stringify(name))
-  return `There are: ${names.join(', ')}${rows.length > NAMED_MAX ? ', …' : ''}.`
+  const personal = owned.owner_user_id === null ? ' What is of the team may use no personal one.' : ''
+  return `There are: ${names.join(', ')}${rows.length > NAMED_MAX ? ', …' : ''}.${personal}`
 }
 
 /** The environments of runs whose executions are made now, by uid. A deleted one is as it was last. */

@@ -1,12 +1,12 @@
 /** Events: reading the log. Writing it is `log.ts`. */
 import { type RawBuilder, type SqlBool, sql } from 'kysely'
-import { type Event, Fault } from '../contract/index.ts'
-import type { Caller } from './caller.ts'
+import { CHILD_EVENTS, type ClientEvent, type Event, Fault } from '../contract/index.ts'
+import type { Caller, Owned } from './caller.ts'
 import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
-import { checkVisible, sees, sightOf, visibleRuns } from './visible.ts'
+import { checkVisible, sees, sightOf, visibleRuns, visibleTo } from './visible.ts'
 
-export type LoggedEvent = Event & { team_id: string; parent_run_id: string | null; ancestors: string[] }
+export type LoggedEvent = Event & Owned & { parent_run_id: string | null; ancestors: string[] }
 
 /** Which events a reader asks for. Children are known by their parent, so that those made later join by themselves. */
 export type EventQuery = {
@@ -14,6 +14,8 @@ export type EventQuery = {
   ancestor_run_id?: string | undefined
   include_self?: boolean | undefined
 }
+
+type Report = { event_type: (typeof CHILD_EVENTS)[number]; execution_id?: string | null | undefined }
 
 /** What of a query a caller may see: in the log, and in what has just been read of it. */
 export type EventSelection = {
@@ -40,6 +42,7 @@ export function eventsEngine(room: Room) {
         'events.occurred_at',
         'events.team_id',
         'runs.parent_run_id',
+        'runs.owner_user_id',
         sql<string[]>`runs.ancestors::text[]`.as('ancestors'),
       ])
       .orderBy('events.sequence')
@@ -85,6 +88,7 @@ export function eventsEngine(room: Room) {
       return found.map((row) => ({
         ...render(row),
         team_id: row.team_id,
+        owner_user_id: row.owner_user_id,
         parent_run_id: row.parent_run_id,
         ancestors: row.ancestors,
       }))
@@ -97,9 +101,52 @@ export function eventsEngine(room: Room) {
         .updateTable('runs')
         .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${sequence})` })
         .where('run_id', '=', run_id)
-        .where('team_id', '=', caller.team_id)
+        .where(visibleTo(caller, 'runs'))
         .executeTakeFirst()
       if (moved.numUpdatedRows === 0n) throw runNotFound(run_id)
+      return {}
+    },
+
+    /**
+     * The engine writes every change of a state with its cause, so a report adds nothing: what is so is confirmed by
+     * its place in the log, and what is not so must not be told to a parent.
+     */
+    async report(
+      caller: Caller,
+      run_id: string,
+      { event_type, execution_id }: Report,
+    ): Promise<{ sequence: number }> {
+      await checkVisible(room, caller, [run_id])
+      const last = await db
+        .selectFrom('events')
+        .select(['sequence', 'event_type', 'execution_id'])
+        .where('run_id', '=', run_id)
+        .where('event_type', 'in', ['run_queued', ...CHILD_EVENTS])
+        .orderBy('sequence', 'desc')
+        .limit(1)
+        .executeTakeFirst()
+      const of_other = execution_id != null && last?.execution_id !== execution_id.toLowerCase()
+      if (last?.event_type === event_type && !of_other) return { sequence: last.sequence }
+      throw new Fault(
+        'conflict',
+        `The log says ${last?.event_type ?? 'nothing'} of run ${run_id}${of_other ? ' or names another execution' : ''}, ` +
+          `not ${event_type}. What becomes of a run is written by the server with its cause; report the cause.`,
+        { retryable: false },
+      )
+    },
+
+    /** A worker's key, which sees no run, may measure those of its team. */
+    async measure(caller: Caller, run_id: string, measured: ClientEvent): Promise<Record<string, never>> {
+      const seen = caller.kind === 'worker' ? sql<boolean>`runs.team_id = ${caller.team_id}` : visibleRuns(caller)
+      const run = await db
+        .selectFrom('runs')
+        .select('runs.run_id')
+        .where('runs.run_id', '=', run_id)
+        .where(seen)
+        .executeTakeFirst()
+      if (!run) throw runNotFound(run_id)
+      const { event_uuid, event_name, timestamp, payload } = measured
+      room.log.info({ run_id: run.run_id, event_uuid, event_name, timestamp, payload }, 'client.event')
       return {}
     },
 

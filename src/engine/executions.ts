@@ -19,12 +19,14 @@ import { hasChildrenBeside, hasMail, hasUrgentMail } from './attention.ts'
 import { batched } from './batch.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import { configureRun } from './configuration.ts'
+import { continuedBy } from './conversation-parts.ts'
 import { offerBeside } from './dispatch.ts'
 import type { Room } from './engine.ts'
 import { freezeEnvironments } from './environments.ts'
 import { givings } from './givings.ts'
 import { heartbeats } from './heartbeats.ts'
-import { checkMode, PLAIN, personOf, titleOf } from './runs.ts'
+import { inNameOf, makerOf } from './makers.ts'
+import { checkMode, PLAIN, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { announce, enqueueIn, superseded } from './transitions.ts'
@@ -67,8 +69,8 @@ export function executionsEngine(room: Room) {
   })
 
   async function createLocal(caller: Caller, body: CreateRun) {
-    const creator_id = personOf(caller)
-    const { config, identity_uid } = await configureRun(db, caller.team_id, body)
+    const maker = await makerOf(db, caller, body)
+    const { config, identity_uid } = await configureRun(db, maker, inNameOf(caller, body))
     const run_id = randomUUID()
     const execution_id = randomUUID()
     const token = newExecutionToken()
@@ -77,10 +79,10 @@ export function executionsEngine(room: Room) {
       const [environment] = (await freezeEnvironments(write, [config])).values()
       await enqueueIn(write, {
         run_id,
-        team_id: caller.team_id,
-        conversation_id: randomUUID(),
+        ...maker,
         state: 'CLAIMED',
-        title: body.title ?? titleOf(body.prompt, config),
+        title: titleOf(body.prompt, config),
+        ...(await continuedBy(write, caller, body)),
         prompt: body.prompt ?? '',
         config,
         identity_uid,
@@ -88,7 +90,6 @@ export function executionsEngine(room: Room) {
         source: 'LOCAL',
         execution_location: 'LOCAL',
         worker_host: null,
-        creator_id,
         max_tries: 1,
         parent_run_id: null,
         root_run_id: run_id,

@@ -6,6 +6,7 @@ import type { Room } from './engine.ts'
 import type { messagesEngine } from './messages.ts'
 import type { plansEngine } from './plans.ts'
 import { personOf, runNotFound } from './runs.ts'
+import { visibleTo } from './visible.ts'
 
 type Reach = { messages: ReturnType<typeof messagesEngine>; plans: ReturnType<typeof plansEngine> }
 
@@ -27,7 +28,7 @@ export function followUpsEngine(room: Room, { messages, plans }: Reach) {
         .selectFrom('runs')
         .select(['open_plan'])
         .where('run_id', '=', run_id)
-        .where('team_id', '=', caller.team_id)
+        .where(visibleTo(caller, 'runs'))
         .executeTakeFirst()
       if (!run) throw runNotFound(run_id)
       if (run.open_plan !== null) {

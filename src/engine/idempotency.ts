@@ -59,4 +59,9 @@ export async function once<T>(
   })
 }
 
-const callerName = (caller: Caller): string => (caller.kind === 'execution' ? caller.execution_id : caller.user_id)
+/** A key that sees less than another of the same person never has the other's answer. */
+function callerName(caller: Caller): string {
+  if (caller.kind === 'execution') return caller.execution_id
+  if (caller.kind === 'user' && caller.identity_uid !== null) return caller.identity_uid
+  return caller.owner_user_id === null ? `team ${caller.user_id}` : caller.user_id
+}

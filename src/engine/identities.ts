@@ -3,12 +3,13 @@ import { type Kysely, type Selectable, sql } from 'kysely'
 import { AgentConfig, type EditIdentity, Fault, HarnessChoice, Identity, type NewIdentity } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Identities } from '../db/tables.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, Owned } from './caller.ts'
 import { checkMcpServers } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { findEnvironment } from './environments.ts'
 import { personOf } from './runs.ts'
 import { newUid } from './uid.ts'
+import { ownedBy, scopeOf, visibleTo } from './visible.ts'
 
 export function identitiesEngine(room: Room) {
   const { clock } = room
@@ -36,36 +37,41 @@ export function identitiesEngine(room: Room) {
   }
 
   async function get(caller: Caller, uid: string): Promise<Identity> {
+    return render(await find(caller, uid))
+  }
+
+  async function find(caller: Caller, uid: string): Promise<Selectable<Identities>> {
     const row = await living(caller).where('identity_uid', '=', uid).executeTakeFirst()
     if (!row) throw notFound(uid)
-    return render(row)
+    return row
   }
 
   async function create(caller: Caller, body: NewIdentity): Promise<Identity> {
     const creator_id = personOf(caller)
+    const owned = ownedBy(caller, body.team)
     const now = clock.now()
     const row = {
       identity_uid: newUid(),
-      team_id: caller.team_id,
+      ...owned,
       name: body.name,
       skills: '[]',
       mcp_servers: '{}',
       creator_id,
       created_at: now,
       updated_at: now,
-      ...(await columnsOf(caller, body)),
+      ...(await columnsOf(owned, body)),
     }
     return render(await db.insertInto('identities').values(row).returningAll().executeTakeFirstOrThrow())
   }
 
   async function update(caller: Caller, uid: string, body: EditIdentity): Promise<Identity> {
     personOf(caller)
-    await get(caller, uid)
+    const columns = await columnsOf(await find(caller, uid), body)
     const row = await db
       .updateTable('identities')
-      .set({ ...(body.name ? { name: body.name } : {}), ...(await columnsOf(caller, body)), updated_at: clock.now() })
+      .set({ ...(body.name ? { name: body.name } : {}), ...columns, updated_at: clock.now() })
       .where('identity_uid', '=', uid)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleTo(caller, 'identities'))
       .where('deleted_at', 'is', null)
       .returningAll()
       .executeTakeFirst()
@@ -82,7 +88,7 @@ export function identitiesEngine(room: Room) {
       .updateTable('identities')
       .set({ deleted_at: clock.now() })
       .where('identity_uid', '=', uid)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleTo(caller, 'identities'))
       .where('deleted_at', 'is', null)
       .executeTakeFirst()
     if (deleted.numUpdatedRows === 0n) throw notFound(uid)
@@ -90,16 +96,14 @@ export function identitiesEngine(room: Room) {
   }
 
   /** What was given, as it is stored: null stays as it is, and what is empty clears. */
-  async function columnsOf(caller: Caller, body: EditIdentity) {
+  async function columnsOf(owned: Owned, body: EditIdentity) {
     checkMcpServers(body.mcp_servers ?? {}, '/mcp_servers')
     const { description, prompt, base_model, worker_host, factory_uid, agent_type, credential_strategy } = body
     const { environment_id, skills, mcp_servers, secrets, on_behalf_of_enabled } = body
     const { harness_auth_secrets, inference_providers } = body
     const texts = { description, prompt, base_model, worker_host, factory_uid, agent_type, credential_strategy }
     const harness = body.harness ?? (typeof body.base_harness === 'string' ? { type: body.base_harness } : null)
-    const environment = environment_id
-      ? await findEnvironment(db, caller.team_id, environment_id, '/environment_id')
-      : null
+    const environment = environment_id ? await findEnvironment(db, owned, environment_id, '/environment_id') : null
     return {
       ...Object.fromEntries(
         Object.entries(texts)
@@ -120,7 +124,7 @@ export function identitiesEngine(room: Room) {
   }
 
   const living = (caller: Caller) =>
-    db.selectFrom('identities').selectAll().where('team_id', '=', caller.team_id).where('deleted_at', 'is', null)
+    db.selectFrom('identities').selectAll().where(visibleTo(caller, 'identities')).where('deleted_at', 'is', null)
 
   return { list, get, create, update, delete: remove }
 }
@@ -151,25 +155,29 @@ function render(row: Selectable<Identities>): Identity {
     worker_host: row.worker_host ?? undefined,
     memory: { attached_stores: [], auto_memory: { enabled: false } },
     default_runner_uid: '',
+    scope: scopeOf(row),
   })
 }
 
-/** By uid, or by a name that is one identity's alone, as a run may name it. */
-export async function findIdentity(
-  db: Kysely<Tables>,
-  team_id: string,
-  asked: string,
-): Promise<Selectable<Identities>> {
+/** By uid, or by a name that is one identity's alone, as a run that is so owned may name it. */
+export async function findIdentity(db: Kysely<Tables>, owned: Owned, asked: string): Promise<Selectable<Identities>> {
   const rows = await db
     .selectFrom('identities')
     .selectAll()
-    .where('team_id', '=', team_id)
+    .where(visibleTo(owned, 'identities'))
     .where((e) => e.or([e('identity_uid', '=', asked), e(sql`lower(name)`, '=', asked.trim().toLowerCase())]))
     .execute()
   const living = rows.filter((row) => row.deleted_at === null)
   const exact = rows.find((row) => row.identity_uid === asked)
   const [found, ...others] = exact === undefined ? living : living.filter((row) => row === exact)
-  if (found && others.length === 0) return found
+  if (found && others.length === 0) {
+    if (found.owner_user_id === owned.owner_user_id) return found
+    throw new Fault(
+      'invalid_request',
+      `Agent identity ${JSON.stringify(found.name)} is the team's, and so are its runs: leave out \`team\`.`,
+      { errors: [{ pointer: '/agent_identity_uid', detail: 'takes runs of the team alone' }] },
+    )
+  }
   const what = () => {
     const uids = living.map((row) => row.identity_uid)
     if (living.length > 1)

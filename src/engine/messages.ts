@@ -5,7 +5,7 @@
  * Every writer locks the runs concerned in the order of their ids: an end and a message that come together are
  * decided by the recipient's row, so that no message is left behind by a run that ends.
  */
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import type { Insertable, Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'
 import {
@@ -27,6 +27,7 @@ import { logged, type NewEvent } from './log.ts'
 import { runNotFound } from './runs.ts'
 import { checkStorm, type Guarded, type Storm, stopTree } from './storms.ts'
 import { afresh, followIn } from './transitions.ts'
+import { isVisible, visibleTo } from './visible.ts'
 
 export function messagesEngine(room: Room) {
   const { clock, bell } = room
@@ -62,9 +63,10 @@ export function messagesEngine(room: Room) {
   async function visibleMessage(caller: Caller, message_id: string): Promise<Selectable<Messages>> {
     let query = db
       .selectFrom('messages')
-      .selectAll()
+      .innerJoin('runs', 'runs.run_id', 'messages.recipient_run_id')
+      .selectAll('messages')
       .where('message_id', '=', message_id)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleTo(caller, 'runs'))
     if (caller.kind === 'execution') {
       query = query.where((m) =>
         m.or([m('recipient_run_id', '=', caller.run_id), m('sender_run_id', '=', caller.run_id)]),
@@ -87,7 +89,7 @@ export function messagesEngine(room: Room) {
         .selectFrom('runs')
         .select('run_id')
         .where('run_id', '=', run_id)
-        .where('team_id', '=', caller.team_id)
+        .where(visibleTo(caller, 'runs'))
         .executeTakeFirst()
       if (!run || (caller.kind === 'execution' && run.run_id !== caller.run_id)) throw runNotFound(run_id)
       let rows = db
@@ -152,7 +154,7 @@ export async function markDelivered(
 export function renderHeader(message: Selectable<Messages>): MessageHeader {
   return {
     message_id: message.message_id,
-    sender_run_id: message.sender_run_id,
+    sender_run_id: message.sender_run_id ?? '',
     subject: message.subject,
     sent_at: message.sent_at.toISOString(),
     delivered_at: message.delivered_at?.toISOString() ?? null,
@@ -184,6 +186,12 @@ type Sending = {
   /** The agents are asked to plan or orchestrate from now on. */
   mode?: RunMode | undefined
 }
+
+/** What a send key stands for: another of these under the same key is another message. */
+const hashOfSending = ({ to, body: { subject, body, urgent = false }, mode }: Sending): string =>
+  createHash('sha256')
+    .update(JSON.stringify([to, subject, body, urgent, mode ?? null]))
+    .digest('hex')
 
 type Sent =
   | { message_ids: string[]; woken: number; reached: string[] }
@@ -245,7 +253,7 @@ async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<{ family
   const keys = all.flatMap(({ place, caller, sender_run_id, to, key }) =>
     key === undefined ? [] : to.map((_, at) => ({ place, sender: nameOf(caller, sender_run_id), key: `${key}#${at}` })),
   )
-  const { rows } = await sql<Guarded & { sent: { place: string; key: string; message_id: string }[] | null }>`
+  const { rows } = await sql<Guarded & { sent: Twin[] | null }>`
     with named as (
       select distinct run_id, team_id
       from unnest(${named.map((one) => one.run_id)}::uuid[], ${named.map((one) => one.team_id)}::uuid[])
@@ -253,7 +261,8 @@ async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<{ family
     ), mine as (
       select r.run_id, r.root_run_id from named n join runs r using (run_id, team_id)
     ), sent as (
-      select jsonb_agg(jsonb_build_object('place', k.place, 'key', k.key, 'message_id', m.message_id)) as sent
+      select jsonb_agg(jsonb_build_object('place', k.place, 'key', k.key, 'message_id', m.message_id,
+        'hash', m.send_hash)) as sent
       from unnest(${keys.map((one) => one.place)}::text[], ${keys.map((one) => one.sender)}::uuid[],
         ${keys.map((one) => one.key)}::text[]) as k(place, sender, key)
         join messages m on coalesce(m.sender_run_id, m.sender_user_id) = k.sender and m.send_key = k.key
@@ -263,13 +272,25 @@ async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<{ family
     where r.run_id in (select run_id from mine union select root_run_id from mine)
     order by r.run_id for no key update of r`.execute(write)
   const before = new Map<string, Sent>()
-  for (const { place, to, key } of all) {
-    const own = (rows[0]?.sent ?? []).filter((one) => one.place === place)
-    if (own.length === 0) continue
-    const message_ids = to.map((_, at) => own.find((one) => one.key === `${key}#${at}`)?.message_id ?? '')
-    before.set(place, { message_ids, woken: 0, reached: [] })
+  for (const sending of all) {
+    const own = (rows[0]?.sent ?? []).filter((one) => one.place === sending.place)
+    if (own.length > 0) before.set(sending.place, sentBefore(sending, own))
   }
   return { family: new Map(rows.map(({ sent: _, ...run }) => [run.run_id, run])), before }
+}
+
+/** A message that was sent with the same key; null: before such hashes were kept. */
+type Twin = { place: string; key: string; message_id: string; hash: string | null }
+
+function sentBefore(sending: Sending, twins: Twin[]): Sent {
+  const { to, key } = sending
+  const hash = hashOfSending(sending)
+  if (twins.some((twin) => twin.hash !== null && twin.hash !== hash)) {
+    const said = `The Idempotency-Key ${key} was used for a different message. Use a new key.`
+    return { fault: new Fault('operation_not_supported', said) }
+  }
+  const message_ids = to.map((_, at) => twins.find((twin) => twin.key === `${key}#${at}`)?.message_id ?? '')
+  return { message_ids, woken: 0, reached: [] }
 }
 
 const UNIQUE_VIOLATION = '23505'
@@ -314,9 +335,10 @@ async function accept(
   const { caller, sender_run_id, to, body, key, mode } = sending
   const own = (run_id: string) => {
     const run = family.get(run_id)
-    return run?.team_id === caller.team_id ? run : undefined
+    return run !== undefined && isVisible(caller, run) ? run : undefined
   }
-  const sender = sender_run_id === null ? null : (own(sender_run_id) ?? null)
+  const sender = sender_run_id === null ? null : own(sender_run_id)
+  if (sender === undefined) throw runNotFound(sender_run_id ?? '')
   const recipients = to.map((run_id) => checkRecipient(own(run_id), { run_id, sender, caller }))
   await checkNoBatch(write, recipients)
   const roots = [...new Set(recipients.map((run) => run.root_run_id))].flatMap((run_id) => family.get(run_id) ?? [])
@@ -340,6 +362,7 @@ async function accept(
     hop: sender === null ? 0 : sender.hop + 1,
     cause_id: sender?.cause_id ?? null,
     send_key: key === undefined ? null : `${key}#${at}`,
+    send_hash: key === undefined ? null : hashOfSending(sending),
     mode: mode ?? null,
     sent_at: now,
   }))
@@ -398,9 +421,9 @@ async function keep(write: Kysely<Tables>, { letters, counts }: Kept): Promise<v
   await sql`
     with kept as (
       insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,
-        urgent, hop, cause_id, send_key, mode, sent_at)
+        urgent, hop, cause_id, send_key, send_hash, mode, sent_at)
       select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.recipient_run_id, m.number, m.subject,
-        m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.mode, m.sent_at
+        m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.send_hash, m.mode, m.sent_at
       from jsonb_populate_recordset(null::messages, ${JSON.stringify(letters)}::jsonb) as m
     )
     update runs set messages = runs.messages + c.own, undelivered = runs.undelivered + c.own,

@@ -17,9 +17,9 @@ import { logged, type NewEvent } from './log.ts'
 import { sendIn } from './messages.ts'
 import { APPROVED, approvedWords, revisionWords } from './mode-words.ts'
 import { checkProposal, differences } from './plan-changes.ts'
-import { runNotFound } from './runs.ts'
+import { personOf, runNotFound } from './runs.ts'
 import { announce, followIn, superseded } from './transitions.ts'
-import { checkVisible } from './visible.ts'
+import { checkVisible, visibleTo } from './visible.ts'
 
 /** A BLOCKED run waits for a person, however long it takes. */
 const OPEN_MS = 3650 * 24 * 3_600_000
@@ -36,7 +36,7 @@ export function plansEngine(room: Room) {
   async function propose(caller: Caller, proposal: Proposal, options: { key: string }): Promise<Proposed> {
     if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent proposes a plan.')
     const proposed = await logged(room, async (write, events) => {
-      const run = await lockRun(write, caller.team_id, caller.run_id)
+      const run = await lockRun(write, caller, caller.run_id)
       if (run.execution_id !== caller.execution_id) throw superseded()
       const again = await write
         .selectFrom('plans')
@@ -84,8 +84,9 @@ export function plansEngine(room: Room) {
     answer: (write: Write, events: NewEvent[], open: Opened) => Promise<Selectable<Plans>>,
   ): Promise<Plan> {
     if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person answers a plan.')
+    personOf(caller)
     const decided = await logged(room, async (write, events) => {
-      const run = await lockRun(write, caller.team_id, run_id)
+      const run = await lockRun(write, caller, run_id)
       const plan = await readVersion(write, run_id, version)
       await checkOpen(write, run, plan)
       const answered = await answer(write, events, { run, plan, caller, now: clock.now() })
@@ -120,6 +121,7 @@ export function plansEngine(room: Room) {
         .selectAll('plans')
         .select('runs.title as run_title')
         .where('plans.team_id', '=', caller.team_id)
+        .where(visibleTo(caller, 'runs'))
         .where((w) => (query.state === undefined ? w.lit(true) : w('plans.state', '=', query.state)))
         .where((w) =>
           w.not(
@@ -204,12 +206,12 @@ type Opened = { run: Selectable<Runs>; plan: Selectable<Plans>; caller: UserCall
 type Answer = { now: Date; user_id: UserCaller['user_id']; words: string | null }
 
 /** With the root of its tree, in the order of their ids, as whoever writes messages locks them. */
-async function lockRun(write: Write, team_id: string, run_id: string): Promise<Selectable<Runs>> {
+async function lockRun(write: Write, caller: Caller, run_id: string): Promise<Selectable<Runs>> {
   const named = await write
     .selectFrom('runs')
     .select('root_run_id')
     .where('run_id', '=', run_id)
-    .where('team_id', '=', team_id)
+    .where(visibleTo(caller, 'runs'))
     .executeTakeFirst()
   if (!named) throw runNotFound(run_id)
   const locked = await write

@@ -20,7 +20,7 @@ import type { Room } from './engine.ts'
 import { noticesOf } from './notices.ts'
 import { runNotFound } from './runs.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
-import { visibleRuns } from './visible.ts'
+import { scopeOf, visibleRuns } from './visible.ts'
 
 const ChildStates = Run.shape.child_states
 
@@ -77,7 +77,7 @@ function filtered(room: Room, caller: Caller, query: ListRuns) {
   if (query.state && query.state.length > 0) rows = rows.where('runs.state', 'in', query.state)
   if (query.source) rows = rows.where('runs.source', '=', query.source)
   if (query.execution_location) rows = rows.where('runs.execution_location', '=', query.execution_location)
-  if (query.creator) rows = rows.where(sql<boolean>`runs.creator_id::text = ${query.creator}`)
+  if (query.creator) rows = rows.where(sql<boolean>`coalesce(runs.creator_identity_uid, runs.creator_id::text) = ${query.creator}`)
   if (query.name) rows = rows.where(sql<boolean>`runs.config->>'name' = ${query.name}`)
   if (query.created_after) rows = rows.where('runs.created_at', '>', new Date(query.created_after))
   if (query.created_before) rows = rows.where('runs.created_at', '<', new Date(query.created_before))
@@ -101,6 +101,7 @@ function select(room: Room, caller: Caller) {
     .innerJoin('users', 'users.user_id', 'runs.creator_id')
     .innerJoin('teams', 'teams.team_id', 'runs.team_id')
     .leftJoin('identities', 'identities.identity_uid', 'runs.identity_uid')
+    .leftJoin('identities as creator_identity', 'creator_identity.identity_uid', 'runs.creator_identity_uid')
     .leftJoin('environments', (on) =>
       on.on(sql<boolean>`environments.environment_uid = runs.config->>'environment_id'`),
     )
@@ -130,6 +131,7 @@ function select(room: Room, caller: Caller) {
       'users.display_name',
       'users.email',
       'identities.name as identity_name',
+      'creator_identity.name as creator_identity_name',
       'environments.environment_uid',
       'environments.name as environment_name',
       'teams.max_concurrent_runs',
@@ -183,12 +185,7 @@ function select(room: Room, caller: Caller) {
 
 function render(row: Selected): Run {
   const state = RunState.parse(row.state)
-  const user = {
-    type: 'user' as const,
-    uid: row.creator_id,
-    display_name: row.display_name,
-    ...(row.email === null ? {} : { email: row.email }),
-  }
+  const creator = creatorOf(row)
   const config = AgentConfig.parse(row.config)
   const failure = row.failure === null ? null : Failure.parse(row.failure)
   return {
@@ -205,8 +202,8 @@ function render(row: Selected): Run {
     ...statusOf(row.status_message, failure, state),
     source: RunSource.parse(row.source),
     execution_location: row.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE',
-    creator: user,
-    executor: executorOf(row, user),
+    creator,
+    executor: executorOf(row, creator),
     ...usageOf(row),
     agent_config: config,
     ...skillOf(config),
@@ -220,7 +217,7 @@ function render(row: Selected): Run {
     is_run_type_cancellable: true,
     artifacts: row.artifacts,
     notices: row.notices,
-    scope: { type: 'Team', uid: row.team_id },
+    scope: scopeOf(row),
     metadata: Metadata.parse(row.metadata),
     last_event_sequence: row.last_event_sequence,
     children: row.children,
@@ -239,6 +236,13 @@ function render(row: Selected): Run {
     ...waitOf(row, state),
     ...(row.current_host === null ? {} : { worker_host: row.current_host }),
   }
+}
+
+function creatorOf(row: Selected): Run['creator'] {
+  const { creator_identity_uid, creator_id, display_name, email } = row
+  if (creator_identity_uid !== null)
+    return { type: 'service_account', uid: creator_identity_uid, display_name: row.creator_identity_name ?? '' }
+  return { type: 'user', uid: creator_id, display_name, ...(email === null ? {} : { email }) }
 }
 
 function executorOf(row: Selected, creator: Run['creator']): Run['executor'] {

@@ -7,6 +7,7 @@ import {
   type CreateRun,
   Fault,
   harnessOf,
+  isAtLeast,
   isEnded,
   type ListRuns,
   type Run,
@@ -20,12 +21,15 @@ import { retryTasks } from './batch-retry.ts'
 import { bear } from './births.ts'
 import type { Caller } from './caller.ts'
 import { configureRun } from './configuration.ts'
+import { continuedBy } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
+import { inNameOf, makerOf } from './makers.ts'
 import { listRuns, readRun, readRuns } from './run-view.ts'
 import { stopping } from './storms.ts'
 import { afresh, announce, enqueueIn, followAll, type NewRun, type Step, tellParent } from './transitions.ts'
+import { visibleRuns } from './visible.ts'
 
 const TITLE_CHARACTERS = 80
 
@@ -52,7 +56,7 @@ export function runsEngine(room: Room) {
     // What an agent starts is its child, also where it does not say so.
     const parent_run_id = body.parent_run_id ?? (caller.kind === 'execution' ? caller.run_id : undefined)
     if (parent_run_id !== undefined) return createChild(caller, body, parent_run_id, options)
-    const user_id = personOf(caller)
+    personOf(caller)
     const now = clock.now()
     const use = {
       caller,
@@ -62,7 +66,7 @@ export function runsEngine(room: Room) {
       now,
     }
     const result = await once(db, use, async (write): Promise<CreatedRun> => {
-      const row = await newRun(write ?? db, caller, { body, user_id, source: options.source, now })
+      const row = await newRun(write ?? db, caller, { body, source: options.source, now })
       const { run_id } = row
       const answer = write === null ? await room.enqueue(row) : await enqueueIn(write, row)
       return { run_id, task_id: run_id, state: 'QUEUED', ...answer }
@@ -73,23 +77,24 @@ export function runsEngine(room: Room) {
 
   async function newRun(
     read: Kysely<Tables>,
-    { team_id }: Caller,
-    { body, user_id, source, now }: { body: CreateRun; user_id: string; source: RunSource; now: Date },
+    caller: Caller,
+    { body, source, schedule_id, now }: { body: CreateRun; source: RunSource; schedule_id?: string; now: Date },
   ): Promise<NewRun> {
-    const { config, identity_uid } = await configureRun(read, team_id, body)
+    const maker = await makerOf(read, caller, body)
+    const { config, identity_uid } = await configureRun(read, maker, inNameOf(caller, body))
     const run_id = randomUUID()
     return {
       run_id,
-      team_id,
-      conversation_id: randomUUID(),
+      ...maker,
       state: 'QUEUED',
-      creator_id: user_id,
-      title: body.title ?? titleOf(body.prompt, config),
+      title: titleOf(body.prompt, config),
+      ...(await continuedBy(read, caller, body)),
       prompt: body.prompt ?? '',
       config,
       identity_uid,
       metadata: body.metadata ?? {},
       source,
+      schedule_id: schedule_id ?? null,
       execution_location: 'REMOTE',
       worker_host: hostOf(config.worker_host),
       max_tries: config.max_tries ?? room.limits.max_tries,
@@ -286,7 +291,7 @@ export function runsEngine(room: Room) {
       .selectFrom('runs')
       .selectAll()
       .where('run_id', '=', run_id)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleRuns(caller))
       .executeTakeFirst()
     if (!run) throw runNotFound(run_id)
     return run
@@ -294,6 +299,8 @@ export function runsEngine(room: Room) {
 
   return {
     create,
+    /** The row of a run without a parent, for whoever enqueues it in a transaction of his own. */
+    newRun,
     cancel,
     retry,
     list: (caller: Caller, query: ListRuns) => listRuns(room, caller, query),
@@ -331,6 +338,8 @@ export const runNotFound = (run_id: string): Fault => new Fault('resource_not_fo
 /** The person in whose name a run is made or changed. */
 export function personOf(caller: Caller): string {
   if (caller.kind !== 'user') throw new Fault('not_authorized', 'This key may not create or change runs.')
+  if (!isAtLeast(caller.role, 'member'))
+    throw new Fault('not_authorized', 'With this key you may look at all of the team and change nothing of it.')
   return caller.user_id
 }
 

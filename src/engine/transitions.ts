@@ -208,7 +208,10 @@ export type Enqueue = (row: NewRun) => Promise<{ at_capacity?: boolean }>
 export type NewRun = {
   run_id: string
   team_id: string
-  conversation_id: string
+  /** Null: the team's. */
+  owner_user_id: string | null
+  /** Null: it begins one, which has the run's own id. */
+  conversation_id: string | null
   state: 'QUEUED' | 'CLAIMED'
   title: string
   prompt: string
@@ -217,9 +220,12 @@ export type NewRun = {
   identity_uid: string | null
   metadata: Record<string, string>
   source: RunSource
+  /** The schedule that made it. */
+  schedule_id?: string | null
   execution_location: 'LOCAL' | 'REMOTE'
   worker_host: string | null
   creator_id: string
+  creator_identity_uid: string | null
   max_tries: number
   /** Of a child; a run without a parent is its own root. */
   parent_run_id: string | null
@@ -256,18 +262,19 @@ export async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ 
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
         execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
         queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, identity_uid, ancestors, mode, lane_run_id,
-        held, parallelism, retry_on)
-      select n.run_id, n.team_id, n.conversation_id, n.state, n.title, n.prompt, n.config, n.metadata, n.source,
+        held, parallelism, retry_on, owner_user_id, creator_identity_uid, schedule_id)
+      select n.run_id, n.team_id, coalesce(n.conversation_id, n.run_id), n.state, n.title, n.prompt, n.config, n.metadata, n.source,
         n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
         case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now, n.parent_run_id, n.root_run_id,
         n.depth, n.placement, n.spawn_key, n.identity_uid,
         coalesce((select p.ancestors || p.run_id from runs p where p.run_id = n.parent_run_id), '{}'),
-        n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on
+        n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on, n.owner_user_id, n.creator_identity_uid, n.schedule_id
       from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
         state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
         worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz, parent_run_id uuid,
         root_run_id uuid, depth int, placement text, spawn_key text, identity_uid text, mode text,
-        lane_run_id uuid, held boolean, parallelism int, retry_on text)
+        lane_run_id uuid, held boolean, parallelism int, retry_on text, owner_user_id uuid, creator_identity_uid text,
+        schedule_id uuid)
       returning run_id, team_id, execution_id, parent_run_id, created_at
     ), news as (
       select team_id, 'child_agent_started' as event_type, parent_run_id as run_id, run_id::text as ref_id,

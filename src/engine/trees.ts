@@ -5,9 +5,10 @@ import { bear, isOver, plainName } from './births.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { asApproved, type Ruling, readRuling } from './rulings.ts'
-import { runNotFound } from './runs.ts'
+import { personOf, runNotFound } from './runs.ts'
 import { stopping } from './storms.ts'
 import { announce } from './transitions.ts'
+import { visibleTo } from './visible.ts'
 
 export type Spawned = { name: string } & ({ run_id: string; already: boolean } | { fault: Fault })
 
@@ -23,7 +24,7 @@ export function treesEngine(room: Room) {
       .selectFrom('runs')
       .selectAll()
       .where('run_id', '=', run_id)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleTo(caller, 'runs'))
       .executeTakeFirst()
     if (!top) throw runNotFound(run_id)
     if (caller.kind === 'execution') await checkOwnTree(caller, top.root_run_id, run_id)
@@ -155,12 +156,12 @@ export function treesEngine(room: Room) {
   }
 
   async function release(caller: Caller, run_id: string): Promise<Tree> {
-    if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person can release a tree that was stopped.')
+    personOf(caller)
     const run = await db
       .selectFrom('runs')
       .select('root_run_id')
       .where('run_id', '=', run_id)
-      .where('team_id', '=', caller.team_id)
+      .where(visibleTo(caller, 'runs'))
       .executeTakeFirst()
     if (!run) throw runNotFound(run_id)
     const now = clock.now()

@@ -5,9 +5,9 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { z } from 'zod'
-import { Fault, type Route } from '../contract/index.ts'
+import { Fault, isAtLeast, type Route } from '../contract/index.ts'
 import type { Shown } from '../engine/access.ts'
-import type { Caller } from '../engine/caller.ts'
+import type { Caller, UserCaller } from '../engine/caller.ts'
 import { type Asker, checkCookieUse, identify, shownBy } from './callers.ts'
 import { checkOrigin } from './hosts.ts'
 import { readRequest } from './requests.ts'
@@ -56,6 +56,14 @@ export function mountOpen<P extends z.ZodType, Q extends z.ZodType, B extends z.
   return { route, answer, stream: null, admit: null }
 }
 
+/** Answers a route that may also be asked without credentials: then `caller` is null. */
+export function mountAnyone<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, A extends z.ZodType>(
+  route: Route<P, Q, B, A>,
+  answer: (ask: Ask<z.output<P>, z.output<Q>, z.output<B>, Caller | null>) => Promise<z.input<A>>,
+): Answer {
+  return { route, answer, stream: null, admit: null }
+}
+
 /** Answers a route with an event stream that lives until `follow` resolves or the reader goes. */
 export function mountStream<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, A extends z.ZodType>(
   route: Route<P, Q, B, A>,
@@ -83,7 +91,8 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
   }
   const opens_stream = route.produces === 'event-stream'
   if (route.method !== 'GET' || opens_stream) checkOrigin(incoming.headers, room.public_hosts)
-  const caller = route.callers.length === 0 ? null : await admit(room, route, asker)
+  const is_open = route.callers.length === 0 || (route.anonymous && shownBy(incoming.headers) === null)
+  const caller = is_open ? null : await admit(room, route, asker)
   let status: number = route.status
   const headers: Record<string, string> = { 'cache-control': 'no-store', 'x-trace-id': trace_id }
   const ask = {
@@ -115,11 +124,24 @@ async function admit(room: ServerRoom, route: Route, asker: Asker): Promise<Call
   const caller = await identify(room.known, room.wrong_keys, asker)
   checkCookieUse(caller, asker, route.produces === 'event-stream', room.public_hosts)
   if (!route.callers.includes(caller.kind)) throw new Fault('not_authorized', refusals[caller.kind])
+  if (caller.kind === 'user') checkRole(route, caller)
   // The runner of an ended execution may still repeat what it said: the answer to it may have been lost.
   if (caller.kind === 'execution' && caller.ended && route.tag !== 'Runner') {
     throw new Fault('authentication_required', 'This execution has ended, and its token with it.')
   }
   return caller
+}
+
+/** The one place that knows of roles; the engine checks them again only where a role bounds what else is asked. */
+function checkRole(route: Route, caller: UserCaller): void {
+  if (!isAtLeast(caller.role, route.role)) {
+    throw new Fault(
+      'not_authorized',
+      `This takes the role ${route.role}; with this key you are ${caller.role} of the team. Ask an admin of the team.`,
+    )
+  }
+  if (route.people && caller.identity_uid !== null)
+    throw new Fault('not_authorized', "An agent's key may not do this; it takes a person's key.")
 }
 
 const refusals = {

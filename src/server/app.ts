@@ -14,6 +14,7 @@ import { faultOf, renderFault, traceOf } from './problems.ts'
 import { renderReference } from './reference.ts'
 import type { ServerRoom } from './room.ts'
 import { accessAnswers } from './routes/access.ts'
+import { apiKeyAnswers } from './routes/api-keys.ts'
 import { agentAnswers } from './routes/agents.ts'
 import { artifactAnswers } from './routes/artifacts.ts'
 import { batchAnswers } from './routes/batches.ts'
@@ -28,6 +29,7 @@ import { planAnswers } from './routes/plans.ts'
 import { runAnswers } from './routes/runs.ts'
 import { scheduleAnswers } from './routes/schedules.ts'
 import { teamAnswers } from './routes/team.ts'
+import { teamsAnswers } from './routes/teams.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
 import { treeAnswers } from './routes/trees.ts'
 import { workerAnswers } from './routes/workers.ts'
@@ -45,6 +47,8 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     workerAnswers,
     messageAnswers,
     teamAnswers,
+    teamsAnswers,
+    apiKeyAnswers,
     treeAnswers,
     batchAnswers,
     artifactAnswers,

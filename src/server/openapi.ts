@@ -21,6 +21,8 @@ export type Operation = {
   responses: Record<string, unknown>
   deprecated?: boolean
   'x-callers': readonly string[]
+  'x-role'?: string
+  'x-people'?: true
 }
 export type OpenApi = {
   openapi: '3.1.1'
@@ -129,8 +131,7 @@ function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string):
     summary: route.summary,
     tags: [route.tag],
     ...(suffix === '' ? {} : { deprecated: true }),
-    security:
-      route.callers.length === 0 ? [] : [{ key: [] }, ...(route.callers.includes('user') ? [{ session: [] }] : [])],
+    security: securityOf(route),
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(has_body
       ? {
@@ -153,7 +154,14 @@ function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string):
       ...REFUSED,
     },
     'x-callers': route.callers,
+    ...(route.callers.includes('user') ? { 'x-role': route.role } : {}),
+    ...(route.people ? { 'x-people': true as const } : {}),
   }
+}
+
+function securityOf({ callers, anonymous }: Route): Record<string, never[]>[] {
+  if (callers.length === 0) return []
+  return [{ key: [] }, ...(callers.includes('user') ? [{ session: [] }] : []), ...(anonymous ? [{}] : [])]
 }
 
 function headersOf(route: Route): NonNullable<Operation['parameters']> {

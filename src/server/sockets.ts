@@ -7,7 +7,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
-import { Fault, FromWorker, type ToWorker, WORKER_SOCKET_PATH } from '../contract/index.ts'
+import { Fault, FromWorker, isAtLeast, type ToWorker, WORKER_SOCKET_PATH } from '../contract/index.ts'
 import type { Shown } from '../engine/access.ts'
 import type { Caller } from '../engine/caller.ts'
 import type { Offer } from '../engine/dispatch.ts'
@@ -123,6 +123,8 @@ export function openWorkerSockets(room: ServerRoom) {
         'not_authorized',
         "A run's own token opens no worker connection; use a worker's or a person's key.",
       )
+    if (caller.kind === 'user' && !isAtLeast(caller.role, 'member'))
+      throw new Fault('not_authorized', 'A worker takes the role member; with this key you may only look.')
     const worker_host = url.searchParams.get('worker_id') ?? ''
     if (!/^[\x21-\x7e]{1,256}$/.test(worker_host))
       throw new Fault('invalid_request', 'Name the worker: ?worker_id= and 1 to 256 characters without spaces.')

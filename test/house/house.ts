@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Logger, pino } from 'pino'
+import type { Role } from '../../src/contract/index.ts'
 import { type Clock, databaseClock } from '../../src/db/clock.ts'
 import type { Database } from '../../src/db/connect.ts'
 import { folderBlobs } from '../../src/engine/blobs.ts'
@@ -39,6 +40,8 @@ export type HouseOptions = {
   max_concurrent_runs?: number
 }
 
+export type Person = { api_key: string; caller: UserCaller; client: Client }
+
 export type House = {
   url: string
   port: number
@@ -53,8 +56,10 @@ export type House = {
   readonly server: Server
   /** The SDK with another key or token, or none. */
   clientFor(token: string | undefined): Client
-  /** A second team with a person and a key. */
-  addTeam(name: string): Promise<{ api_key: string; caller: UserCaller; client: Client }>
+  /** A second team with a person, who owns it, and a key. */
+  addTeam(name: string): Promise<Person>
+  /** Another person in the first team, with a key. */
+  addMember(name: string, role: Role, email?: string): Promise<Person>
   worker(options?: Partial<ScriptedWorkerOptions>): Promise<ScriptedWorker>
   /** Another server on the same database. */
   sibling(options?: Partial<HouseOptions>): Promise<{
@@ -133,7 +138,13 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     },
     async addTeam(name) {
       const caller = await insertTeam(database, clock, name)
-      const key = await server.engine.access.createKey(caller, { name: 'first key', scope: 'user' })
+      const key = await server.engine.access.createKey(caller, { name: 'first key', scope: 'personal' })
+      return { ...key, caller, client: clientFor(key.api_key) }
+    },
+    async addMember(name, role, email) {
+      const member = { team_id, name, role, ...(email === undefined ? {} : { email }) }
+      const caller = await insertMember(database, clock, member)
+      const key = await server.engine.access.createKey(caller, { name: 'first key', scope: 'personal' })
       return { ...key, caller, client: clientFor(key.api_key) }
     },
     worker: workerAt(url),
@@ -154,7 +165,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
 async function prepare(server: Server): Promise<{ api_key: string; caller: UserCaller }> {
   const { api_key, caller } = await server.engine.access.prepare()
   if (api_key !== null) return { api_key, caller }
-  return { ...(await server.engine.access.createKey(caller, { name: 'test', scope: 'user' })), caller }
+  return { ...(await server.engine.access.createKey(caller, { name: 'test', scope: 'personal' })), caller }
 }
 
 async function ownClock(database: Database, closers: (() => Promise<unknown>)[]): Promise<Clock> {
@@ -164,12 +175,23 @@ async function ownClock(database: Database, closers: (() => Promise<unknown>)[])
 }
 
 async function insertTeam(database: Database, clock: Clock, name: string): Promise<UserCaller> {
-  const caller: UserCaller = { kind: 'user', team_id: crypto.randomUUID(), user_id: crypto.randomUUID(), by: 'api_key' }
   const created_at = clock.now()
-  await database.kysely.insertInto('teams').values({ team_id: caller.team_id, name, created_at }).execute()
-  await database.kysely
-    .insertInto('users')
-    .values({ user_id: caller.user_id, team_id: caller.team_id, display_name: name, created_at })
-    .execute()
-  return caller
+  const team_id = crypto.randomUUID()
+  await database.kysely.insertInto('teams').values({ team_id, name, created_at }).execute()
+  return insertMember(database, clock, { team_id, name, role: 'owner' })
+}
+
+type NewMember = { team_id: string; name: string; role: Role; email?: string }
+
+async function insertMember(
+  { kysely }: Database,
+  clock: Clock,
+  { team_id, name, role, email }: NewMember,
+): Promise<UserCaller> {
+  const user_id = crypto.randomUUID()
+  const created_at = clock.now()
+  const user = { user_id, display_name: name, email: email ?? null, created_at }
+  await kysely.insertInto('users').values(user).execute()
+  await kysely.insertInto('memberships').values({ team_id, user_id, role, created_at }).execute()
+  return { kind: 'user', team_id, owner_user_id: user_id, user_id, role, identity_uid: null, key_id: null, by: 'api_key' }
 }
