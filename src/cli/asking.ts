@@ -9,6 +9,7 @@ import { type Context, readAll } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { collect } from './named.ts'
 import { repositoryOf } from './repositories.ts'
+import { declareScope, scopeOf } from './scope.ts'
 import type { TemplateRun } from './template-rendering.ts'
 import { renderTemplate } from './templates.ts'
 import { parseDuration } from './text.ts'
@@ -32,8 +33,6 @@ const UNSERVED = [
   '--attach <path>',
   '--claude-auth-secret <name>',
   '--codex-auth-secret <name>',
-  '--team',
-  '--personal',
 ]
 
 export function declareAsking(command: Command): Command {
@@ -61,6 +60,7 @@ export function declareAsking(command: Command): Command {
     .option('--permissions <policy>', 'allow or deny what the harness asks leave for')
     .option('--mode <mode>', 'normal, plan or orchestrate: whether the agent proposes a plan first')
     .option('--parent-run-id <run>', 'make it a child of that run, whose configuration it inherits')
+  declareScope(command)
   for (const flags of UNSERVED) command.addOption(command.createOption(flags).hideHelp())
   return command
 }
@@ -151,6 +151,7 @@ export async function askedRun(
     ...((o.mode ?? mode) === 'normal' ? {} : { mode: o.mode ?? mode }),
     ...(o.parentRunId === undefined ? {} : { parent_run_id: o.parentRunId }),
     ...(o.placement === undefined ? {} : { placement: o.placement }),
+    ...scopeOf(options),
     config,
   })
   if (body.success) return body.data
@@ -259,7 +260,7 @@ async function parseConfig(text: string, path: string): Promise<unknown> {
   }
 }
 
-async function mcpServers(context: Context, specs: string[]): Promise<Record<string, McpServer>> {
+export async function mcpServers(context: Context, specs: string[]): Promise<Record<string, McpServer>> {
   const servers: Record<string, McpServer> = {}
   for (const spec of specs) {
     const inline = spec.trim().startsWith('{')

@@ -1,8 +1,10 @@
 /** Every command there is. A command's code is loaded when it is the one that was asked for. */
 import type { Command } from 'commander'
+import { ACCESS_COMMANDS, ACCESS_GROUPS } from './commands-access.ts'
 import { BATCH_COMMANDS, BATCH_GROUPS } from './commands-batches.ts'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
 import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
+import { SCHEDULE_COMMANDS, SCHEDULE_GROUPS } from './commands-schedules.ts'
 import type { Context, Given } from './context.ts'
 
 export type CommandModule = {
@@ -18,6 +20,8 @@ export type CommandEntry = {
   summary: string
   group?: string
   hidden?: boolean
+  /** It is what the group's name alone stands for. */
+  is_default?: boolean
   load: () => Promise<CommandModule>
 }
 
@@ -40,12 +44,13 @@ export const GROUPS: Record<string, CommandGroup> = {
   agent: { summary: 'Give work to an agent, here or on a worker', group: RUNS },
   run: { summary: 'List, watch and end runs', aliases: ['task', 'runs'], group: RUNS },
   'run conversation': { summary: 'The conversation of a run' },
-  team: { summary: 'What the team may use', group: ACCESS },
+  ...ACCESS_GROUPS,
   config: { summary: 'Where settings come from', group: ACCESS },
   harness: { summary: 'The programs that drive models', aliases: ['harnesses'], group: MACHINE },
   ...BATCH_GROUPS,
   ...INSIDE_GROUPS,
   ...NAMED_GROUPS,
+  ...SCHEDULE_GROUPS,
 }
 
 export const COMMANDS: CommandEntry[] = [
@@ -143,24 +148,8 @@ export const COMMANDS: CommandEntry[] = [
   ...BATCH_COMMANDS,
   ...INSIDE_COMMANDS,
   ...NAMED_COMMANDS,
-  { path: 'login', summary: 'Keep an API key for a server', group: ACCESS, load: () => import('./commands/login.ts') },
-  {
-    path: 'logout',
-    summary: 'Forget the API key of a server',
-    group: ACCESS,
-    load: () => import('./commands/logout.ts'),
-  },
-  {
-    path: 'whoami',
-    summary: 'Who the server takes you for',
-    group: ACCESS,
-    load: () => import('./commands/whoami.ts'),
-  },
-  {
-    path: 'team limits',
-    summary: 'Show or change what the team and its trees of runs may use',
-    load: () => import('./commands/team-limits.ts'),
-  },
+  ...SCHEDULE_COMMANDS,
+  ...ACCESS_COMMANDS,
   { path: 'open', summary: 'Open the page, signed in', group: ACCESS, load: () => import('./commands/open.ts') },
   {
     path: 'config explain',

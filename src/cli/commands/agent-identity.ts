@@ -6,6 +6,7 @@ import { type Context, clientOf, type Given } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
 import { collect, pickNamed } from '../named.ts'
 import { paint } from '../output.ts'
+import { declareScope, scopeOf } from '../scope.ts'
 import { ago, alignColumns, oneLine } from '../text.ts'
 
 export const list: CommandModule = {
@@ -50,12 +51,14 @@ export const create: CommandModule = {
     declareParts(command.requiredOption('-n, --name <name>', 'its name'))
       .option('--secret <name>', 'a secret that it has; may be repeated', collect)
       .option('--skill <spec>', 'a skill that its runs follow; may be repeated', collect)
+    declareScope(command)
   },
   async run(context, { options }) {
     const o = Options.parse(options)
     const body = {
       name: o.name ?? '',
       ...textsOf(o),
+      ...scopeOf(options),
       skills: o.skill,
       ...(o.secret.length === 0 ? {} : { secrets: o.secret.map((name) => ({ name })) }),
     }

@@ -8,6 +8,7 @@ import { IMAGES } from '../images.ts'
 import { collect, pickNamed, readPairs } from '../named.ts'
 import { paint } from '../output.ts'
 import { isSameRepository, repositoryOf } from '../repositories.ts'
+import { declareScope, scopeOf } from '../scope.ts'
 import { ago, alignColumns, oneLine } from '../text.ts'
 
 const SORTS = ['last-updated', 'name']
@@ -82,6 +83,7 @@ export const create: CommandModule = {
     const body = {
       name: o.name ?? '',
       ...textsOf(o),
+      ...scopeOf(options),
       repositories: o.repo.map((repo) => repositoryOf(context.cwd, repo)),
       setup_commands: o.setupCommand,
       variables: readPairs('--variable', o.variable),
@@ -137,11 +139,6 @@ function declareParts(command: Command): Command {
     .option('-r, --repo <repo>', 'OWNER/REPO on GitHub, URL#ref or a path; may be repeated', collect)
     .option('-c, --setup-command <command>', 'run before the harness starts; may be repeated', collect)
     .option('--variable <name=value>', 'environment variable; may be repeated', collect)
-}
-
-/** Oz's: environments are the team's here. */
-function declareScope(command: Command): void {
-  for (const flag of ['--team', '--personal']) command.addOption(command.createOption(flag).hideHelp())
 }
 
 const Texts = z.array(z.string()).default([])
