@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'
-import { AgentConfig, type CreateRun, Fault, isEnded, type RunSource, RunState } from '../contract/index.ts'
+import { AgentConfig, type CreateRun, Fault, isEnded, Metadata, type RunSource, RunState } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs, Teams } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
@@ -12,6 +12,7 @@ import { configureRun } from './configuration.ts'
 import { continuedBy } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
 import { inNameOf } from './makers.ts'
+import { metadataOf } from './metadata.ts'
 import { checkMode, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
 import { checkTokens, TreeStorm } from './storms.ts'
 import { enqueueIn } from './transitions.ts'
@@ -58,7 +59,7 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     prompt,
     config,
     identity_uid,
-    metadata: { ...metadataOf(parent), ...birth.body.metadata },
+    metadata: metadataOf(birth.body, Metadata.parse(parent.metadata)),
     source: birth.source,
     execution_location: beside ? (parent.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE') : 'REMOTE',
     worker_host: hostOf(config.worker_host),
@@ -72,6 +73,7 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     placement: beside ? 'parent' : 'worker',
     spawn_key: birth.spawn_key,
     ...PLAIN,
+    trigger_url: birth.body.trigger_url ?? null,
     mode: checkMode(birth.body.mode, config),
     lane_run_id: parent.parallelism === null ? null : parent.run_id,
     execution_id: null,
@@ -176,13 +178,6 @@ function parentNotFound(run_id: string): Fault {
   return new Fault('invalid_request', `parent_run_id: ${runNotFound(run_id).message}`, {
     errors: [{ pointer: '/parent_run_id', detail: 'no such run' }],
   })
-}
-
-function metadataOf(parent: Selectable<Runs>): Record<string, string> {
-  const { metadata } = parent
-  return typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata)
-    ? (metadata as Record<string, string>)
-    : {}
 }
 
 /** What is left of a name for telling two apart. */

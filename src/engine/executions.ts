@@ -26,6 +26,7 @@ import { freezeEnvironments } from './environments.ts'
 import { givings } from './givings.ts'
 import { heartbeats } from './heartbeats.ts'
 import { inNameOf, makerOf } from './makers.ts'
+import { metadataOf } from './metadata.ts'
 import { checkMode, PLAIN, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
@@ -86,7 +87,7 @@ export function executionsEngine(room: Room) {
         prompt: body.prompt ?? '',
         config,
         identity_uid,
-        metadata: body.metadata ?? {},
+        metadata: metadataOf(body),
         source: 'LOCAL',
         execution_location: 'LOCAL',
         worker_host: null,
@@ -97,6 +98,7 @@ export function executionsEngine(room: Room) {
         placement: 'worker',
         spawn_key: null,
         ...PLAIN,
+        trigger_url: body.trigger_url ?? null,
         mode: checkMode(body.mode, config),
         execution_id,
         now,

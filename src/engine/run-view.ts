@@ -4,10 +4,8 @@ import {
   AgentConfig,
   Failure,
   isEnded,
-  type ListRuns,
   Metadata,
   parseSkillSpec,
-  type RequestUsage,
   Run,
   RunMode,
   RunSource,
@@ -15,9 +13,9 @@ import {
   skillNameOf,
 } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
-import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
 import { noticesOf } from './notices.ts'
+import { usageByModel, usageOf } from './run-usage.ts'
 import { runNotFound } from './runs.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
 import { scopeOf, visibleRuns } from './visible.ts'
@@ -32,63 +30,10 @@ export async function readRun(room: Room, caller: Caller, run_id: string): Promi
 
 export async function readRuns(room: Room, caller: Caller, run_ids: string[]): Promise<Run[]> {
   if (run_ids.length === 0) return []
-  const rows = await select(room, caller).where('runs.run_id', 'in', run_ids).execute()
-  return rows.map(render)
-}
-
-export async function listRuns(room: Room, caller: Caller, query: ListRuns) {
-  const sort = `runs.${query.sort_by}` as const
-  const before = query.sort_order === 'desc'
-  let rows = filtered(room, caller, query)
-  if (query.cursor !== undefined) {
-    const cursor = readCursor(query.cursor, `${query.sort_by} ${query.sort_order}`)
-    rows = rows.where(
-      sql<boolean>`(${sql.ref(sort)}, runs.run_id) ${sql.raw(before ? '<' : '>')} (${new Date(cursor.at)}, ${cursor.id}::uuid)`,
-    )
-  }
-  if (query.ancestor_run_id !== undefined) await readRun(room, caller, query.ancestor_run_id)
-  const found = await rows
-    .orderBy(sort, query.sort_order)
-    .orderBy('runs.run_id', query.sort_order)
-    .limit(query.limit + 1)
+  const rows = await select(room, caller)
+    .where(sql<boolean>`runs.run_id = any(${run_ids}::uuid[])`)
     .execute()
-  const page = found.slice(0, query.limit)
-  const last = page.at(-1)
-  const has_next_page = found.length > query.limit
-  return {
-    runs: page.map(render),
-    page_info: {
-      has_next_page,
-      ...(has_next_page && last
-        ? {
-            next_cursor: renderCursor({
-              sort: `${query.sort_by} ${query.sort_order}`,
-              at: last[query.sort_by].toISOString(),
-              id: last.run_id,
-            }),
-          }
-        : {}),
-    },
-  }
-}
-
-function filtered(room: Room, caller: Caller, query: ListRuns) {
-  let rows = select(room, caller)
-  if (query.state && query.state.length > 0) rows = rows.where('runs.state', 'in', query.state)
-  if (query.source) rows = rows.where('runs.source', '=', query.source)
-  if (query.execution_location) rows = rows.where('runs.execution_location', '=', query.execution_location)
-  if (query.creator) rows = rows.where(sql<boolean>`coalesce(runs.creator_identity_uid, runs.creator_id::text) = ${query.creator}`)
-  if (query.name) rows = rows.where(sql<boolean>`runs.config->>'name' = ${query.name}`)
-  if (query.created_after) rows = rows.where('runs.created_at', '>', new Date(query.created_after))
-  if (query.created_before) rows = rows.where('runs.created_at', '<', new Date(query.created_before))
-  if (query.updated_after) rows = rows.where('runs.updated_at', '>', new Date(query.updated_after))
-  if (query.top) rows = rows.where('runs.parent_run_id', 'is', null)
-  if (query.ancestor_run_id) rows = rows.where('runs.parent_run_id', '=', query.ancestor_run_id)
-  if (query.q) {
-    const like = `%${query.q.replace(/[\\%_]/g, '\\$&')}%`
-    rows = rows.where((where) => where.or([where('runs.title', 'ilike', like), where('runs.prompt', 'ilike', like)]))
-  }
-  return rows
+  return rows.map(render)
 }
 
 type Selected = Awaited<ReturnType<ReturnType<typeof select>['execute']>>[number]
@@ -105,6 +50,7 @@ function select(room: Room, caller: Caller) {
     .leftJoin('environments', (on) =>
       on.on(sql<boolean>`environments.environment_uid = runs.config->>'environment_id'`),
     )
+    .leftJoin('schedules', 'schedules.schedule_id', 'runs.schedule_id')
     .leftJoin('executions as current', 'current.execution_id', 'runs.execution_id')
     .leftJoinLateral(
       (from) =>
@@ -112,11 +58,6 @@ function select(room: Room, caller: Caller) {
           .selectFrom('executions')
           .whereRef('executions.run_id', '=', 'runs.run_id')
           .select([
-            sql<number | null>`sum((usage->>'input_tokens')::float8)`.as('input_tokens'),
-            sql<number | null>`sum((usage->>'output_tokens')::float8)`.as('output_tokens'),
-            sql<number | null>`sum((usage->>'cache_read_tokens')::float8)`.as('cache_read_tokens'),
-            sql<number | null>`sum((usage->>'cache_write_tokens')::float8)`.as('cache_write_tokens'),
-            sql<number | null>`sum((usage->>'cost_usd')::float8)`.as('cost_usd'),
             sql<number | null>`sum((usage->>'cpu_seconds')::float8)`.as('cpu_seconds'),
             sql<number | null>`max((usage->>'peak_memory_bytes')::float8)`.as('peak_memory_bytes'),
             sql<
@@ -140,15 +81,13 @@ function select(room: Room, caller: Caller) {
       'current.worker_host as current_host',
     ])
     .select([
-      'used.input_tokens',
-      'used.output_tokens',
-      'used.cache_read_tokens',
-      'used.cache_write_tokens',
-      'used.cost_usd',
       'used.cpu_seconds',
       'used.peak_memory_bytes',
       'used.run_seconds',
+      'schedules.name as schedule_name',
+      'schedules.cron_schedule',
     ])
+    .select(usageByModel.as('models'))
     .select(
       sql<
         string[]
@@ -202,9 +141,11 @@ function render(row: Selected): Run {
     ...statusOf(row.status_message, failure, state),
     source: RunSource.parse(row.source),
     execution_location: row.execution_location === 'LOCAL' ? 'LOCAL' : 'REMOTE',
+    ...scheduleOf(row),
+    ...(row.trigger_url === null ? {} : { trigger_url: row.trigger_url }),
     creator,
     executor: executorOf(row, creator),
-    ...usageOf(row),
+    ...usageOf(row, config),
     agent_config: config,
     ...skillOf(config),
     ...(row.environment_uid === null || row.environment_name === null
@@ -214,7 +155,7 @@ function render(row: Selected): Run {
     ...(row.session_id === null ? {} : { session_id: row.session_id }),
     ...(row.parent_run_id === null ? {} : { parent_run_id: row.parent_run_id }),
     is_sandbox_running: row.execution_state === 'claimed' || row.execution_state === 'running',
-    is_run_type_cancellable: true,
+    is_run_type_cancellable: row.source !== 'GITHUB_ACTION' && row.execution_location !== 'LOCAL',
     artifacts: row.artifacts,
     notices: row.notices,
     scope: scopeOf(row),
@@ -250,6 +191,11 @@ function executorOf(row: Selected, creator: Run['creator']): Run['executor'] {
   return { type: 'service_account', uid: row.identity_uid, display_name: row.identity_name ?? '' }
 }
 
+function scheduleOf({ schedule_id, schedule_name, cron_schedule }: Selected): Pick<Run, 'schedule'> {
+  if (schedule_id === null || schedule_name === null || cron_schedule === null) return {}
+  return { schedule: { schedule_id, schedule_name, cron_schedule } }
+}
+
 /** As it was asked for: what it is found as, the runner says in the transcript. */
 function skillOf({ skills: [spec] = [] }: AgentConfig): Pick<Run, 'agent_skill'> {
   if (spec === undefined) return {}
@@ -274,26 +220,6 @@ function waitOf(row: Selected, state: RunState): Pick<Run, 'waiting_for' | 'not_
   if (row.lane_full) return { waiting_for: 'lane' }
   if (row.full) return { waiting_for: 'capacity' }
   return { waiting_for: row.placement === 'parent' ? 'parent' : 'worker' }
-}
-
-function usageOf(row: Selected): { request_usage?: RequestUsage } {
-  if (row.input_tokens === null && row.cpu_seconds === null) return {}
-  const tokens = {
-    input_tokens: row.input_tokens ?? 0,
-    output_tokens: row.output_tokens ?? 0,
-    cache_read_tokens: row.cache_read_tokens ?? 0,
-    cache_write_tokens: row.cache_write_tokens ?? 0,
-  }
-  return {
-    request_usage: {
-      total_tokens: tokens.input_tokens + tokens.output_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens,
-      ...tokens,
-      ...(row.cost_usd === null ? {} : { inference_cost_usd: row.cost_usd }),
-      ...(row.cpu_seconds === null ? {} : { cpu_seconds: row.cpu_seconds }),
-      ...(row.peak_memory_bytes === null ? {} : { peak_memory_bytes: row.peak_memory_bytes }),
-      ...(row.run_seconds === null ? {} : { wall_seconds: row.run_seconds }),
-    },
-  }
 }
 
 /** Seconds as an ISO 8601 duration, such as `PT1H2M30.5S`. */

@@ -9,7 +9,6 @@ import {
   harnessOf,
   isAtLeast,
   isEnded,
-  type ListRuns,
   type Run,
   type RunMode,
   type RunSource,
@@ -26,20 +25,24 @@ import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { inNameOf, makerOf } from './makers.ts'
-import { listRuns, readRun, readRuns } from './run-view.ts'
+import { metadataOf } from './metadata.ts'
+import { runListEngine } from './run-list.ts'
+import { readRun, readRuns } from './run-view.ts'
 import { stopping } from './storms.ts'
 import { afresh, announce, enqueueIn, followAll, type NewRun, type Step, tellParent } from './transitions.ts'
 import { visibleRuns } from './visible.ts'
 
 const TITLE_CHARACTERS = 80
 
-/** A run that is nobody's task and bounds nobody. */
+/** A run that is nobody's task, bounds nobody and came of no trigger. */
 export const PLAIN = {
   mode: 'normal',
   lane_run_id: null,
   held: false,
   parallelism: null,
   retry_on: 'retryable',
+  schedule_id: null,
+  trigger_url: null,
 } as const
 
 export type CreateOptions = { source: RunSource; idempotency_key?: string | undefined }
@@ -47,6 +50,7 @@ export type CreateOptions = { source: RunSource; idempotency_key?: string | unde
 export function runsEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
+  const lists = runListEngine(room)
 
   async function create(
     caller: Caller,
@@ -92,9 +96,8 @@ export function runsEngine(room: Room) {
       prompt: body.prompt ?? '',
       config,
       identity_uid,
-      metadata: body.metadata ?? {},
+      metadata: metadataOf(body),
       source,
-      schedule_id: schedule_id ?? null,
       execution_location: 'REMOTE',
       worker_host: hostOf(config.worker_host),
       max_tries: config.max_tries ?? room.limits.max_tries,
@@ -104,6 +107,8 @@ export function runsEngine(room: Room) {
       placement: 'worker',
       spawn_key: null,
       ...PLAIN,
+      schedule_id: schedule_id ?? null,
+      trigger_url: body.trigger_url ?? null,
       mode: checkMode(body.mode, config),
       execution_id: null,
       now,
@@ -303,7 +308,7 @@ export function runsEngine(room: Room) {
     newRun,
     cancel,
     retry,
-    list: (caller: Caller, query: ListRuns) => listRuns(room, caller, query),
+    list: lists.list,
     get: (caller: Caller, run_id: string): Promise<Run> => readRun(room, caller, run_id),
     /** Several at once, for whoever shows a list; unknown ones are left out. */
     getMany: (caller: Caller, run_ids: string[]): Promise<Run[]> => readRuns(room, caller, run_ids),

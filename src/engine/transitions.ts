@@ -221,7 +221,9 @@ export type NewRun = {
   metadata: Record<string, string>
   source: RunSource
   /** The schedule that made it. */
-  schedule_id?: string | null
+  schedule_id: string | null
+  /** The thread, ticket or job that asked for it. */
+  trigger_url: string | null
   execution_location: 'LOCAL' | 'REMOTE'
   worker_host: string | null
   creator_id: string
@@ -262,20 +264,24 @@ export async function enqueueAll(db: Kysely<Tables>, runs: NewRun[]): Promise<{ 
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
         execution_location, worker_host, creator_id, max_tries, execution_id, executions, created_at, updated_at,
         queued_at, parent_run_id, root_run_id, depth, placement, spawn_key, identity_uid, ancestors, mode, lane_run_id,
-        held, parallelism, retry_on, owner_user_id, creator_identity_uid, schedule_id)
-      select n.run_id, n.team_id, coalesce(n.conversation_id, n.run_id), n.state, n.title, n.prompt, n.config, n.metadata, n.source,
-        n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
+        held, parallelism, retry_on, owner_user_id, creator_identity_uid, schedule_id, trigger_url)
+      select n.run_id, n.team_id, coalesce(n.conversation_id, n.run_id), n.state, n.title, n.prompt, n.config,
+        n.metadata, n.source, n.execution_location, n.worker_host, n.creator_id, n.max_tries, n.execution_id,
         case when n.execution_id is null then 0 else 1 end, n.now, n.now, n.now, n.parent_run_id, n.root_run_id,
         n.depth, n.placement, n.spawn_key, n.identity_uid,
         coalesce((select p.ancestors || p.run_id from runs p where p.run_id = n.parent_run_id), '{}'),
-        n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on, n.owner_user_id, n.creator_identity_uid, n.schedule_id
+        n.mode, n.lane_run_id, n.held, n.parallelism, n.retry_on, n.owner_user_id, n.creator_identity_uid,
+        n.schedule_id, n.trigger_url
       from jsonb_to_recordset(${JSON.stringify(runs)}::jsonb) as n(run_id uuid, team_id uuid, conversation_id uuid,
         state text, title text, prompt text, config jsonb, metadata jsonb, source text, execution_location text,
         worker_host text, creator_id uuid, max_tries int, execution_id uuid, now timestamptz, parent_run_id uuid,
         root_run_id uuid, depth int, placement text, spawn_key text, identity_uid text, mode text,
         lane_run_id uuid, held boolean, parallelism int, retry_on text, owner_user_id uuid, creator_identity_uid text,
-        schedule_id uuid)
-      returning run_id, team_id, execution_id, parent_run_id, created_at
+        schedule_id uuid, trigger_url text)
+      returning run_id, team_id, execution_id, parent_run_id, created_at, title, prompt, config
+    ), texts as (
+      insert into run_texts (run_id, team_id, text)
+      select run_id, team_id, run_text(title, prompt, config) from made
     ), news as (
       select team_id, 'child_agent_started' as event_type, parent_run_id as run_id, run_id::text as ref_id,
         null::uuid as execution_id, created_at, 0 as rank from made where parent_run_id is not null

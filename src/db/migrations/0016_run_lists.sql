@@ -1,11 +1,12 @@
 -- How runs are listed: every filter of a list is answered from an index of the team's runs alone, without their rows,
 -- in the order of the list or by a sort of what fits in a few hundred pages. docs/decisions/0016-run-lists.md.
 
+-- A hash of 52 bits: every program reads it as a number without loss.
 create function run_label(kind text, value text) returns bigint
   language sql immutable parallel safe
-  return hashtextextended(kind || ' ' || value, 0);
+  return hashtextextended(kind || ' ' || value, 0) >> 12;
 
--- What a run is found by, as 64-bit hashes: a run has the filter `name=x` when its labels contain run_label('name', 'x').
+-- What a run is found by: the filter `name=x` shows it when its labels contain run_label('name', 'x').
 create function run_labels(source text, execution_location text, creator text, executor text, schedule_id uuid,
     parent_run_id uuid, config jsonb, metadata jsonb) returns bigint[]
   language sql immutable parallel safe
@@ -29,8 +30,8 @@ create function run_agent(config jsonb) returns text
 
 alter table runs
   add column labels bigint[] not null generated always as (run_labels(source, execution_location,
-    coalesce(creator_identity_uid, creator_id::text), coalesce(identity_uid, creator_id::text), schedule_id,
-    parent_run_id, config, metadata)) stored,
+    coalesce(creator_identity_uid, creator_id::text), coalesce(identity_uid, creator_identity_uid, creator_id::text),
+    schedule_id, parent_run_id, config, metadata)) stored,
   -- What lists sort by, bytewise and cut so that it fits in an index.
   add column sort_title text collate "C" not null generated always as (lower(left(title, 64))) stored,
   add column sort_agent text collate "C" generated always as (run_agent(config)) stored;

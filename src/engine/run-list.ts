@@ -1,0 +1,217 @@
+/**
+ * Lists of runs. A page is found first, as ids: by an index of the team's runs that carries all that a list filters and
+ * sorts by, so that no run's row is read for it. Then the runs of that page are shown.
+ *
+ * A walk by `created_at`, `title` or `agent` shows every run that was there when it began, once, whatever happens
+ * meanwhile. By `updated_at` it never shows a run twice, and misses one that changes before the walk comes to it.
+ */
+import { createHash } from 'node:crypto'
+import { type Kysely, type RawBuilder, type SqlBool, sql } from 'kysely'
+import { z } from 'zod'
+import { Fault, type ListRuns, type Run, wordsOf } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import type { Caller } from './caller.ts'
+import { readCursorAs, renderCursor } from './cursor.ts'
+import type { Room } from './engine.ts'
+import { type Label, labelsOf, skillOf } from './run-labels.ts'
+import { readRuns } from './run-view.ts'
+import { runNotFound } from './runs.ts'
+import { visibleRuns } from './visible.ts'
+
+/** How much of a word must be alike (trigrams in common, of all), and how long it must be for that. */
+const SIMILARITY_MIN = 0.55
+const SIMILAR_CHARACTERS_MIN = 5
+
+const Place = { sort: z.string(), id: z.uuid() }
+const ByTime = z.object({
+  ...Place,
+  at: z.iso.datetime(),
+  /** Of a walk that goes with time: it ends where it began, or what changes meanwhile would come twice. */
+  until: z.iso.datetime().optional(),
+})
+const ByText = z.object({
+  ...Place,
+  at: z
+    .string()
+    .refine((text) => !text.includes('\0'))
+    .nullable(),
+})
+type Cursor = { sort: string; id: string; at: string | null; until?: string | undefined }
+const CURSORS: Record<ListRuns['sort_by'], z.ZodType<Cursor>> = {
+  updated_at: ByTime,
+  created_at: ByTime,
+  title: ByText,
+  agent: ByText,
+}
+
+type Condition = RawBuilder<SqlBool>
+type Page = { runs: Run[]; page_info: { has_next_page: boolean; next_cursor?: string } }
+
+export function runListEngine(room: Room) {
+  const db = room.database.kysely
+  let searching: Promise<boolean> | undefined
+
+  /** Whether words are also found nearly as written: where PostgreSQL may have `pg_trgm`. */
+  function isFuzzy(): Promise<boolean> {
+    searching ??= sql<{ there: boolean }>`select to_regclass('run_texts_search') is not null as there`
+      .execute(db)
+      .then(({ rows }) => rows[0]?.there ?? false)
+    searching.catch(() => {
+      searching = undefined
+    })
+    return searching
+  }
+
+  async function list(caller: Caller, query: ListRuns): Promise<Page> {
+    const sort = fingerprint(query)
+    const cursor = query.cursor ? readCursorAs(CURSORS[query.sort_by], query.cursor, sort) : null
+    const began = cursor?.until ?? room.clock.now().toISOString()
+    const conditions = await conditionsOf(caller, query, cursor)
+    const found = conditions === null ? [] : await find(query, conditions)
+    const page = found.slice(0, query.limit)
+    const last = page.at(-1)
+    const has_next_page = found.length > query.limit
+    const run_ids = page.map(({ run_id }) => run_id)
+    const runs = new Map((await readRuns(room, caller, run_ids)).map((run) => [run.run_id, run]))
+    const next = { sort, id: last?.run_id, at: last?.at, ...(endsWhereItBegan(query) ? { until: began } : {}) }
+    return {
+      runs: run_ids.flatMap((run_id) => runs.get(run_id) ?? []),
+      page_info: { has_next_page, ...(has_next_page ? { next_cursor: renderCursor(next) } : {}) },
+    }
+  }
+
+  /** Null: no run can have all that is asked for. */
+  async function conditionsOf(caller: Caller, query: ListRuns, cursor: Cursor | null): Promise<Condition[] | null> {
+    if (query.ancestor_run_id !== undefined) await checkAncestor(caller, query.ancestor_run_id)
+    const groups = await labelsOf(room, caller, query)
+    if (groups === null) return null
+    const words = wordsOf(query.q ?? '')
+    return [
+      visibleRuns(caller),
+      ...labelled(groups),
+      ...filtered(caller, query),
+      ...(words.length === 0 ? [] : [written(caller, words, await isFuzzy())]),
+      ...(cursor === null ? [] : [after(query, cursor)]),
+    ]
+  }
+
+  /** One more than the page has, so that it is known whether there is another. */
+  async function find(query: ListRuns, conditions: Condition[]): Promise<Found[]> {
+    const found = (read: Kysely<Tables>) =>
+      sql<Found>`select runs.run_id, ${keyOf(query)} as at from runs where ${sql.join(conditions, sql` and `)}
+        order by ${orderOf(query)} limit ${query.limit + 1}`.execute(read)
+    if (wordsOf(query.q ?? '').length === 0 || !(await isFuzzy())) return (await found(db)).rows
+    return db.transaction().execute(async (read) => {
+      await sql`select set_config('pg_trgm.word_similarity_threshold', ${String(SIMILARITY_MIN)}, true)`.execute(read)
+      return (await found(read)).rows
+    })
+  }
+
+  async function checkAncestor(caller: Caller, run_id: string): Promise<void> {
+    const run = await db
+      .selectFrom('runs')
+      .select('run_id')
+      .where('run_id', '=', run_id)
+      .where(visibleRuns(caller))
+      .executeTakeFirst()
+    if (run) return
+    throw new Fault('invalid_request', `ancestor_run_id: ${runNotFound(run_id).message}`, {
+      errors: [{ pointer: '/ancestor_run_id', detail: 'no such run' }],
+    })
+  }
+
+  return { list }
+}
+
+type Found = { run_id: string; at: string | null }
+
+/** The list that a cursor belongs to: all that is asked for but how much at a time. */
+function fingerprint(query: ListRuns): string {
+  const { limit: _limit, cursor: _cursor, skill: _skill, state, metadata, ...rest } = query
+  const asked = {
+    ...rest,
+    skill_spec: skillOf(query),
+    state: state && [...new Set(state)].sort(),
+    metadata: metadata && Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : 1)),
+  }
+  const text = JSON.stringify(Object.entries(asked).sort(([a], [b]) => (a < b ? -1 : 1)))
+  return createHash('sha256').update(text).digest('base64url').slice(0, 16)
+}
+
+const endsWhereItBegan = ({ sort_by, sort_order }: ListRuns): boolean =>
+  sort_by === 'updated_at' && sort_order === 'asc'
+
+const SORTED = {
+  updated_at: sql.ref('runs.updated_at'),
+  created_at: sql.ref('runs.created_at'),
+  title: sql.ref('runs.sort_title'),
+  agent: sql.ref('runs.sort_agent'),
+} as const
+
+/** What a page ends at, whole: to the microsecond. */
+function keyOf({ sort_by }: ListRuns): RawBuilder<string | null> {
+  const column = SORTED[sort_by]
+  if (sort_by === 'title' || sort_by === 'agent') return sql`${column}`
+  return sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
+}
+
+function orderOf({ sort_by, sort_order }: ListRuns): RawBuilder<unknown> {
+  const column = SORTED[sort_by]
+  const way = sql.raw(sort_order)
+  return sort_by === 'agent'
+    ? sql`${column} ${way} nulls last, runs.run_id ${way}`
+    : sql`${column} ${way}, runs.run_id ${way}`
+}
+
+function after(query: ListRuns, { id, at, until }: Cursor): Condition {
+  const column = SORTED[query.sort_by]
+  const beyond = sql.raw(query.sort_order === 'asc' ? '>' : '<')
+  switch (query.sort_by) {
+    case 'updated_at':
+    case 'created_at': {
+      const next = sql<SqlBool>`(${column}, runs.run_id) ${beyond} (${at}::timestamptz, ${id}::uuid)`
+      return until === undefined ? next : sql`${next} and ${column} <= ${until}::timestamptz`
+    }
+    case 'title':
+      return sql`(${column}, runs.run_id) ${beyond} (${at}::text, ${id}::uuid)`
+    case 'agent':
+      if (at === null) return sql`${column} is null and runs.run_id ${beyond} ${id}::uuid`
+      return sql`(${column} is null or (${column}, runs.run_id) ${beyond} (${at}::text, ${id}::uuid))`
+  }
+}
+
+function labelled(groups: Label[][]): Condition[] {
+  const all = groups.filter((group) => group.length === 1).flat()
+  const choices = groups.filter((group) => group.length > 1)
+  return [
+    ...(all.length === 0 ? [] : [sql<SqlBool>`runs.labels @> ${hashes(all)}`]),
+    ...choices.map((group) => sql<SqlBool>`runs.labels && ${hashes(group)}`),
+  ]
+}
+
+const hashes = (labels: Label[]): RawBuilder<unknown> =>
+  sql`array[${sql.join(labels.map(({ kind, value }) => sql`run_label(${kind}, ${value})`))}]`
+
+function filtered(caller: Caller, query: ListRuns): Condition[] {
+  const { state = [], created_after, created_before, updated_after, ancestor_run_id, artifact_type } = query
+  const conditions: Condition[] = []
+  if (state.length > 0) conditions.push(sql`runs.state in (${sql.join([...new Set(state)])})`)
+  if (created_after) conditions.push(sql`runs.created_at > ${created_after}::timestamptz`)
+  if (created_before) conditions.push(sql`runs.created_at < ${created_before}::timestamptz`)
+  if (updated_after) conditions.push(sql`runs.updated_at > ${updated_after}::timestamptz`)
+  if (ancestor_run_id) conditions.push(sql`runs.parent_run_id = ${ancestor_run_id}`)
+  if (artifact_type)
+    conditions.push(sql`runs.run_id in (select a.run_id from artifacts a
+      where a.team_id = ${caller.team_id} and a.artifact_type = ${artifact_type})`)
+  return conditions
+}
+
+/** Every word stands in the run's text, or something very like it. */
+function written(caller: Caller, words: string[], fuzzy: boolean): Condition {
+  const found = words.map((word) => {
+    const within = sql<SqlBool>`t.text ilike ${`%${word.replace(/[\\%_]/g, '\\$&')}%`}`
+    return fuzzy && word.length >= SIMILAR_CHARACTERS_MIN ? sql<SqlBool>`(${within} or ${word} <% t.text)` : within
+  })
+  return sql`runs.run_id in (select t.run_id from run_texts t
+    where t.team_id = ${caller.team_id} and ${sql.join(found, sql` and `)})`
+}
