@@ -1,0 +1,13 @@
+/** The public Oz v1 API: its published SDK, raw requests, and the shell recipes of its guides: `npm run test:contract`. */
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    include: ['test/contract/**/*.contract.ts'],
+    globalSetup: ['test/contract/up.ts'],
+    // A noisy machine misses a deadline once; a defect misses it twice. Developers see every miss.
+    retry: process.env.CI ? 1 : 0,
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+  },
+})
