@@ -16,7 +16,8 @@ const READ_AGAIN_MS = 50
 export type Incoming = {
   sequence: number
   message_id: string
-  sender_run_id: string | null
+  /** Empty: a person's. */
+  sender_run_id: string
   subject: string
   body: string
   occurred_at: string
@@ -86,7 +87,7 @@ const stateOf = (message: MessageHeader): string => {
   return message.read_at === null ? 'accepted' : paint.cyan('read')
 }
 
-const senderOf = (message: { sender_run_id: string | null }): string => message.sender_run_id ?? 'a person'
+const senderOf = (message: { sender_run_id: string }): string => message.sender_run_id || 'a person'
 
 export function headerLines(headers: MessageHeader[], now: number, width: number | undefined): string[] {
   if (headers.length === 0) return []

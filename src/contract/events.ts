@@ -59,7 +59,7 @@ export const StreamFrame = z.discriminatedUnion('type', [
 ])
 export type StreamFrame = z.infer<typeof StreamFrame>
 
-/** Lifecycle changes of a child that its parent is told. */
+/** Lifecycle changes of a child that its parent is told, and what a client may report of a run. */
 export const CHILD_EVENTS = [
   'run_in_progress',
   'run_succeeded',
@@ -68,6 +68,17 @@ export const CHILD_EVENTS = [
   'run_blocked',
   'run_cancelled',
 ] as const
+
+/** What a client or worker measured of a run's start and work, in the public Oz form. */
+export const ClientEvent = z.object({
+  event_uuid: z.string().min(1).max(128),
+  event_name: z.string().min(1).max(128),
+  timestamp: z.iso.datetime({ offset: true }),
+  payload: z.record(z.string().max(128), z.unknown()).nullish(),
+})
+export type ClientEvent = z.infer<typeof ClientEvent>
+
+const CLIENT_EVENT_BYTES_MAX = 64 * 1024
 
 export const eventRoutes = {
   list: route({
@@ -113,6 +124,34 @@ export const eventRoutes = {
     summary: "Moves a run's delivery cursor forward; it never goes back.",
     params: z.object({ run_id: RunId }),
     body: z.object({ sequence: z.int().nonnegative() }),
+    answer: z.object({}),
+  }),
+  report: route({
+    name: 'events.report',
+    method: 'POST',
+    path: '/agent/events/{run_id}',
+    tag: 'Events',
+    callers: ['user', 'execution'],
+    summary:
+      'Report what has become of a run. Every change of a state is in the log already: the answer is its place there, and what is not so is refused.',
+    params: z.object({ run_id: RunId }),
+    body: z.object({
+      event_type: z.enum(CHILD_EVENTS),
+      execution_id: z.string().nullish(),
+      ref_id: z.string().max(1024).nullish(),
+    }),
+    answer: z.object({ sequence: z.int() }),
+  }),
+  clientEvent: route({
+    name: 'events.client_event',
+    method: 'POST',
+    path: '/agent/runs/{run_id}/client-events',
+    tag: 'Events',
+    callers: ['user', 'execution', 'worker'],
+    summary: "A measurement of a run's start or work by a client or worker; it goes to the server's own log.",
+    params: z.object({ run_id: RunId }),
+    body: ClientEvent,
+    body_bytes_max: CLIENT_EVENT_BYTES_MAX,
     answer: z.object({}),
   }),
   follow: route({

@@ -20,7 +20,8 @@ export const SendMessage = z.object({
   to: z.array(RunId).min(1).max(RECIPIENTS_MAX),
   subject: z.string().max(SUBJECT_CHARACTERS_MAX),
   body: Body,
-  /** The run in whose name it is sent; an execution sends in its own. Absent: from the person who asks. */
+  /** The run in whose name it is sent; an execution sends in its own. Absent: that of the acting run's header, else the
+   * person who asks. */
   sender_run_id: RunId.optional(),
   /** Ours: may interrupt a running turn. */
   urgent: z.boolean().optional(),
@@ -29,7 +30,8 @@ export type SendMessage = z.infer<typeof SendMessage>
 
 export const MessageHeader = z.object({
   message_id: z.uuid(),
-  sender_run_id: z.string().nullable(),
+  /** Empty: a person's, which Oz has not. */
+  sender_run_id: z.string(),
   subject: z.string(),
   sent_at: Timestamp,
   delivered_at: Timestamp.nullable(),
@@ -42,6 +44,7 @@ export type Message = z.infer<typeof Message>
 
 /** A message as a person reads it beside its run. */
 export const Letter = MessageHeader.extend({
+  sender_run_id: RunId.nullable(),
   recipient_run_id: RunId,
   /** The run or person it is from, and the run it is to. */
   sender_name: z.string(),

@@ -111,11 +111,7 @@ export function eventsEngine(room: Room) {
      * The engine writes every change of a state with its cause, so a report adds nothing: what is so is confirmed by
      * its place in the log, and what is not so must not be told to a parent.
      */
-    async report(
-      caller: Caller,
-      run_id: string,
-      { event_type, execution_id }: Report,
-    ): Promise<{ sequence: number }> {
+    async report(caller: Caller, run_id: string, { event_type, execution_id }: Report): Promise<{ sequence: number }> {
       await checkVisible(room, caller, [run_id])
       const last = await db
         .selectFrom('events')

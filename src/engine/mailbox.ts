@@ -30,6 +30,7 @@ export function mailboxEngine(room: Room) {
       return {
         messages: messages.map((row) => ({
           ...renderHeader(row),
+          sender_run_id: row.sender_run_id,
           recipient_run_id: row.recipient_run_id,
           sender_name: row.sender_name ?? 'Unknown',
           recipient_name: row.recipient_name ?? 'Unknown',

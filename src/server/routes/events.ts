@@ -14,6 +14,8 @@ export function eventAnswers({ engine, hub, watches }: ServerRoom): Answer[] {
     mount(eventRoutes.cursor, ({ caller, params, body }) =>
       engine.events.advance(caller, params.run_id, body.sequence),
     ),
+    mount(eventRoutes.report, ({ caller, params, body }) => engine.events.report(caller, params.run_id, body)),
+    mount(eventRoutes.clientEvent, ({ caller, params, body }) => engine.events.measure(caller, params.run_id, body)),
     mountStream(
       eventRoutes.stream,
       ({ caller, query, headers }, stream) =>

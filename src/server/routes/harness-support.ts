@@ -1,6 +1,5 @@
-import type { IncomingHttpHeaders } from 'node:http'
-import { ACTING_RUN_HEADER, Fault, harnessSupportRoutes } from '../../contract/index.ts'
-import type { Caller, ExecutionCaller } from '../../engine/caller.ts'
+import { harnessSupportRoutes } from '../../contract/index.ts'
+import { actingExecution } from '../acting.ts'
 import { type Answer, mount } from '../answers.ts'
 import type { ServerRoom } from '../room.ts'
 
@@ -26,14 +25,4 @@ export function harnessSupportAnswers({ engine, known }: ServerRoom): Answer[] {
       return {}
     }),
   ]
-}
-
-/** The token alone says who acts; a header that says otherwise is a program in the wrong sandbox. */
-function actingExecution(caller: Caller, headers: IncomingHttpHeaders): ExecutionCaller {
-  if (caller.kind !== 'execution') throw new Fault('not_authorized', "Only a run's own token may do this.")
-  const named = headers[ACTING_RUN_HEADER]
-  if (named !== undefined && String(named).toLowerCase() !== caller.run_id) {
-    throw new Fault('not_authorized', `This token is that of run ${caller.run_id}, not of ${String(named)}.`)
-  }
-  return caller
 }

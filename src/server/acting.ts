@@ -1,0 +1,28 @@
+/**
+ * The run in whose name a program in a sandbox speaks. An execution's token alone says it; the header of the public
+ * protocol may only repeat it, and one that says otherwise is a program in the wrong sandbox. A person's key acts for
+ * the run that the header names, as far as the person may.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import { z } from 'zod'
+import { ACTING_RUN_HEADER, Fault } from '../contract/index.ts'
+import type { Caller, ExecutionCaller } from '../engine/caller.ts'
+import { singleHeader } from './requests.ts'
+
+export function actingExecution(caller: Caller, headers: IncomingHttpHeaders): ExecutionCaller {
+  if (caller.kind !== 'execution') throw new Fault('not_authorized', "Only a run's own token may do this.")
+  actingRun(caller, headers)
+  return caller
+}
+
+/** Undefined: in nobody's name but the caller's own. */
+export function actingRun(caller: Caller, headers: IncomingHttpHeaders): string | undefined {
+  const named = singleHeader(headers[ACTING_RUN_HEADER])?.toLowerCase()
+  if (caller.kind !== 'execution') {
+    if (named === undefined || named === '' || z.uuid().safeParse(named).success) return named || undefined
+    throw new Fault('invalid_request', `The header ${ACTING_RUN_HEADER} does not name a run.`)
+  }
+  if (named !== undefined && named !== caller.run_id)
+    throw new Fault('not_authorized', `This token is that of run ${caller.run_id}, not of ${named}.`)
+  return caller.run_id
+}
