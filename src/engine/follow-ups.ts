@@ -1,6 +1,6 @@
 /** Follow-ups: what a person says to a run besides its prompt, wherever the run is by then. */
 import { sql } from 'kysely'
-import { Fault, type FollowUp } from '../contract/index.ts'
+import { Fault, type FollowUp, type RunSource } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import type { messagesEngine } from './messages.ts'
@@ -11,6 +11,17 @@ import { visibleTo } from './visible.ts'
 type Reach = { messages: ReturnType<typeof messagesEngine>; plans: ReturnType<typeof plansEngine> }
 
 const SUBJECT_CHARACTERS = 120
+
+/** Runs that a machine asked for: nobody reads what comes after. As in the public API. */
+const CLOSED_SOURCES: readonly string[] = [
+  'GITHUB_ACTION',
+  'GITHUB_WEBHOOK',
+  'GITLAB_WEBHOOK',
+  'RUN_SCORER',
+  'SELF_IMPROVEMENT',
+  'AUTOFIX',
+  'BENCHMARK_TRIAL',
+] satisfies RunSource[]
 
 export function followUpsEngine(room: Room, { messages, plans }: Reach) {
   const db = room.database.kysely
@@ -26,28 +37,33 @@ export function followUpsEngine(room: Room, { messages, plans }: Reach) {
       }
       const run = await db
         .selectFrom('runs')
-        .select(['open_plan'])
+        .select(['open_plan', 'source'])
         .where('run_id', '=', run_id)
         .where(visibleTo(caller, 'runs'))
         .executeTakeFirst()
       if (!run) throw runNotFound(run_id)
+      if (CLOSED_SOURCES.includes(run.source)) {
+        throw new Fault(
+          'operation_not_supported',
+          `Run ${run_id} comes from ${run.source}, whose runs take no follow-ups. Start another run.`,
+        )
+      }
       if (run.open_plan !== null) {
         await plans.revise(caller, run_id, run.open_plan, message)
         return {}
       }
       // Not yet started: the prompt itself grows.
-      const added = await db
-        .updateTable('runs')
-        .set({
-          prompt: sql<string>`prompt || E'\\n\\n' || ${message}`,
-          updated_at: room.clock.now(),
-          ...(body.mode === undefined ? {} : { mode: body.mode }),
-        })
-        .where('run_id', '=', run_id)
-        .where('state', '=', 'QUEUED')
-        .where('executions', '=', 0)
-        .executeTakeFirst()
-      if (added.numUpdatedRows > 0n) return {}
+      const added = await sql<{ run_id: string }>`
+        with grown as (
+          update runs set prompt = prompt || E'\\n\\n' || ${message}, updated_at = ${room.clock.now()},
+            mode = coalesce(${body.mode ?? null}, mode)
+          where run_id = ${run_id} and state = 'QUEUED' and executions = 0
+          returning run_id, title, prompt, config
+        ), texts as (
+          update run_texts t set text = run_text(g.title, g.prompt, g.config) from grown g where t.run_id = g.run_id
+        )
+        select run_id from grown`.execute(db)
+      if (added.rows.length > 0) return {}
       const subject = (message.trim().split('\n', 1)[0] ?? '').slice(0, SUBJECT_CHARACTERS)
       await messages.send(caller, { to: [run_id], subject, body: message }, { ...options, mode: body.mode })
       return {}

@@ -17,7 +17,13 @@ export type Carried = Pick<Response, 'ok' | 'status' | 'url' | 'text' | 'json'> 
 }
 export type Carry = (
   url: string,
-  init: { method: string; headers: Record<string, string>; body?: string; signal?: AbortSignal },
+  init: {
+    method: string
+    headers: Record<string, string>
+    body?: string
+    signal?: AbortSignal
+    redirect?: 'follow' | 'manual'
+  },
 ) => Promise<Carried>
 
 export type ClientOptions = {
@@ -98,6 +104,8 @@ async function call(options: ClientOptions, route: Route, parts: Loose): Promise
     parts.body,
     parts.headers,
     parts.signal,
+    // What is to be known is the address itself.
+    route.status === 302 ? 'manual' : 'follow',
   )
   if (response.status === 204) return route.answer.parse({})
   return route.answer.parse(await readJson(response))
@@ -108,11 +116,18 @@ export function fillPath(path: string, params: unknown): string {
   return path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(values[name])))
 }
 
+/** A list is repeated, an object becomes `name[key]=value`. */
 export function queryOf(query: unknown): URLSearchParams | undefined {
   if (query === undefined || query === null) return undefined
   const search = new URLSearchParams()
+  const add = (name: string, value: unknown) => {
+    if (value !== undefined) search.append(name, String(value))
+  }
   for (const [name, value] of Object.entries(query)) {
-    for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined) search.append(name, String(one))
+    if (Array.isArray(value)) for (const one of value) add(name, one)
+    else if (typeof value === 'object' && value !== null)
+      for (const [key, one] of Object.entries(value)) add(`${name}[${key}]`, one)
+    else add(name, value)
   }
   return search
 }
@@ -125,6 +140,7 @@ async function send(
   body?: unknown,
   headers: Record<string, string> = {},
   signal?: AbortSignal,
+  redirect: 'follow' | 'manual' = 'follow',
 ): Promise<Carried> {
   const search = query?.size ? `?${query}` : ''
   const url = options.server.replace(/\/$/, '') + path + search
@@ -139,6 +155,7 @@ async function send(
     },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     ...(signal === undefined ? {} : { signal }),
+    ...(redirect === 'follow' ? {} : { redirect }),
   }
   const repeatable = method === 'GET' || Object.keys(headers).some((name) => name.toLowerCase() === 'idempotency-key')
   const retries = repeatable ? (options.retries ?? 2) : 0

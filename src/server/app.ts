@@ -4,7 +4,14 @@ import { type Context, Hono } from 'hono'
 import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
 import { UPLOAD_PATH } from '../engine/uploads.ts'
 import { type Answer, respond } from './answers.ts'
-import { DOWNLOAD_PATH, sendDownload } from './downloads.ts'
+import {
+  CONVERSATION_FILE_PATH,
+  DOWNLOAD_PATH,
+  sendConversationFile,
+  sendDownload,
+  sendTranscript,
+  TRANSCRIPT_PATH,
+} from './downloads.ts'
 import { checkHost } from './hosts.ts'
 import { MCP_PATH, mountMcp } from './mcp/mount.ts'
 import { once } from './once.ts'
@@ -18,6 +25,7 @@ import { apiKeyAnswers } from './routes/api-keys.ts'
 import { agentAnswers } from './routes/agents.ts'
 import { artifactAnswers } from './routes/artifacts.ts'
 import { batchAnswers } from './routes/batches.ts'
+import { conversationAnswers, harnessConversationAnswers } from './routes/conversations.ts'
 import { environmentAnswers } from './routes/environments.ts'
 import { eventAnswers } from './routes/events.ts'
 import { executionAnswers } from './routes/executions.ts'
@@ -33,6 +41,7 @@ import { teamsAnswers } from './routes/teams.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
 import { treeAnswers } from './routes/trees.ts'
 import { workerAnswers } from './routes/workers.ts'
+import { SESSION_PATH } from './session-links.ts'
 import { receiveUpload } from './uploads.ts'
 
 type Env = { Bindings: HttpBindings; Variables: { trace_id: string } }
@@ -43,6 +52,8 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     runAnswers,
     executionAnswers,
     transcriptAnswers,
+    conversationAnswers,
+    harnessConversationAnswers,
     eventAnswers,
     workerAnswers,
     messageAnswers,
@@ -87,9 +98,16 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
   app.get(`${DOWNLOAD_PATH}:artifact_uid`, (c) =>
     sendDownload(room, c.env.incoming, { artifact_uid: c.req.param('artifact_uid'), query: c.req.query() }),
   )
+  app.get(`${TRANSCRIPT_PATH}:run_id`, (c) =>
+    sendTranscript(room, { run_id: c.req.param('run_id'), query: c.req.query() }),
+  )
+  app.get(`${CONVERSATION_FILE_PATH}:upload_id`, (c) =>
+    sendConversationFile(room, c.env.incoming, { upload_id: c.req.param('upload_id'), query: c.req.query() }),
+  )
   app.on(['PUT', 'POST'], `${UPLOAD_PATH}:upload_id`, (c) =>
     receiveUpload(room, c.env.incoming, { upload_id: c.req.param('upload_id'), query: c.req.query() }),
   )
+  app.get(SESSION_PATH, (c) => c.redirect(`/runs/${encodeURIComponent(c.req.param('run_id'))}`))
   mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)

@@ -16,6 +16,8 @@ export type Operation = {
     required: boolean
     schema: JsonSchema
     description?: string
+    style?: 'deepObject'
+    explode?: boolean
   }[]
   requestBody?: { required: boolean; content: Record<string, { schema: JsonSchema; example?: unknown }> }
   responses: Record<string, unknown>
@@ -204,10 +206,13 @@ function parametersOf(
     name,
     in: place,
     required: place === 'path' || !field.safeParse(undefined).success,
+    // `metadata[key]=value`
+    ...(unwrapped(field) instanceof z.ZodRecord ? { style: 'deepObject' as const, explode: true } : {}),
     schema: schemas.output(field),
   }))
 }
 
+const unwrapped = (schema: z.ZodType): unknown => (schema instanceof z.ZodOptional ? schema.unwrap() : schema)
 const shapeOf = (schema: z.ZodType): Record<string, z.ZodType> =>
   schema instanceof z.ZodObject ? (schema.shape as Record<string, z.ZodType>) : {}
 const isEmpty = (schema: z.ZodType): boolean => schema instanceof z.ZodObject && Object.keys(schema.shape).length === 0

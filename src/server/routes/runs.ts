@@ -1,5 +1,7 @@
-import { RunSource, runRoutes } from '../../contract/index.ts'
+import { type Run, RunSource, runRoutes } from '../../contract/index.ts'
 import { type Answer, mount } from '../answers.ts'
+import { rootOf } from '../downloads.ts'
+import { sessionPath } from '../session-links.ts'
 import { singleHeader } from '../requests.ts'
 import type { ServerRoom } from '../room.ts'
 
@@ -13,12 +15,21 @@ export function runAnswers({ engine }: ServerRoom): Answer[] {
       if (replayed) setHeader('idempotency-replayed', 'true')
       return answer
     }),
-    mount(runRoutes.list, ({ caller, query }) => engine.runs.list(caller, query)),
-    mount(runRoutes.get, ({ caller, params }) => engine.runs.get(caller, params.run_id)),
+    mount(runRoutes.list, async ({ caller, query, headers, is_secure }) => {
+      const { runs, page_info } = await engine.runs.list(caller, query)
+      const root = rootOf(headers, is_secure)
+      return { runs: runs.map((run) => linked(run, root)), page_info }
+    }),
+    mount(runRoutes.get, async ({ caller, params, headers, is_secure }) =>
+      linked(await engine.runs.get(caller, params.run_id), rootOf(headers, is_secure)),
+    ),
     mount(runRoutes.cancel, ({ caller, params, body }) => engine.runs.cancel(caller, params.run_id, body)),
     mount(runRoutes.retry, ({ caller, params }) => engine.runs.retry(caller, params.run_id)),
   ]
 }
+
+const linked = (run: Run, root: string): Run =>
+  run.session_id === undefined ? run : { ...run, session_link: root + sessionPath(run.run_id, run.session_id) }
 
 /** What newer clients name is an ordinary API call to us. */
 export function sourceOf(header: string | string[] | undefined): RunSource {
