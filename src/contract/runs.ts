@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
+import { ListedArtifact } from './listed-artifacts.ts'
 import { RunMode } from './modes.ts'
 import { Scope } from './roles.ts'
 import { QueryBoolean, repeated, route } from './route.ts'
@@ -172,7 +173,7 @@ export const Run = z.object({
   is_sandbox_running: z.boolean(),
   /** As the public API says it, by source and place; here every run that has not ended can be cancelled. */
   is_run_type_cancellable: z.boolean(),
-  artifacts: z.array(z.unknown()),
+  artifacts: z.array(ListedArtifact),
   /** Ours: the last ones, oldest first. */
   notices: z.array(Notice),
   scope: Scope,

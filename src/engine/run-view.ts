@@ -14,6 +14,7 @@ import {
 } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { listedArtifacts } from './listed-artifacts.ts'
 import { noticesOf } from './notices.ts'
 import { usageByModel, usageOf } from './run-usage.ts'
 import { runNotFound } from './runs.ts'
@@ -103,13 +104,7 @@ function select(room: Room, caller: Caller) {
       sql<string | null>`(select coalesce(parent.config->>'name', parent.title) from runs parent
         where parent.run_id = runs.parent_run_id)`.as('parent_name'),
     )
-    .select(
-      sql<
-        unknown[]
-      >`(select coalesce(jsonb_agg(jsonb_build_object('artifact_type', a.artifact_type, 'created_at', a.created_at,
-        'data', a.data || jsonb_build_object('artifact_uid', a.artifact_uid)) order by a.created_at), '[]')
-        from artifacts a where a.run_id = runs.run_id)`.as('artifacts'),
-    )
+    .select(listedArtifacts.as('artifacts'))
     .select(sql<boolean>`exists (select from batches where batches.run_id = runs.run_id)`.as('is_batch'))
     .select(
       sql<boolean>`runs.state = 'QUEUED' and runs.lane_run_id is not null
