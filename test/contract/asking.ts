@@ -1,4 +1,7 @@
 /** How tests of the contract ask: by bare HTTP, or with the published SDK. Nothing here knows our own contract. */
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
+import { text } from 'node:stream/consumers'
 import OzAPI from 'oz-agent-sdk'
 import { inject } from 'vitest'
 import type { z } from 'zod'
@@ -31,13 +34,17 @@ export async function ask(method: string, path: string, { body, headers = {}, ke
     },
     ...(sent === undefined ? {} : { body: sent }),
   })
-  const text = await response.text()
-  return { status: response.status, headers: response.headers, text, json: parse(text) }
+  return answerOf(response)
 }
 
-function parse(text: string): unknown {
+export async function answerOf(response: Response): Promise<Answer> {
+  const said = await response.text()
+  return { status: response.status, headers: response.headers, text: said, json: parse(said) }
+}
+
+function parse(said: string): unknown {
   try {
-    return JSON.parse(text)
+    return JSON.parse(said)
   } catch {
     return undefined
   }
@@ -61,6 +68,14 @@ export async function refused(method: string, path: string, how: Ask = {}): Prom
   const problem = Problem.parse(answer.json)
   if (problem.status !== answer.status) throw new Error(`status ${problem.status} in an answer of ${answer.status}`)
   return { status: answer.status, code: problem.type.split('/').at(-1) ?? '' }
+}
+
+/** A GET from another address of the loopback, which the server tells apart from ours. */
+export async function fetchFrom(localAddress: string, address: string, key: string): Promise<Response> {
+  const asking = request(address, { localAddress, headers: { authorization: `Bearer ${key}` } }).end()
+  const [incoming] = (await once(asking, 'response')) as [IncomingMessage]
+  const headers = Object.entries(incoming.headers).map(([name, value]): [string, string] => [name, String(value)])
+  return new Response(await text(incoming), { status: incoming.statusCode ?? 0, headers })
 }
 
 type SdkOptions = NonNullable<ConstructorParameters<typeof OzAPI>[0]>

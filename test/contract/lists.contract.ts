@@ -1,7 +1,8 @@
 /** The two lists at the end of the wire description: what is accepted liberally, and what is emitted strictly. */
+import OzAPI from 'oz-agent-sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { answered, ask, create, NOBODY, ownWorker, refused, runOf } from './asking.ts'
+import { API, answered, answerOf, ask, create, fetchFrom, NOBODY, ownWorker, refused, runOf, sdk } from './asking.ts'
 import { CODES, CreatedRun, Events, MessageHeaders, Problem, RunItem, RunList } from './wire.ts'
 
 const NONE = crypto.randomUUID()
@@ -132,14 +133,17 @@ describe('emitted', () => {
   })
 
   test('what is refused for now says when to ask again, and whether that is any use', async () => {
-    let answer = await ask('GET', 'agent/runs', { key: `wk-1.${'1'.repeat(64)}` })
-    for (let tries = 0; tries < 500 && answer.status === 401; tries++)
-      answer = await ask('GET', 'agent/runs', { key: `wk-1.${String(tries).padStart(64, '0')}` })
+    const knock = (tries: number) =>
+      fetchFrom('127.0.0.77', `${API}/agent/runs`, `wk-1.${String(tries).padStart(64, '0')}`)
+    let response = await knock(0)
+    for (let tries = 1; tries < 1000 && response.status === 401; tries++) response = await knock(tries)
+    const answer = await answerOf(response)
     expect(answer.status).toBe(429)
     expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
     expect(answer.headers.get('x-should-retry')).toBe('true')
     expect(Problem.parse(answer.json)).toMatchObject({ status: 429, retryable: true })
-    await runOf(await waiting())
+    const oz = sdk({ maxRetries: 0, fetch: () => knock(0) })
+    await expect(oz.agent.runs.list()).rejects.toBeInstanceOf(OzAPI.RateLimitError)
   })
 
   test('a conflict that asking again does not mend says so', async () => {
