@@ -30,6 +30,9 @@ let values: Record<string, string>
 /** What each kind of caller shows: of the first team, and of another. */
 let keys: Record<'user' | 'execution' | 'worker', string>
 let others: Record<'user' | 'execution', string>
+/** Of the first team, too: one who may only look, and an agent. */
+let viewer: string
+let agent: string
 
 const tokenOf = ({ piece }: Stage) => piece.assignment.env_vars.WARP_API_KEY ?? ''
 
@@ -41,6 +44,9 @@ beforeAll(async () => {
   values = await fill(stage)
   const worker = await house.server.engine.access.createKey(house.owner, { name: 'worker', scope: 'worker' })
   keys = { user: house.api_key, execution: tokenOf(stage), worker: worker.api_key }
+  viewer = (await house.addMember('viewer', 'viewer')).api_key
+  const made = { name: 'agent', agent_uid: values.identity_uid ?? '', expires_at: null }
+  agent = (await house.client.apiKeys.create({ body: made })).api_key
   const other = await house.addTeam('another')
   others = { user: other.api_key, execution: tokenOf(await openStage(house, other)) }
 })
@@ -105,6 +111,22 @@ describe.each(named(guarded))('%s', (_, route) => {
       expect(response.status, kind).toBe(403)
       await problemOf(response)
     }
+  })
+
+  test.runIf(route.callers.includes('user'))('is open to who may only look exactly if it says so', async () => {
+    const response = await askWell(route, { key: viewer })
+    if (route.role === 'viewer') expect(response.status).not.toBe(403)
+    else {
+      expect(response.status).toBe(403)
+      expect((await problemOf(response)).error).toContain(`the role ${route.role}`)
+    }
+    await response.body?.cancel().catch(() => undefined)
+  })
+
+  test.runIf(route.people || route.role === 'admin' || route.role === 'owner')('refuses an agent', async () => {
+    const response = await askWell(route, { key: agent })
+    expect(response.status).toBe(403)
+    expect((await problemOf(response)).type).toMatch(/not_authorized$/)
   })
 
   const params = paramsOf(route)

@@ -1,6 +1,7 @@
 /** Who is asking: API keys, the page's session, one-time login codes. */
 import { z } from 'zod'
 import { KeyScope } from './api-keys.ts'
+import { NoNul } from './config.ts'
 import { Role } from './roles.ts'
 import { Nothing, route } from './route.ts'
 import { Timestamp } from './runs.ts'
@@ -55,6 +56,18 @@ export const accessRoutes = {
     tag: 'Access',
     callers: ['user', 'execution', 'worker'],
     summary: 'Who the caller is.',
+    answer: WhoAmI,
+  }),
+  rename: route({
+    name: 'access.rename',
+    method: 'PATCH',
+    path: '/whoami',
+    tag: 'Access',
+    callers: ['user'],
+    role: 'viewer',
+    people: true,
+    summary: 'Change what one is called (ours).',
+    body: z.object({ display_name: NoNul.trim().min(1, 'A name must not be empty.').max(128).optional() }),
     answer: WhoAmI,
   }),
   signIn: route({

@@ -179,6 +179,32 @@ export function accessEngine(room: Room) {
     }
   }
 
+  async function whoami(caller: Caller): Promise<WhoAmI> {
+    const team = await db
+      .selectFrom('teams')
+      .selectAll()
+      .where('team_id', '=', caller.team_id)
+      .executeTakeFirstOrThrow()
+    const shown = {
+      kind: caller.kind,
+      team: { team_id: team.team_id, name: team.name, max_concurrent_runs: team.max_concurrent_runs },
+      by: caller.by,
+    }
+    if (caller.kind === 'execution') return { ...shown, run_id: caller.run_id }
+    const user = await db
+      .selectFrom('users')
+      .select(['user_id', 'display_name', 'email'])
+      .where('user_id', '=', caller.user_id)
+      .executeTakeFirstOrThrow()
+    const { email, ...named } = user
+    return {
+      ...shown,
+      user: { ...named, ...(email === null ? {} : { email }) },
+      ...(caller.kind === 'user' ? { role: caller.role } : {}),
+      ...(caller.key_id === null ? {} : await shownKey(caller.key_id)),
+    }
+  }
+
   return {
     standings,
     /** For who was identified by other means than a key: an invitation. */
@@ -226,30 +252,15 @@ export function accessEngine(room: Room) {
       room.bell.ring('queue', {})
     },
 
-    async whoami(caller: Caller): Promise<WhoAmI> {
-      const team = await db
-        .selectFrom('teams')
-        .selectAll()
-        .where('team_id', '=', caller.team_id)
-        .executeTakeFirstOrThrow()
-      const shown = {
-        kind: caller.kind,
-        team: { team_id: team.team_id, name: team.name, max_concurrent_runs: team.max_concurrent_runs },
-        by: caller.by,
-      }
-      if (caller.kind === 'execution') return { ...shown, run_id: caller.run_id }
-      const user = await db
-        .selectFrom('users')
-        .select(['user_id', 'display_name', 'email'])
-        .where('user_id', '=', caller.user_id)
-        .executeTakeFirstOrThrow()
-      const { email, ...named } = user
-      return {
-        ...shown,
-        user: { ...named, ...(email === null ? {} : { email }) },
-        ...(caller.kind === 'user' ? { role: caller.role } : {}),
-        ...(caller.key_id === null ? {} : await shownKey(caller.key_id)),
-      }
+    whoami,
+
+    async rename(caller: Caller, { display_name }: { display_name?: string | undefined }): Promise<WhoAmI> {
+      if (caller.kind !== 'user' || caller.owner_user_id === null)
+        throw new Fault('not_authorized', "A person changes their name with a key of their own, not a team's.")
+      const { user_id } = caller
+      if (display_name !== undefined)
+        await db.updateTable('users').set({ display_name }).where('user_id', '=', user_id).execute()
+      return whoami(caller)
     },
 
     async createKey(

@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { API_PREFIX, type Route, routes } from '../../src/contract/index.ts'
+import { sendFile } from './files.ts'
 import type { House } from './house.ts'
 import type { Piece } from './worker.ts'
 
@@ -18,6 +19,7 @@ export const named = (rows: Route[]) => rows.map((route) => [route.name, route] 
 export const OPEN: Record<string, string> = {
   'access.health': 'tells whether the server works, and nothing else',
   'access.sign_in': 'its body is the credential',
+  'teams.join': 'its body is the credential of who is new',
 }
 
 /** What one team has: what the paths name. */
@@ -59,8 +61,25 @@ export const FIXTURES: Record<string, Fixture> = {
   },
   artifact_uid: {
     make: async ({ client, piece }) =>
-      (await client.artifacts.create({ params: { run_id: piece.run_id }, body: { filepath: 'x', content: 'x' } }))
-        .artifact_uid,
+      (await sendFile(client, { run_id: piece.run_id, filepath: 'x' }, 'x')).artifact_uid,
+    unknown: randomUUID,
+  },
+  upload_id: {
+    make: async ({ client, piece }) =>
+      (await client.artifacts.upload({ body: { run_id: piece.run_id, filepath: 'x' } })).upload_id,
+    unknown: randomUUID,
+  },
+  team_id: { make: ({ house }) => house.owner.team_id, unknown: randomUUID },
+  user_id: {
+    make: async ({ house }) => (await house.addMember('routes', 'member')).caller.user_id,
+    unknown: randomUUID,
+  },
+  invite_id: {
+    make: async ({ client }) => (await client.teams.invite({ body: {} })).invite_id,
+    unknown: randomUUID,
+  },
+  api_key_uid: {
+    make: async ({ client }) => (await client.apiKeys.create({ body: { name: 'routes', expires_at: null } })).key.uid,
     unknown: randomUUID,
   },
   position: { unknown: () => '000001.000000001' },
@@ -70,7 +89,7 @@ export const FIXTURES: Record<string, Fixture> = {
 /** Bodies that the schema alone does not tell. */
 const BODIES: Record<string, unknown> = {
   'executions.finish': { outcome: { outcome: 'CANCELLED' }, entries: 0 },
-  'artifacts.create': { filepath: 'x', content: 'x' },
+  'artifacts.upload': { run_id: randomUUID(), filepath: 'x' },
   'batches.update': { concurrency: 1 },
   'followUps.create': { message: 'x' },
 }

@@ -18,6 +18,7 @@ export function accessAnswers(room: ServerRoom): Answer[] {
       return { status: 'unavailable' as const, version, server_id, database: 'unavailable' as const }
     }),
     mount(accessRoutes.whoami, ({ caller }) => engine.access.whoami(caller)),
+    mount(accessRoutes.rename, ({ caller, body }) => engine.access.rename(caller, body)),
     mountOpen(accessRoutes.signIn, async ({ body, address, is_secure, setHeader }) => {
       wrong_keys.refuse(address)
       const session = await engine.access.signIn(body).catch((thrown: unknown) => {
