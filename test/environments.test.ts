@@ -48,6 +48,27 @@ const runOf = (run_id: string) => house.client.runs.get({ params: { run_id } })
 const REFUSED = { code: 'conflict', retryable: false }
 
 describe('environments', () => {
+  test('what the public API knows beside is kept, and cleared by null', async () => {
+    const gcp = {
+      project_number: '1',
+      workload_identity_federation_pool_id: 'pool',
+      workload_identity_federation_provider_id: 'provider',
+    }
+    const made = await make({
+      providers: { gcp, aws: { role_arn: 'arn:aws:iam::1:role/x' } },
+      failure_session_retention_minutes: 30,
+    })
+    expect(made.config).toMatchObject({
+      providers: { gcp, aws: { role_arn: 'arn:aws:iam::1:role/x' } },
+      failure_session_retention_minutes: 30,
+    })
+    const body = { providers: null, failure_session_retention_minutes: null }
+    const { config } = await house.client.environments.update({ ...path(made), body })
+    expect(config).not.toHaveProperty('providers')
+    expect(config.failure_session_retention_minutes).toBeNull()
+    await expect(make({ failure_session_retention_minutes: 61 })).rejects.toMatchObject({ code: 'invalid_request' })
+  })
+
   test('one is made, read, listed and deleted; github repositories are shown as Oz shows them', async () => {
     const made = await make({
       description: 'All of it.',

@@ -81,12 +81,71 @@ test.each<[string, object]>([
   ['no name', {}],
   ['an empty name', { name: ' ' }],
   ['an unknown environment', { name: 'x', environment_id: 'nowhere' }],
-  ['secrets', { name: 'x', secrets: [{ name: 'TOKEN' }] }],
+  ['one secret twice', { name: 'x', secrets: [{ name: 'TOKEN' }, { name: 'TOKEN' }] }],
+  ['a memory store, of which there are none', { name: 'x', memory: { attached_stores: [{ uid: 'm' }] } }],
+  ['a runner, of which there are none', { name: 'x', default_runner_uid: 'r' }],
+  ['a kind of agent that is none', { name: 'x', agent_type: 'MANAGER' }],
   ['a skill that is none', { name: 'x', skills: ['../../etc/passwd'] }],
 ])('refuses %s', async (_, body) => {
   await expect(house.client.identities.create({ body: body as never })).rejects.toMatchObject({
     code: 'invalid_request',
   })
+})
+
+test('every team has a default one, which can be changed but not deleted', async () => {
+  const team = await house.addTeam(newName('team'))
+  const both = await Promise.all([team.client.identities.list(), team.client.identities.list()])
+  const [{ agents }] = both
+  expect(agents).toMatchObject([{ name: 'Default agent', is_default: true, prompt: null, skills: [] }])
+  expect(both[1].agents.map(({ uid }) => uid)).toEqual(agents.map(({ uid }) => uid))
+  const [mine] = agents
+  if (!mine) throw new Error('no default agent')
+  const changed = await team.client.identities.update({ ...identityPath(mine), body: { prompt: 'Be brief.' } })
+  expect(changed).toMatchObject({ prompt: 'Be brief.', is_default: true })
+  await expect(team.client.identities.delete(identityPath(mine))).rejects.toMatchObject({
+    code: 'invalid_request',
+    message: 'Default agent is the default agent of the team, which cannot be deleted.',
+  })
+  await expect(house.client.identities.get(identityPath(mine))).rejects.toMatchObject({ code: 'resource_not_found' })
+})
+
+test('all other fields are kept, listed by factory, and cleared by what is empty', async () => {
+  const body = {
+    name: newName('whole'),
+    base_harness: 'codex',
+    secrets: [{ name: 'TOKEN' }, { name: 'OTHER' }],
+    harness_auth_secrets: { codex_auth_secret_name: 'CODEX' },
+    inference_providers: { aws: { role_arn: 'arn:aws:iam::1:role/x', disabled: false } },
+    credential_strategy: 'EXECUTOR' as const,
+    agent_type: 'TRIAGE' as const,
+    factory_uid: newName('factory'),
+    on_behalf_of_enabled: true,
+    memory: { attached_stores: [], auto_memory: { enabled: false as const } },
+    default_runner_uid: '' as const,
+  }
+  const made = await house.client.identities.create({ body })
+  expect(made).toMatchObject({ ...body, harness: { type: 'codex' } })
+  const { factory_uid } = body
+  expect((await house.client.identities.list({ query: { factory_uid } })).agents).toEqual([made])
+  const nulls = { secrets: null, credential_strategy: null, agent_type: null, factory_uid: null, base_harness: null }
+  const kept = await house.client.identities.update({ ...identityPath(made), body: { ...nulls, memory: null } })
+  expect(kept).toEqual({ ...made, updated_at: kept.updated_at })
+  const cleared = await house.client.identities.update({
+    ...identityPath(made),
+    body: {
+      secrets: [],
+      harness_auth_secrets: {},
+      inference_providers: {},
+      credential_strategy: '',
+      agent_type: '',
+      factory_uid: '',
+      base_harness: '',
+      on_behalf_of_enabled: false,
+    },
+  })
+  expect(cleared).toMatchObject({ secrets: [], agent_type: null, factory_uid: null, on_behalf_of_enabled: false })
+  for (const field of ['harness', 'base_harness', 'harness_auth_secrets', 'inference_providers', 'credential_strategy'])
+    expect(cleared, field).not.toHaveProperty(field)
 })
 
 test('gives a run what it does not say itself, and is shown as its executor', async () => {
