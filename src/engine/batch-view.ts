@@ -4,6 +4,7 @@ import { type Batch, type BatchTask, Failure, Fault, isEnded, RunState, TaskStat
 import type { Caller } from './caller.ts'
 import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
+import { creatorOf } from './makers.ts'
 import { visibleRuns } from './visible.ts'
 
 export type ListTasks = { state?: TaskState[] | undefined; after: number; limit: number }
@@ -61,6 +62,8 @@ type Row = Record<TaskState, number> & {
   creator_id: string
   display_name: string
   email: string | null
+  creator_identity_uid: string | null
+  creator_identity_name: string | null
   input: number
   output: number
   cache_read: number
@@ -78,13 +81,14 @@ async function select(
   const { rows } = await sql<Row>`
     with page as (
       select b.run_id, b.stop_on_failure, b.created_at, runs.title, runs.state, runs.paused_at, runs.parallelism,
-        runs.ended_at, runs.status_message, runs.failure, runs.creator_id
+        runs.ended_at, runs.status_message, runs.failure, runs.creator_id, runs.creator_identity_uid
       from batches b join runs using (run_id)
       where b.team_id = ${caller.team_id} and ${visibleRuns(caller)} and ${where}
       order by b.created_at desc, b.run_id desc limit ${limit}
     )
-    select page.*, users.display_name, users.email, counts.*, used.*
+    select page.*, users.display_name, users.email, identities.name as creator_identity_name, counts.*, used.*
     from page join users on users.user_id = page.creator_id
+    left join identities on identities.identity_uid = page.creator_identity_uid
     cross join lateral (
       select count(*)::int as tasks, count(*) filter (where told.state = 'pending')::int as pending,
         count(*) filter (where told.state = 'running')::int as running,
@@ -120,12 +124,7 @@ function render(row: Row): Batch {
     tasks: row.tasks,
     created_at: row.created_at.toISOString(),
     ended_at: row.ended_at?.toISOString() ?? null,
-    creator: {
-      type: 'user',
-      uid: row.creator_id,
-      display_name: row.display_name,
-      ...(row.email === null ? {} : { email: row.email }),
-    },
+    creator: creatorOf(row),
     usage: {
       total_tokens: input + output + cache_read + cache_write,
       input_tokens: input,

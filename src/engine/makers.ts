@@ -1,6 +1,6 @@
 /** What a run takes from who makes it: whose it is, who counts as its creator, in whose name it is worked on. */
 import { type Kysely, sql } from 'kysely'
-import { type CreateRun, Fault } from '../contract/index.ts'
+import { type CreateRun, Fault, type Run } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Caller, Owned, UserCaller } from './caller.ts'
 import { personOf } from './runs.ts'
@@ -24,6 +24,21 @@ export async function makerOf(db: Kysely<Tables>, caller: Caller, asked: Asked):
     return { ...owned, creator_id, creator_identity_uid: null }
   }
   return { ...owned, creator_id: user_id, creator_identity_uid: person.identity_uid }
+}
+
+type Creator = {
+  creator_id: string
+  display_name: string
+  email: string | null
+  creator_identity_uid: string | null
+  creator_identity_name: string | null
+}
+
+export function creatorOf(row: Creator): Run['creator'] {
+  const { creator_identity_uid, creator_id, display_name, email } = row
+  if (creator_identity_uid !== null)
+    return { type: 'service_account', uid: creator_identity_uid, display_name: row.creator_identity_name ?? '' }
+  return { type: 'user', uid: creator_id, display_name, ...(email === null ? {} : { email }) }
 }
 
 /** An agent's key works in the agent's name alone. */

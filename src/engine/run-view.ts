@@ -14,6 +14,7 @@ import {
 } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { creatorOf } from './makers.ts'
 import { listedArtifacts } from './listed-artifacts.ts'
 import { noticesOf } from './notices.ts'
 import { usageByModel, usageOf } from './run-usage.ts'
@@ -172,13 +173,6 @@ function render(row: Selected): Run {
     ...waitOf(row, state),
     ...(row.current_host === null ? {} : { worker_host: row.current_host }),
   }
-}
-
-function creatorOf(row: Selected): Run['creator'] {
-  const { creator_identity_uid, creator_id, display_name, email } = row
-  if (creator_identity_uid !== null)
-    return { type: 'service_account', uid: creator_identity_uid, display_name: row.creator_identity_name ?? '' }
-  return { type: 'user', uid: creator_id, display_name, ...(email === null ? {} : { email }) }
 }
 
 function executorOf(row: Selected, creator: Run['creator']): Run['executor'] {
