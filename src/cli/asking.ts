@@ -20,7 +20,6 @@ const UNSERVED = [
   '--share [recipient]',
   '--strict-mcp-startup',
   '--mcp-startup-timeout <duration>',
-  '--conversation <id>',
   '--no-snapshot',
   '--snapshot-upload-timeout <duration>',
   '--snapshot-script-timeout <duration>',
@@ -59,6 +58,7 @@ export function declareAsking(command: Command): Command {
     .option('--max-tries <n>', 'executions before a failure that may be retried is final')
     .option('--permissions <policy>', 'allow or deny what the harness asks leave for')
     .option('--mode <mode>', 'normal, plan or orchestrate: whether the agent proposes a plan first')
+    .option('--conversation <id>', 'conversation to go on with; needs no prompt')
     .option('--parent-run-id <run>', 'make it a child of that run, whose configuration it inherits')
   declareScope(command)
   for (const flags of UNSERVED) command.addOption(command.createOption(flags).hideHelp())
@@ -94,6 +94,7 @@ const Options = z.object({
   mode: RunMode.optional().catch(() => {
     throw new CommandFailure('usage', '--mode is normal, plan or orchestrate.')
   }),
+  conversation: z.uuid('--conversation is the id of a conversation').optional(),
   parentRunId: z.uuid('--parent-run-id is the id of a run').optional(),
   placement: z.enum(['worker', 'parent'], '--placement is worker or parent').optional(),
 })
@@ -114,7 +115,8 @@ export async function askedRun(
     ...(o.file === undefined ? {} : await readConfigFile(context, o.file, AgentConfig)),
   }
   const is_skilled = [...o.skill, ...(file.skills ?? []), file.skill_spec ?? ''].some((spec) => spec !== '')
-  const { prompt, mode = 'normal' } = template ?? (await readPrompt(context, o, argument, is_skilled))
+  const is_optional = is_skilled || o.conversation !== undefined
+  const { prompt, mode = 'normal' } = template ?? (await readPrompt(context, o, argument, is_optional))
   const title = o.title ?? template?.title
   const { harness, model, worker_host } = context.settings
   const harness_name = o.harness ?? (file.harness ? undefined : harness.value)
@@ -149,6 +151,7 @@ export async function askedRun(
     ...(o.agent === undefined ? {} : { agent_identity_uid: o.agent }),
     ...(title === undefined ? {} : { title }),
     ...((o.mode ?? mode) === 'normal' ? {} : { mode: o.mode ?? mode }),
+    ...(o.conversation === undefined ? {} : { conversation_id: o.conversation }),
     ...(o.parentRunId === undefined ? {} : { parent_run_id: o.parentRunId }),
     ...(o.placement === undefined ? {} : { placement: o.placement }),
     ...scopeOf(options),
@@ -184,28 +187,28 @@ async function templateRun(
 }
 
 /**
- * The option, the argument, `-` or piped stdin, or a file; exactly one of them. With a skill none is needed; without
- * one it is asked for on a terminal, and only what is typed then may say its mode itself.
+ * The option, the argument, `-` or piped stdin, or a file; exactly one of them. With a skill or a conversation none is
+ * needed; else it is asked for on a terminal, and only what is typed then may say its mode itself.
  */
 async function readPrompt(
   context: Context,
   o: Options,
   argument: string | undefined,
-  is_skilled: boolean,
+  is_optional: boolean,
 ): Promise<{ prompt: string; mode: RunMode }> {
-  const is_given = is_skilled || [argument, o.prompt, o.promptFile].some((one) => one !== undefined)
+  const is_given = is_optional || [argument, o.prompt, o.promptFile].some((one) => one !== undefined)
   if (!is_given && context.interactive) {
     const typed = readTyped(await askLine(context, 'What is to be done? (/plan or /orchestrate before it: plan first)'))
     return { ...typed, prompt: needed(typed.prompt) }
   }
-  return { prompt: await givenPrompt(context, o, argument, is_skilled), mode: 'normal' }
+  return { prompt: await givenPrompt(context, o, argument, is_optional), mode: 'normal' }
 }
 
 async function givenPrompt(
   context: Context,
   o: Options,
   argument: string | undefined,
-  is_skilled: boolean,
+  is_optional: boolean,
 ): Promise<string> {
   const given = [o.prompt, argument, o.promptFile].filter((one) => one !== undefined)
   if (given.length > 1)
@@ -217,7 +220,7 @@ async function givenPrompt(
   if (o.promptFile !== undefined && o.promptFile !== '-')
     return needed(await readText(context, o.promptFile, 'The prompt file'))
   const text = o.promptFile ?? o.prompt ?? argument
-  if (text === undefined && is_skilled) return ''
+  if (text === undefined && is_optional) return ''
   if (text === '-' || (text === undefined && context.stdin.isTTY !== true)) {
     return needed(await readAll(context.stdin, PROMPT_BYTES_MAX, 'The prompt on stdin'))
   }

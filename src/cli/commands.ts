@@ -43,7 +43,7 @@ export type CommandGroup = {
 export const GROUPS: Record<string, CommandGroup> = {
   agent: { summary: 'Give work to an agent, here or on a worker', group: RUNS },
   run: { summary: 'List, watch and end runs', aliases: ['task', 'runs'], group: RUNS },
-  'run conversation': { summary: 'The conversation of a run' },
+  'run conversation': { summary: 'Conversations: what was said and done in one run or several' },
   ...ACCESS_GROUPS,
   config: { summary: 'Where settings come from', group: ACCESS },
   harness: { summary: 'The programs that drive models', aliases: ['harnesses'], group: MACHINE },
@@ -142,7 +142,7 @@ export const COMMANDS: CommandEntry[] = [
   { path: 'run open', summary: 'Open a run in the browser', load: () => import('./commands/run-open.ts') },
   {
     path: 'run conversation get',
-    summary: 'Print the conversation of a run',
+    summary: 'Print a conversation',
     load: () => import('./commands/run-conversation-get.ts'),
   },
   ...BATCH_COMMANDS,

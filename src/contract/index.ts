@@ -19,6 +19,7 @@ export * from './messages.ts'
 export * from './models.ts'
 export * from './modes.ts'
 export * from './plans.ts'
+export * from './redaction.ts'
 export * from './roles.ts'
 export * from './repositories.ts'
 export * from './route.ts'
@@ -40,7 +41,7 @@ import { apiKeyRoutes } from './api-keys.ts'
 import { agentRoutes } from './agents.ts'
 import { artifactRoutes } from './artifacts.ts'
 import { batchRoutes } from './batches.ts'
-import { conversationRoutes } from './conversations.ts'
+import { conversationRoutes, harnessConversationRoutes } from './conversations.ts'
 import { environmentRoutes } from './environments.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
@@ -66,6 +67,7 @@ export const routes = {
   executions: executionRoutes,
   transcripts: transcriptRoutes,
   conversations: conversationRoutes,
+  harnessConversations: harnessConversationRoutes,
   events: eventRoutes,
   workers: workerRoutes,
   messages: messageRoutes,

@@ -32,9 +32,9 @@ export const FileChange = z.object({ path: z.string(), old_text: z.string().null
 export const EntryBody = z.discriminatedUnion('kind', [
   /** What the agent was asked. */
   z.object({ kind: z.literal('prompt'), text: z.string() }),
-  /** What it said. */
-  z.object({ kind: z.literal('text'), text: z.string() }),
-  z.object({ kind: z.literal('thought'), text: z.string() }),
+  /** What it said; `parent_call_id`: its sub-agent, which that call had started within the harness. */
+  z.object({ kind: z.literal('text'), text: z.string(), parent_call_id: z.string().optional() }),
+  z.object({ kind: z.literal('thought'), text: z.string(), parent_call_id: z.string().optional() }),
   z.object({
     kind: z.literal('tool_call'),
     call_id: z.string(),
@@ -44,6 +44,7 @@ export const EntryBody = z.discriminatedUnion('kind', [
     title: z.string(),
     input: z.unknown().optional(),
     paths: z.array(z.string()).optional(),
+    parent_call_id: z.string().optional(),
   }),
   z.object({
     kind: z.literal('tool_result'),
@@ -101,41 +102,11 @@ export const Delta = z.object({
 })
 export type Delta = z.infer<typeof Delta>
 
+/** An address that is signed and expires; it takes no other credentials. */
+export const SignedDownload = z.object({ download_url: z.string(), expires_at: Timestamp })
+export type SignedDownload = z.infer<typeof SignedDownload>
+
 const RunPath = z.object({ run_id: RunId })
-
-const Block = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('text'), text: z.string() }),
-  z.object({ type: z.literal('action'), id: z.string(), category: ToolCategory, name: z.string(), input: z.unknown() }),
-  z.object({
-    type: z.literal('action_result'),
-    action_id: z.string(),
-    category: ToolCategory,
-    name: z.string(),
-    state: z.enum(['running', 'completed', 'failed', 'denied']),
-    output: z.unknown(),
-  }),
-  z.object({ type: z.literal('event'), name: z.string(), data: z.unknown() }),
-])
-export type Block = z.infer<typeof Block>
-
-export const ConversationMessage = z.object({
-  role: z.enum(['user', 'assistant', 'tool', 'system']),
-  timestamp: Timestamp.optional(),
-  content: z.array(Block),
-})
-
-/** One step per execution. */
-export const ConversationStep = z.object({
-  id: z.string(),
-  description: z.string().optional(),
-  summary: z.string().optional(),
-  started_at: Timestamp.optional(),
-  completed_at: Timestamp.optional(),
-  messages: z.array(ConversationMessage),
-  steps: z.array(z.unknown()),
-})
-export const Conversation = z.object({ conversation_id: z.string(), steps: z.array(ConversationStep) })
-export type Conversation = z.infer<typeof Conversation>
 
 export const transcriptRoutes = {
   list: route({
@@ -163,14 +134,15 @@ export const transcriptRoutes = {
     params: RunPath.extend({ position: z.string().max(64) }),
     answer: Entry,
   }),
-  conversation: route({
-    name: 'transcripts.conversation',
+  download: route({
+    name: 'transcripts.download',
     method: 'GET',
-    path: '/agent/runs/{run_id}/conversation',
+    path: '/agent/runs/{run_id}/transcript',
     tag: 'Transcripts',
     callers: ['user', 'execution'],
-    summary: 'The conversation, normalized over harnesses.',
+    summary: 'The whole transcript of a run: an address that serves it for a while, an entry on each line (NDJSON).',
     params: RunPath,
-    answer: Conversation,
+    answer: SignedDownload,
+    status: 302,
   }),
 }

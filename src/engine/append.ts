@@ -5,21 +5,34 @@
  */
 import { sql } from 'kysely'
 import { ENTRY_HEAD_BYTES, type EntryBody, Fault, type NewEntry } from '../contract/index.ts'
+import { blobIdOf } from './blobs.ts'
 import type { Room } from './engine.ts'
+import { keepBlobs } from './kept-blobs.ts'
 import { superseded } from './transitions.ts'
 
-type Kept = { number: number; at: string; kind: string; body: string; blob_id: string | null; body_bytes: number }
+type Kept = {
+  number: number
+  at: string
+  kind: string
+  body: string
+  /** Where `body` is only the head of it. */
+  whole: Buffer | null
+  blob_id: string | null
+  body_bytes: number
+}
 
 export async function appendEntries(
   room: Room,
   execution_id: string,
   entries: NewEntry[],
 ): Promise<{ highest: number }> {
-  // Blobs are named by content: written before their entries, a repeat finds them there.
-  const kept = await Promise.all(entries.map((entry) => keep(room, entry)))
-  kept.sort((a, b) => a.number - b.number)
+  const kept = entries.map(keep).sort((a, b) => a.number - b.number)
   checkDense(kept)
-  await keepBlobs(room, kept)
+  // Blobs are named by content: written before their entries, a repeat finds them there.
+  await keepBlobs(
+    room,
+    kept.flatMap(({ whole }) => whole ?? []),
+  )
   const held = await insert(room, execution_id, kept)
   if (!held) throw superseded()
   if (kept[0] && kept[0].number > held.entries + 1) throw missing(held.entries + 1, kept[0].number)
@@ -73,26 +86,13 @@ function missing(number: number, before: number): Fault {
   })
 }
 
-async function keepBlobs(room: Room, kept: Kept[]): Promise<void> {
-  const created_at = room.clock.now()
-  const blobs = kept.flatMap(({ blob_id, body_bytes }) =>
-    blob_id === null ? [] : [{ blob_id, size_bytes: body_bytes, created_at }],
-  )
-  if (blobs.length === 0) return
-  await room.database.kysely
-    .insertInto('blobs')
-    .values(blobs)
-    .onConflict((c) => c.doNothing())
-    .execute()
-}
-
-async function keep(room: Room, entry: NewEntry): Promise<Kept> {
+function keep(entry: NewEntry): Kept {
   const body = renderJson(entry.body)
   const body_bytes = Buffer.byteLength(body)
   const row = { number: entry.number, at: entry.at, kind: entry.body.kind, body_bytes }
-  if (body_bytes <= ENTRY_HEAD_BYTES) return { ...row, body, blob_id: null }
-  const blob_id = await room.blobs.write(Buffer.from(body))
-  return { ...row, body: renderJson(headOf(entry.body)), blob_id }
+  if (body_bytes <= ENTRY_HEAD_BYTES) return { ...row, body, whole: null, blob_id: null }
+  const whole = Buffer.from(body)
+  return { ...row, body: renderJson(headOf(entry.body)), whole, blob_id: blobIdOf(whole) }
 }
 
 /** PostgreSQL's text and jsonb have neither NUL nor lone surrogates: what is none there becomes U+FFFD. */
@@ -122,6 +122,7 @@ export function headOf(body: EntryBody): EntryBody {
         name: body.name,
         category: body.category,
         title: short(body.title, 512),
+        ...(body.parent_call_id === undefined ? {} : { parent_call_id: body.parent_call_id }),
       }
     case 'tool_result': {
       const { changes: _changes, ...rest } = body

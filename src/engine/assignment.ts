@@ -4,6 +4,8 @@
  * An execution that is not the first goes on with what its agent remembers: the session of its harness, where that is
  * kept. Who does not remember is given the transcript; who does is given what came after the session was kept. Either
  * is told how the last execution ended, and that its task is not a new one: the half of it may be done.
+ *
+ * So does a run that goes on with a conversation: what came before it there is as if its own, but its task is a new one.
  */
 import type { Selectable } from 'kysely'
 import { sql } from 'kysely'
@@ -19,10 +21,13 @@ import {
 } from '../contract/index.ts'
 import type { Runs } from '../db/tables.ts'
 import { configureExecution } from './configuration.ts'
+import { type Part, type Position, partsBefore } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
 import { lostLetters } from './lost-letters.ts'
 import { modeWords } from './mode-words.ts'
 import { resultsFor } from './results.ts'
+import { renderSecrets } from './secret-opening.ts'
+import { type FoundSession, keptSession } from './sessions.ts'
 
 /** Characters of an earlier transcript that are given along where the harness does not remember. */
 const CONTEXT_CHARACTERS = 40_000
@@ -41,17 +46,19 @@ export async function renderAssignment(
   const asked = AgentConfig.parse(run.config)
   const config = configureExecution(asked, asked.environment_id ? await frozenFor(room, execution_id) : null)
   const cause = await causeOf(room, run, execution_id)
+  const earlier = await partsBefore(room.database.kysely, run)
   const is_first = run.executions === 1 && entries_held === 0
-  const { again, ...before } = is_first
-    ? NOTHING_BEFORE
-    : await whatWasBefore(room, run, harnessOf(config), entries_held)
+  const { again, ...before } =
+    is_first && earlier.length === 0
+      ? NOTHING_BEFORE
+      : await whatWasBefore(room, { run, earlier, harness: harnessOf(config), entries_held })
   return {
     run_id: run.run_id,
     execution_id,
     number: run.executions,
     team_id: run.team_id,
     title: run.title,
-    prompt: cause === 'message' ? '' : (again ?? run.prompt),
+    prompt: cause === 'message' ? '' : (again ?? askedOf(run)),
     config,
     parent_run_id: run.parent_run_id,
     conversation_id: run.conversation_id,
@@ -62,6 +69,7 @@ export async function renderAssignment(
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
     ...(run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : {}),
     ...before,
+    ...(cause === 'local' ? {} : await renderSecrets(room, asked, execution_id)),
   }
 }
 
@@ -87,55 +95,69 @@ async function causeOf(room: Room, run: Run, execution_id: string): Promise<stri
   return cause
 }
 
-async function whatWasBefore(room: Room, run: Run, harness: string, entries_held: number): Promise<Before> {
+type Past = { run: Run; earlier: Part[]; harness: string; entries_held: number }
+
+async function whatWasBefore(room: Room, past: Past): Promise<Before> {
+  const { run, earlier, harness, entries_held } = past
   // A command remembers nothing and is told nothing.
   if (harness === 'command') return NOTHING_BEFORE
-  const kept = await keptSession(room, run, harness)
-  const session_id = kept?.session_id ?? (await toldSession(room, run, harness, entries_held))
+  const all: Part[] = [...earlier, { run_id: run.run_id, until: null }]
+  const kept = await keptSession(room.database.kysely, all, harness)
+  const session_id = kept?.session_id ?? (await toldSession(room, past))
   const resume = session_id === null ? null : { harness, session_id, ...(kept === null ? {} : { kept: true }) }
-  const told = await entriesOf(room, run, null)
+  const told = await entriesOf(room, run.run_id)
   const letters = await lostLetters(room, run)
+  const before = await entriesBefore(room, earlier, null)
+  const since = kept === null ? [] : linesOf(await entriesBefore(room, all, kept))
+  const missed = since.length === 0 ? [] : [SINCE, ...since]
   // What was never given to an agent is as new.
-  if (!told.some(isGiven) && letters.length === 0) return { ...NOTHING_BEFORE, resume }
+  if (!told.some(isGiven) && letters.length === 0)
+    return {
+      resume,
+      context: pieces(before.length === 0 ? [] : [EARLIER, ...linesOf(before)]) || null,
+      missed: pieces(missed) || null,
+      again: null,
+    }
   const end = entries_held > 0 ? RESTARTED : await endOfLast(room, run)
-  const since = kept === null ? [] : linesOf(await entriesOf(room, run, kept))
   return {
     resume,
-    context: pieces([...linesOf(told), end.text, ...letters]),
-    missed: pieces([...(since.length === 0 ? [] : [SINCE, ...since]), end.text, ...letters]) || null,
+    context: pieces([...linesOf([...before, ...told]), end.text, ...letters]),
+    missed: pieces([...missed, end.text, ...letters]) || null,
     again: end.succeeded
-      ? `You are asked again:\n\n${run.prompt}`
-      : `Your task, which you were given before:\n\n${run.prompt}\n\nGo on with it from where it stands.`,
+      ? `You are asked again:\n\n${askedOf(run)}`
+      : `Your task, which you were given before:\n\n${askedOf(run)}\n\nGo on with it from where it stands.`,
   }
 }
 
 const SINCE = 'Since what you remember of this, the following happened:'
+const EARLIER = 'You go on with this conversation:'
 
-type Kept = { session_id: string; execution_number: number; entries: number }
+/** A run may be made to go on with a conversation as it stands. */
+const askedOf = ({ prompt, run_id, conversation_id }: Run): string =>
+  prompt === '' && conversation_id !== run_id ? 'Go on from where this stands.' : prompt
 
-async function keptSession(room: Room, run: Run, harness: string): Promise<Kept | null> {
-  const kept = await room.database.kysely
-    .selectFrom('harness_sessions')
-    .select(['session_id', 'execution_number', 'entries'])
-    .where('run_id', '=', run.run_id)
-    .where('harness', '=', harness)
-    .executeTakeFirst()
-  return kept ?? null
-}
-
-/** A session that is not kept here may lie where its harness has always kept it, with its owner's own login. */
-async function toldSession(room: Room, run: Run, harness: string, entries_held: number): Promise<string | null> {
-  const earlier = await room.database.kysely
+/**
+ * A session that is not kept here may lie where its harness has always kept it, with its owner's own login. A fork must
+ * not go on with that one: the one that it was made from would hear of it.
+ */
+async function toldSession(room: Room, { run, earlier, harness, entries_held }: Past): Promise<string | null> {
+  const before = earlier.flatMap(({ run_id, until }) => (until === null ? [run_id] : []))
+  const last = await room.database.kysely
     .selectFrom('executions')
     .select('session_id')
-    .where('run_id', '=', run.run_id)
-    .where('number', entries_held > 0 ? '<=' : '<', run.executions)
+    .where('run_id', 'in', [run.run_id, ...before])
+    .where((where) =>
+      where.or([
+        where('run_id', '!=', run.run_id),
+        where('number', entries_held > 0 ? '<=' : '<', run.executions),
+      ]),
+    )
     .where('harness', '=', harness)
     .where('session_id', 'is not', null)
-    .orderBy('number', 'desc')
+    .orderBy('offered_at', 'desc')
     .limit(1)
     .executeTakeFirst()
-  return earlier?.session_id ?? null
+  return last?.session_id ?? null
 }
 
 type End = { succeeded: boolean; text: string }
@@ -167,16 +189,33 @@ async function endOfLast(room: Room, run: Run): Promise<End> {
   return { succeeded: false, text: [words, last?.message, UNFINISHED].filter(Boolean).join(' ') }
 }
 
+/** Of these runs what came after the session was kept, of all of them where there is none; the newest, oldest first. */
+async function entriesBefore(room: Room, parts: Part[], kept: FoundSession | null): Promise<EntryBody[]> {
+  const bodies: EntryBody[] = []
+  for (const { run_id, until } of parts.toReversed()) {
+    const after = kept?.run_id === run_id ? { execution_number: kept.execution_number, number: kept.entries } : null
+    bodies.unshift(...(await entriesOf(room, run_id, { after, until })))
+    if (after !== null || bodies.length >= CONTEXT_ENTRIES) break
+  }
+  return bodies
+}
+
+type Between = { after: Position | null; until: Position | null }
+
 /** Of what was asked, said and done the newest, oldest first. Heads of long entries suffice here. */
-async function entriesOf(room: Room, run: Run, after: Kept | null): Promise<EntryBody[]> {
+async function entriesOf(room: Room, run_id: string, between?: Between): Promise<EntryBody[]> {
+  const { after = null, until = null } = between ?? {}
   const rows = await room.database.kysely
     .selectFrom('entries')
     .select('body')
-    .where('run_id', '=', run.run_id)
+    .where('run_id', '=', run_id)
     .where(sql<boolean>`(kind in ('prompt', 'text', 'tool_call')
       or (kind = 'system' and body->>'name' = 'harness_started'))`)
     .$if(after !== null, (q) =>
-      q.where(sql<boolean>`(execution_number, number) > (${after?.execution_number ?? 0}, ${after?.entries ?? 0})`),
+      q.where(sql<boolean>`(execution_number, number) > (${after?.execution_number ?? 0}, ${after?.number ?? 0})`),
+    )
+    .$if(until !== null, (q) =>
+      q.where(sql<boolean>`(execution_number, number) <= (${until?.execution_number ?? 0}, ${until?.number ?? 0})`),
     )
     .orderBy('execution_number', 'desc')
     .orderBy('number', 'desc')

@@ -13,12 +13,18 @@ import { artifactsEngine } from './artifacts.ts'
 import { batchesEngine } from './batches.ts'
 import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
+import { conversationFilesEngine } from './conversation-files.ts'
+import { conversationsEngine } from './conversations.ts'
 import { dispatchEngine } from './dispatch.ts'
+import { conversationFilesEngine } from './conversation-files.ts'
+import { conversationsEngine } from './conversations.ts'
 import { environmentsEngine } from './environments.ts'
 import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
 import { followUpsEngine } from './follow-ups.ts'
+import { federationEngine } from './federation.ts'
 import { identitiesEngine } from './identities.ts'
+import { type Keyring, NO_KEYS } from './keyring.ts'
 import { keysEngine } from './keys.ts'
 import { mailEngine } from './mail.ts'
 import { mailboxEngine } from './mailbox.ts'
@@ -28,6 +34,9 @@ import { noticesEngine } from './notices.ts'
 import { plansEngine } from './plans.ts'
 import { runsEngine } from './runs.ts'
 import { schedulesEngine } from './schedules.ts'
+import { missingKeys } from './sealing.ts'
+import { type RedactorOf, redactors } from './secret-opening.ts'
+import { secretsEngine } from './secrets.ts'
 import { sessionsEngine } from './sessions.ts'
 import { type Signer, signer } from './signing.ts'
 import type { ReadSkills } from './skill-reader.ts'
@@ -39,6 +48,7 @@ import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
 import { treesEngine } from './trees.ts'
 import { uploadsEngine } from './uploads.ts'
 import { workersEngine } from './workers.ts'
+import { type Workload, workloadTokens } from './workload.ts'
 
 export type EngineOptions = {
   database: Database
@@ -46,6 +56,8 @@ export type EngineOptions = {
   blobs: BlobStore
   log: Logger
   server_id: string
+  /** Master keys; absent: there are none, and no secrets can be kept. */
+  keyring?: Keyring
   /** Reads the skills of repositories; absent: none is read. */
   skills?: ReadSkills
   limits?: Partial<EngineLimits>
@@ -91,8 +103,13 @@ export async function openEngine(options: EngineOptions) {
   const bell = await openBell(options.database, options.server_id)
   const db = options.database.kysely
   const own = { limits, bell, signer: signer(options.database, options.clock) }
-  const room = { ...options, ...own, follow: follower(db), enqueue: enqueuer(db) }
+  const keyed = { ...options, keyring: options.keyring ?? NO_KEYS }
+  const workload = workloadTokens(keyed)
+  const redactorOf = redactors(keyed)
+  const room = { ...keyed, ...own, workload, redactorOf, follow: follower(db), enqueue: enqueuer(db) }
   const transcripts = transcriptsEngine(room)
+  const uploads = uploadsEngine(room)
+  const conversationFiles = conversationFilesEngine(room, uploads)
   const messages = messagesEngine(room)
   const plans = plansEngine(room)
   const runs = runsEngine(room)
@@ -104,6 +121,8 @@ export async function openEngine(options: EngineOptions) {
     executions: executionsEngine(room),
     sessions: sessionsEngine(room),
     transcripts,
+    conversations: conversationsEngine(room, { transcripts, files: conversationFiles }),
+    conversationFiles,
     events: eventsEngine(room),
     workers: workersEngine(room),
     messages,
@@ -118,11 +137,16 @@ export async function openEngine(options: EngineOptions) {
     teams: teamsEngine(room, { runs }),
     keys: keysEngine(room),
     artifacts: artifactsEngine(room),
-    uploads: uploadsEngine(room),
+    uploads,
     blobs: options.blobs,
     notices: noticesEngine(room),
     environments: environmentsEngine(room),
     identities: identitiesEngine(room),
+    secrets: secretsEngine(room),
+    federation: federationEngine(room),
+    workload,
+    redactorOf,
+    missingKeys: () => missingKeys(room),
     agents: agentsEngine(room),
     models: modelsEngine(room),
     dispatch: dispatchEngine(room),
@@ -132,8 +156,11 @@ export async function openEngine(options: EngineOptions) {
 }
 
 /** What every part of the engine works with. */
-export type Room = Omit<EngineOptions, 'limits'> & {
+export type Room = Omit<EngineOptions, 'limits' | 'keyring'> & {
   limits: EngineLimits
+  keyring: Keyring
+  workload: Workload
+  redactorOf: RedactorOf
   bell: Awaited<ReturnType<typeof openBell>>
   follow: Follow
   enqueue: Enqueue

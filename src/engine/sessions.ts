@@ -8,6 +8,7 @@ import { sql } from 'kysely'
 import { Fault, type KeptSession, SESSION_PACKED_BYTES_MAX } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
+import { type Part, type Position, partsBefore } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
 import { superseded } from './transitions.ts'
 
@@ -48,13 +49,16 @@ export function sessionsEngine(room: Room) {
 
   async function read(caller: Caller, execution_id: string): Promise<KeptSession> {
     own(caller, execution_id)
-    const session = await db
-      .selectFrom('harness_sessions as h')
-      .innerJoin('runs', 'runs.run_id', 'h.run_id')
-      .select(['h.run_id', 'h.session_id', 'h.entries'])
+    const run = await db
+      .selectFrom('runs')
+      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
+      .select(['runs.run_id', 'runs.conversation_id', 'runs.created_at', 'executions.harness'])
       .where('runs.execution_id', '=', execution_id)
       .executeTakeFirst()
-    if (!session) throw nothingKept()
+    if (!run) throw nothingKept()
+    const parts = [...(await partsBefore(db, run)), { run_id: run.run_id, until: null }]
+    const session = await keptSession(db, parts, run.harness)
+    if (session === null) throw nothingKept()
     const rows = await db
       .selectFrom('harness_session_files')
       .select(['path', 'blob_id'])
@@ -79,6 +83,31 @@ export function sessionsEngine(room: Room) {
 
   return { keep, read }
 }
+
+export type FoundSession = { run_id: string; session_id: string; execution_number: number; entries: number }
+
+/**
+ * The newest session of this harness that is kept of these runs. One that knows more than belongs to a part is not of
+ * this conversation.
+ */
+export async function keptSession(db: Kysely<Tables>, parts: Part[], harness: string): Promise<FoundSession | null> {
+  const run_ids = parts.map(({ run_id }) => run_id)
+  const rows = await db
+    .selectFrom('harness_sessions')
+    .select(['run_id', 'session_id', 'execution_number', 'entries'])
+    .where('run_id', 'in', run_ids)
+    .where('harness', '=', harness)
+    .execute()
+  for (const { run_id, until } of parts.toReversed()) {
+    const kept = rows.find((row) => row.run_id === run_id)
+    if (kept !== undefined && (until === null || isWithin(kept, until))) return kept
+  }
+  return null
+}
+
+const isWithin = ({ execution_number, entries }: FoundSession, until: Position): boolean =>
+  execution_number < until.execution_number ||
+  (execution_number === until.execution_number && entries <= until.number)
 
 type Replace = { caller: ExecutionCaller; session: KeptSession; fresh: Fresh[] }
 

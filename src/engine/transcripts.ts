@@ -1,18 +1,20 @@
-/** Transcripts: windows of entries in the order of the run, and the normalized conversation rendered from them. */
+/** Transcripts: the entries of a run in their order, in windows and whole. */
 import type { Selectable } from 'kysely'
 import { sql } from 'kysely'
-import { type Conversation, type Entry, EntryBody, Fault } from '../contract/index.ts'
+import { type Entry, EntryBody, Fault, type SignedDownload } from '../contract/index.ts'
 import type { Entries } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
-import { renderConversation } from './conversation.ts'
+import type { Position } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
 import { visibleRuns } from './visible.ts'
 
 type Window = { after?: string | undefined; before?: string | undefined; limit: number }
 
-/** Entries that one conversation may have; above it the transcript is read in windows. */
-const CONVERSATION_ENTRIES_MAX = 20_000
+/** How long an address serves a transcript. */
+const DOWNLOAD_MS = 15 * 60_000
+const BLOBS_AT_ONCE = 16
+const PAGE_ENTRIES = 200
 
 export function transcriptsEngine(room: Room) {
   const db = room.database.kysely
@@ -20,7 +22,7 @@ export function transcriptsEngine(room: Room) {
   async function visible(caller: Caller, run_id: string) {
     const run = await db
       .selectFrom('runs')
-      .select(['run_id', 'conversation_id'])
+      .select('run_id')
       .where('run_id', '=', run_id)
       .where(visibleRuns(caller))
       .executeTakeFirst()
@@ -105,30 +107,41 @@ export function transcriptsEngine(room: Room) {
     return whole(row)
   }
 
-  async function conversation(caller: Caller, run_id: string): Promise<Conversation> {
-    const run = await visible(caller, run_id)
-    const rows = await above(run_id, null)
-      .limit(CONVERSATION_ENTRIES_MAX + 1)
-      .execute()
-    if (rows.length > CONVERSATION_ENTRIES_MAX) {
-      throw new Fault(
-        'operation_not_supported',
-        `This conversation has more than ${CONVERSATION_ENTRIES_MAX} entries; read it in windows from /agent/runs/${run_id}/entries.`,
-      )
-    }
-    const executions = await db
-      .selectFrom('executions')
-      .select(['execution_id', 'number', 'started_at', 'ended_at', 'outcome'])
-      .where('run_id', '=', run_id)
-      .where('started_at', 'is not', null)
-      .orderBy('number')
-      .execute()
-    const entries: Entry[] = []
-    for (const row of rows) entries.push(await whole(row))
-    return renderConversation(run.conversation_id, executions, entries)
+  /** Whole entries, in order; `until` is the last. */
+  async function allOf(run_id: string, until: Position | null): Promise<Entry[]> {
+    let rows = above(run_id, null)
+    if (until !== null)
+      rows = rows.where(sql<boolean>`(execution_number, number) <= (${until.execution_number}, ${until.number})`)
+    return readWhole(await rows.execute())
   }
 
-  return { list, get, conversation, after }
+  /** Blobs, a few at a time. */
+  async function readWhole(rows: Selectable<Entries>[]): Promise<Entry[]> {
+    const entries: Entry[] = []
+    for (let at = 0; at < rows.length; at += BLOBS_AT_ONCE)
+      entries.push(...(await Promise.all(rows.slice(at, at + BLOBS_AT_ONCE).map(whole))))
+    return entries
+  }
+
+  /** An address of `read`, for whoever the caller gives it to. `root` is what the address begins with. */
+  async function sign(caller: Caller, run_id: string, root: string): Promise<SignedDownload> {
+    const run = await visible(caller, run_id)
+    const { query, expires_at } = await room.signer.sign('transcripts', run.run_id, DOWNLOAD_MS)
+    return { download_url: `${root}${run.run_id}?${query}`, expires_at }
+  }
+
+  /** The whole transcript, for whoever holds an address that was signed here: pages of whole entries, in order. */
+  async function* read(run_id: string, query: Record<string, string>): AsyncGenerator<Entry[]> {
+    await room.signer.check('transcripts', run_id, query)
+    for (let position: string | null = null; ; ) {
+      const entries: Entry[] = await readWhole(await above(run_id, position).limit(PAGE_ENTRIES).execute())
+      yield entries
+      if (entries.length < PAGE_ENTRIES) return
+      position = entries.at(-1)?.position ?? null
+    }
+  }
+
+  return { list, get, after, allOf, sign, read }
 }
 
 /** Sorts as text: execution number and entry number, each padded. */

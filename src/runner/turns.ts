@@ -80,8 +80,10 @@ function earlierLetters({ journal, assignment }: Drive): string[] {
 }
 
 /** What the agent must know first, and does not remember. */
-function before({ assignment: { config, context, missed, results }, progress }: Drive): string[] {
-  if (progress.remembers) return [missed ?? '']
+function before({ assignment: { number, config, context, missed, results }, progress, journal }: Drive): string[] {
+  // Of another run's session, with which this one goes on, it knows nothing that is this run's own.
+  const own = number === 1 && !journal.resumed ? [config.base_prompt ?? '', progress.instructions] : []
+  if (progress.remembers) return [...own, missed ?? '']
   return [config.base_prompt ?? '', progress.instructions, context ?? '', renderResults(results)]
 }
 

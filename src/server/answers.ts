@@ -5,12 +5,13 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { z } from 'zod'
-import { Fault, isAtLeast, type Route } from '../contract/index.ts'
+import { Fault, isAtLeast, type Route, type SignedDownload } from '../contract/index.ts'
 import type { Shown } from '../engine/access.ts'
 import type { Caller, UserCaller } from '../engine/caller.ts'
+import { actingCaller } from './acting.ts'
 import { type Asker, checkCookieUse, identify, shownBy } from './callers.ts'
 import { checkOrigin } from './hosts.ts'
-import { readRequest } from './requests.ts'
+import { type Parsed, readRequest } from './requests.ts'
 import type { ServerRoom } from './room.ts'
 import type { EventStream } from './streams.ts'
 
@@ -46,6 +47,18 @@ export function mount<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodT
   answer: (ask: Ask<z.output<P>, z.output<Q>, z.output<B>>) => Promise<z.input<A>>,
 ): Answer {
   return { route, answer, stream: null, admit: null }
+}
+
+/** Answers a route with an address, and leads there who follows. */
+export function mountRedirect<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  route: Route<P, Q, B, typeof SignedDownload>,
+  answer: (ask: Ask<z.output<P>, z.output<Q>, z.output<B>>) => Promise<SignedDownload>,
+): Answer {
+  return mount(route, async (ask) => {
+    const signed = await answer(ask)
+    ask.setHeader('location', signed.download_url)
+    return signed
+  })
 }
 
 /** Answers a route that needs no credentials. */
@@ -97,7 +110,7 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
   const headers: Record<string, string> = { 'cache-control': 'no-store', 'x-trace-id': trace_id }
   const ask = {
     caller,
-    ...(await readRequest(route, incoming, exchange.params, exchange.search)),
+    ...(await withoutSecrets(room, route, caller, await readRequest(route, incoming, exchange.params, exchange.search))),
     headers: incoming.headers,
     address: asker.address,
     is_secure: isSecure(incoming),
@@ -120,8 +133,23 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
   return render(status, headers, body)
 }
 
+/**
+ * What a program in a sandbox says past its runner may hold what its run was given in confidence. A runner's own routes
+ * bring what the runner has redacted; files in base64 are bytes, and nobody's text.
+ */
+async function withoutSecrets(room: ServerRoom, route: Route, caller: Caller | null, parsed: Parsed): Promise<Parsed> {
+  if (caller?.kind !== 'execution' || route.tag === 'Runner' || route.method === 'GET') return parsed
+  const redactor = await room.engine.redactorOf(caller.execution_id)
+  if (redactor === null) return parsed
+  const { body } = parsed
+  if (typeof body === 'object' && body !== null && 'encoding' in body && body.encoding === 'base64' && 'content' in body)
+    return { ...parsed, body: { ...Object(redactor.deep({ ...body, content: '' })), content: body.content } }
+  return { ...parsed, body: redactor.deep(body) }
+}
+
 async function admit(room: ServerRoom, route: Route, asker: Asker): Promise<Caller> {
-  const caller = await identify(room.known, room.wrong_keys, asker)
+  const known = await identify(room.known, room.wrong_keys, asker)
+  const caller = await actingCaller(room.engine.workload, route, known, asker.headers)
   checkCookieUse(caller, asker, route.produces === 'event-stream', room.public_hosts)
   if (!route.callers.includes(caller.kind)) throw new Fault('not_authorized', refusals[caller.kind])
   if (caller.kind === 'user') checkRole(route, caller)
@@ -181,6 +209,6 @@ function render(status: number, headers: Record<string, string>, body: string | 
 }
 
 /** Over TLS, or at a proxy that says so. */
-function isSecure(incoming: IncomingMessage): boolean {
+export function isSecure(incoming: IncomingMessage): boolean {
   return 'encrypted' in incoming.socket || incoming.headers['x-forwarded-proto'] === 'https'
 }

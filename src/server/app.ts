@@ -3,7 +3,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
 import { UPLOAD_PATH } from '../engine/uploads.ts'
-import { type Answer, respond } from './answers.ts'
+import { type Answer, isSecure, respond } from './answers.ts'
 import {
   CONVERSATION_FILE_PATH,
   DOWNLOAD_PATH,
@@ -13,6 +13,7 @@ import {
   TRANSCRIPT_PATH,
 } from './downloads.ts'
 import { checkHost } from './hosts.ts'
+import { DISCOVERY_PATH, discovery, JWKS_PATH, jwks } from './issuer.ts'
 import { MCP_PATH, mountMcp } from './mcp/mount.ts'
 import { once } from './once.ts'
 import { allRoutes, renderOpenApi } from './openapi.ts'
@@ -29,6 +30,7 @@ import { conversationAnswers, harnessConversationAnswers } from './routes/conver
 import { environmentAnswers } from './routes/environments.ts'
 import { eventAnswers } from './routes/events.ts'
 import { executionAnswers } from './routes/executions.ts'
+import { federationAnswers } from './routes/federation.ts'
 import { harnessSupportAnswers } from './routes/harness-support.ts'
 import { identityAnswers } from './routes/identities.ts'
 import { messageAnswers } from './routes/messages.ts'
@@ -36,6 +38,7 @@ import { modelAnswers } from './routes/models.ts'
 import { planAnswers } from './routes/plans.ts'
 import { runAnswers } from './routes/runs.ts'
 import { scheduleAnswers } from './routes/schedules.ts'
+import { secretAnswers } from './routes/secrets.ts'
 import { teamAnswers } from './routes/team.ts'
 import { teamsAnswers } from './routes/teams.ts'
 import { transcriptAnswers } from './routes/transcripts.ts'
@@ -67,6 +70,8 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     harnessSupportAnswers,
     environmentAnswers,
     identityAnswers,
+    secretAnswers,
+    federationAnswers,
     scheduleAnswers,
     agentAnswers,
     modelAnswers,
@@ -108,6 +113,8 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     receiveUpload(room, c.env.incoming, { upload_id: c.req.param('upload_id'), query: c.req.query() }),
   )
   app.get(SESSION_PATH, (c) => c.redirect(`/runs/${encodeURIComponent(c.req.param('run_id'))}`))
+  app.get(DISCOVERY_PATH, (c) => discovery(room, c.env.incoming.headers, isSecure(c.env.incoming)))
+  app.get(JWKS_PATH, () => jwks(room))
   mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)

@@ -1,11 +1,11 @@
 import type { Command } from 'commander'
+import { conversationRoutes } from '../../contract/index.ts'
 import type { Context, Given } from '../context.ts'
-import * as get from './run-get.ts'
+import { showConversation } from '../conversation.ts'
 
 export function declare(command: Command): void {
-  command.argument('<conversation>', 'id of the conversation, or of its run')
+  command.argument('<conversation>', 'id of the conversation')
 }
 
-/** A conversation has the id of the run that began it. */
 export const run = (context: Context, given: Given): Promise<void> =>
-  get.run(context, { args: given.args, options: { ...given.options, conversation: true } })
+  showConversation(context, conversationRoutes.get, { conversation_id: given.args[0] ?? '' })

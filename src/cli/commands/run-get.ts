@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
-import { API_PREFIX, Conversation, Run, runRoutes, transcriptRoutes } from '../../contract/index.ts'
+import { API_PREFIX, conversationRoutes, Run, runRoutes } from '../../contract/index.ts'
 import { fillPath } from '../../sdk/client.ts'
 import { bodyOf, type Context, clientOf, type Given, webAddress } from '../context.ts'
-import { conversationLines } from '../conversation.ts'
+import { showConversation } from '../conversation.ts'
 import { runLines } from '../states.ts'
 
 export function declare(command: Command): void {
@@ -11,14 +11,8 @@ export function declare(command: Command): void {
 
 export async function run(context: Context, given: Given): Promise<void> {
   const run_id = given.args[0] ?? ''
-  const client = clientOf(context)
-  const route = given.options.conversation === true ? transcriptRoutes.conversation : runRoutes.get
-  const body = await bodyOf(
-    await client.raw('GET', API_PREFIX + fillPath(route.path, { run_id }), { signal: context.signal }),
-  )
-  await context.out.show(body, () =>
-    route === runRoutes.get
-      ? runLines(Run.parse(body), webAddress(context, run_id))
-      : conversationLines(Conversation.parse(body)),
-  )
+  if (given.options.conversation === true) return showConversation(context, conversationRoutes.ofRun, { run_id })
+  const path = API_PREFIX + fillPath(runRoutes.get.path, { run_id })
+  const body = await bodyOf(await clientOf(context).raw('GET', path, { signal: context.signal }))
+  await context.out.show(body, () => runLines(Run.parse(body), webAddress(context, run_id)))
 }

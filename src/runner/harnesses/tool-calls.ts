@@ -27,15 +27,36 @@ export const ToolUpdate = z.object({
   _meta: z
     .looseObject({
       toolName: z.string().optional().catch(undefined),
-      claudeCode: z.looseObject({ toolName: z.string().optional() }).optional().catch(undefined),
+      claudeCode: z
+        .looseObject({ toolName: z.string().optional(), parentToolUseId: z.string().nullish() })
+        .optional()
+        .catch(undefined),
     })
     .nullish()
     .catch(undefined),
 })
 export type ToolUpdate = z.infer<typeof ToolUpdate>
 
+/**
+ * By the tool's name, which says more than its kind: Claude Code (2) and Codex (its adapter 2.6) call kinds that ACP has
+ * no word for `other` or `think`. Of a tool of an MCP server the server's name counts, too. The first that fits.
+ */
+const NAMED: [RegExp, ToolCategory][] = [
+  [/(^|[_.\s-])(code_?)?review(er|s)?([_.\s-]|$)|^insert_.*comments$/i, 'review'],
+  [/^(load_|activate_)?skill\b|^skill$/i, 'skill'],
+  [/(^|[_.])(computer|browser|playwright|puppeteer|chrome|screenshot|desktop)([_.-]|$)|computer_use/i, 'computer'],
+  [/^((mcp[_.]+baton[_.]+)?propose_plan|exit_?plan_?mode|read_?mcp_?resource(tool)?|\w+_documents?)$/i, 'documents'],
+  [/^mcp[_.]/, 'integration'],
+  [/^(web_?search|google_web_search|code_?search|search_codebase|grep|glob|file_glob)$/i, 'search'],
+  [/^(notebook_?edit|view_image)$/i, 'files'],
+  [/^ask_?user(_?question)?$/i, 'integration'],
+]
+
+/** `name` may be a title, where a harness tells no name; what it executes says nothing of what it is. */
 export function categoryOf(kind: string, name: string): ToolCategory {
-  if (/^mcp[_.]/.test(name)) return 'integration'
+  if (kind === 'execute' && !/^mcp[_.]/.test(name)) return 'command'
+  const named = NAMED.find(([pattern]) => pattern.test(name))
+  if (named !== undefined) return named[1]
   switch (kind) {
     case 'execute':
       return 'command'

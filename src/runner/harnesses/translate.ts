@@ -8,11 +8,10 @@
 
 import { z } from 'zod'
 import type { EntryBody } from '../../contract/index.ts'
+import { TEXT_LENGTH_MAX } from '../fit.ts'
 import type { Sink } from './harness.ts'
 import { categoryOf, changesOf, exitCodeOf, mcpCallOf, outputOf, pathsOf, ToolUpdate } from './tool-calls.ts'
 
-/** A growing text becomes an entry at this length even when more follows, in UTF-16 units. */
-const TEXT_LENGTH_MAX = 256 * 1024
 /**
  * Some harnesses stream a call's input in pieces: it counts as known after this long without a change, in
  * milliseconds.
@@ -22,6 +21,7 @@ const INPUT_SETTLED_MS = 200
 const Chunk = z.looseObject({
   content: z.union([z.looseObject({ type: z.literal('text'), text: z.string() }), z.looseObject({ type: z.string() })]),
   messageId: z.string().nullish(),
+  _meta: ToolUpdate.shape._meta,
 })
 const PlanStatus = z.enum(['pending', 'in_progress', 'completed']).catch('pending')
 const Plan = z.looseObject({ entries: z.array(z.looseObject({ content: z.string(), status: PlanStatus })) })
@@ -43,7 +43,7 @@ const QUIET = new Set([
   'usage_update',
 ])
 
-type Growing = { kind: 'text' | 'thought'; text: string; message_id: string | null }
+type Growing = { kind: 'text' | 'thought'; text: string; message_id: string | null; parent: string | null }
 type ToolCall = { seen: ToolUpdate; announced: boolean; denied: boolean; settling: NodeJS.Timeout | undefined }
 
 export type Translator = {
@@ -64,23 +64,25 @@ export function translator(sink: Sink): Translator {
 
   function endText(): void {
     if (growing === null) return
-    const { kind, text } = growing
+    const { kind, text, parent } = growing
     growing = null
     if (text === '') return
-    if (kind === 'text') last = text
-    sink.entry({ kind, text })
+    if (kind === 'text' && parent === null) last = text
+    sink.entry({ kind, text, ...(parent === null ? {} : { parent_call_id: parent }) })
   }
 
   function chunk(kind: 'text' | 'thought', raw: unknown): void {
     const parsed = Chunk.safeParse(raw)
     if (!parsed.success) return unknown(raw)
-    const { content, messageId } = parsed.data
+    const { content, messageId, _meta } = parsed.data
     if (content.type !== 'text' || typeof content.text !== 'string') return unknown(raw)
     const message_id = messageId ?? null
-    const goes_on = growing !== null && growing.kind === kind && growing.message_id === message_id
+    const parent = parentOf(_meta)
+    const goes_on =
+      growing !== null && growing.kind === kind && growing.message_id === message_id && growing.parent === parent
     announceAll()
     if (!goes_on || (growing?.text.length ?? 0) > TEXT_LENGTH_MAX) endText()
-    growing ??= { kind, text: '', message_id }
+    growing ??= { kind, text: '', message_id, parent }
     growing.text += content.text
     sink.delta(kind, content.text)
   }
@@ -186,6 +188,9 @@ export function translator(sink: Sink): Translator {
   }
 }
 
+/** The call that started the sub-agent which this is of, as Claude's adapter (0.100) says it. */
+const parentOf = (meta: ToolUpdate['_meta']): string | null => meta?.claudeCode?.parentToolUseId ?? null
+
 const hasInput = ({ rawInput }: ToolUpdate): boolean =>
   typeof rawInput === 'object' && rawInput !== null
     ? Object.keys(rawInput).length > 0
@@ -194,14 +199,16 @@ const hasInput = ({ rawInput }: ToolUpdate): boolean =>
 function toolCallEntry(seen: ToolUpdate): EntryBody {
   const name = seen.name ?? seen._meta?.claudeCode?.toolName ?? seen._meta?.toolName ?? seen.kind ?? 'tool'
   const paths = pathsOf(seen)
+  const parent_call_id = parentOf(seen._meta)
   return {
     kind: 'tool_call',
     call_id: seen.toolCallId,
     name,
-    category: categoryOf(seen.kind ?? 'other', name),
+    category: categoryOf(seen.kind ?? 'other', name === seen.kind ? (seen.title ?? name) : name),
     title: (seen.title ?? name).split('\n', 1)[0] || name,
     ...(hasInput(seen) ? { input: seen.rawInput } : {}),
     ...(paths.length === 0 ? {} : { paths }),
+    ...(parent_call_id === null ? {} : { parent_call_id }),
   }
 }
 

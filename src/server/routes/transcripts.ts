@@ -6,8 +6,5 @@ export function transcriptAnswers({ engine }: ServerRoom): Answer[] {
   return [
     mount(transcriptRoutes.list, ({ caller, params, query }) => engine.transcripts.list(caller, params.run_id, query)),
     mount(transcriptRoutes.get, ({ caller, params }) => engine.transcripts.get(caller, params.run_id, params.position)),
-    mount(transcriptRoutes.conversation, ({ caller, params }) =>
-      engine.transcripts.conversation(caller, params.run_id),
-    ),
   ]
 }

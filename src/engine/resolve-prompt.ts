@@ -1,0 +1,35 @@
+/** What a foreign harness is to be told when it begins, in the parts that the public Oz protocol knows. */
+import type { ResolvedPrompt, ResolvePrompt } from '../contract/index.ts'
+import { renderAssignment } from './assignment.ts'
+import type { ExecutionCaller } from './caller.ts'
+import type { Room } from './engine.ts'
+import { superseded } from './transitions.ts'
+
+/** `remembers`: the harness has its own transcript of the conversation, and goes on with it. */
+export async function resolvePrompt(
+  room: Room,
+  { execution_id }: ExecutionCaller,
+  { skill }: ResolvePrompt,
+  remembers: boolean,
+): Promise<ResolvedPrompt> {
+  const run = await room.database.kysely
+    .selectFrom('runs')
+    .selectAll()
+    .where('execution_id', '=', execution_id)
+    .executeTakeFirst()
+  if (!run) throw superseded()
+  const { prompt, guidance, config, context, missed } = await renderAssignment(room, run, execution_id, 0)
+  return {
+    prompt: pieces([skill ? followed(skill) : '', guidance ?? '', prompt]),
+    ...(config.base_prompt ? { system_prompt: config.base_prompt } : {}),
+    ...(remembers ? { resumption_prompt: missed ?? GOES_ON } : {}),
+    ...(remembers || context === null ? {} : { context }),
+  }
+}
+
+const GOES_ON = 'You go on with this conversation.'
+
+const pieces = (texts: string[]): string => texts.filter((text) => text !== '').join('\n\n')
+
+const followed = ({ name, path, content }: NonNullable<ResolvePrompt['skill']>): string =>
+  `Follow the skill "${name}"${path ? ` (${path})` : ''}.\n\n${content.trim()}`
