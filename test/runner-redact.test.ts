@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { makeRedactor, secretsIn, secretsOfUrl } from '../src/runner/redact.ts'
+import { makeRedactor } from '../src/contract/index.ts'
+import { secretsIn, secretsOfUrl } from '../src/runner/redact.ts'
 
 const secret = `bx-1.${randomBytes(16).toString('hex')}/+"\\ü`
 

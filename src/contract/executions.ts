@@ -95,6 +95,19 @@ export const TaskResult = z.object({
 })
 export type TaskResult = z.infer<typeof TaskResult>
 
+/** What an execution is given of secrets, for its sandbox. */
+export const GivenSecrets = z.object({
+  /** Variables for whatever the worker does not set itself. */
+  variables: z.record(z.string(), z.string()),
+  /** Variables that go before the worker's: the run names them for its harness. */
+  chosen: z.record(z.string(), z.string()),
+  /** What of these must be seen nowhere. */
+  hidden: z.array(z.string()),
+  /** Why they cannot be given: a sentence that the run ends with. */
+  problem: z.string().nullable(),
+})
+export type GivenSecrets = z.infer<typeof GivenSecrets>
+
 export const Assignment = z.object({
   run_id: RunId,
   execution_id: ExecutionId,
@@ -121,6 +134,8 @@ export const Assignment = z.object({
   guidance: z.string().nullable(),
   /** The same for one that remembers: what its session does not hold. */
   missed: z.string().nullable().optional(),
+  /** Absent: none. */
+  secrets: GivenSecrets.optional(),
 })
 export type Assignment = z.infer<typeof Assignment>
 

@@ -48,3 +48,12 @@ export const MACHINE_VARIABLES: readonly string[] = [
   'APPDATA',
   'LOCALAPPDATA',
 ]
+
+/** The variables that carry one provider, its key first. Who brings a key or an address for it brings all of them. */
+export const PROVIDER_VARIABLES: readonly (readonly [string, ...string[]])[] = [
+  ['ANTHROPIC_API_KEY', 'ANTHROPIC_BASE_URL', 'ANTHROPIC_AUTH_TOKEN'],
+  ['OPENAI_API_KEY', 'OPENAI_BASE_URL'],
+  ['GEMINI_API_KEY', 'GOOGLE_GEMINI_BASE_URL', 'GOOGLE_GENERATIVE_AI_API_KEY'],
+  ['BATON_MODEL_API_KEY', 'BATON_MODEL_BASE_URL', 'BATON_MODEL_ID'],
+  ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'],
+]

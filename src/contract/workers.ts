@@ -44,6 +44,21 @@ export const WORKER_FAILURES = [
   'cleanup',
 ] as const
 
+/** Providers whose keys a worker's broker can hold, so that no sandbox does. */
+export const MODEL_KEY_PROVIDERS = ['anthropic', 'openai', 'gemini'] as const
+export type ModelKeyProvider = (typeof MODEL_KEY_PROVIDERS)[number]
+
+/** A provider's key of one execution, from a secret. */
+export const ModelKey = z.object({
+  provider: z.enum(MODEL_KEY_PROVIDERS),
+  api_key: z.string(),
+  /** As the provider's own clients spell it; the worker's, or the provider's own, where absent. */
+  base_url: z.string().optional(),
+  /** The run names it: it goes before the worker's own key. */
+  chosen: z.boolean(),
+})
+export type ModelKey = z.infer<typeof ModelKey>
+
 const Running = z.object({ task_id: z.string(), execution_id: z.string() })
 
 export const FromWorker = z.discriminatedUnion('type', [
@@ -57,6 +72,8 @@ export const FromWorker = z.discriminatedUnion('type', [
       backend: z.string(),
       /** Harness names that this worker can start. Empty: not known. */
       harnesses: z.array(z.string()).default([]),
+      /** Providers for which it takes keys of single executions. */
+      brokers: z.array(z.string().max(64)).max(16).optional(),
     }),
   }),
   /** Ours: what its providers answered when it asked for their models; said whenever that is known anew. */
@@ -109,6 +126,8 @@ export const TaskAssignment = z.object({
   /** Carries the execution's own token as WARP_API_KEY; never a person's key. */
   env_vars: z.record(z.string(), z.string()),
   additional_oz_args: z.array(z.string()).default([]),
+  /** Ours: for the broker of a worker that said that it takes them; never for the sandbox. */
+  model_keys: z.array(ModelKey).optional(),
 })
 export type TaskAssignment = z.infer<typeof TaskAssignment>
 
@@ -117,6 +136,11 @@ export const ToWorker = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('task_waiting'),
     data: z.object({ task_id: z.string(), execution_id: z.string().optional(), waiting: z.boolean() }),
+  }),
+  /** Ours: what the assignment of a run brought, again, for a worker that was started anew and still has the run. */
+  z.object({
+    type: z.literal('task_model_keys'),
+    data: z.object({ task_id: z.string(), execution_id: z.string(), model_keys: z.array(ModelKey) }),
   }),
   z.object({ type: z.literal('task_assignment'), data: TaskAssignment }),
   z.object({

@@ -23,6 +23,7 @@ import type { Tables } from '../db/connect.ts'
 import type { Owned } from './caller.ts'
 import { findEnvironment } from './environments.ts'
 import { defaultsOf, findIdentity } from './identities.ts'
+import { settleSecrets } from './secret-giving.ts'
 
 export type Asked = Pick<
   CreateRun,
@@ -42,8 +43,10 @@ export async function configureRun(
   const own = await ownSettings(db, owned, asked)
   const identity = asked.agent_identity_uid ? await findIdentity(db, owned, asked.agent_identity_uid) : null
   const defaults = identity === null ? {} : await defaultsOf(db, identity)
-  const config = settle(over(over(own, defaults), parent === undefined ? {} : handedDown(parent.config)))
-  checkRunnable(asked, config)
+  const said = over(own, defaults)
+  const joined = settle(over(said, parent === undefined ? {} : handedDown(parent.config)))
+  checkRunnable(asked, joined)
+  const config = await settleSecrets(db, owned, joined, { said, parent: parent?.config })
   const inherited = asked.agent_identity_uid === undefined ? (parent?.identity_uid ?? null) : null
   return { config, identity_uid: identity?.identity_uid ?? inherited }
 }

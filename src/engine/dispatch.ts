@@ -12,11 +12,19 @@ import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import type { Room } from './engine.ts'
 import { freezeEnvironments } from './environments.ts'
+import { giveSecrets } from './secret-giving.ts'
+import { modelKeysFor } from './secret-opening.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
 
-/** `free`: runs that the worker would take now. */
-export type Connection = { connection_id: string; team_id: string; worker_host: string; free: number }
+/** `free`: runs that the worker would take now. `brokers`: providers for which it takes keys of single executions. */
+export type Connection = {
+  connection_id: string
+  team_id: string
+  worker_host: string
+  free: number
+  brokers?: readonly string[]
+}
 export type Offer = { connection_id: string; assignment: TaskAssignment }
 
 /** Runs offered in one transaction. */
@@ -31,6 +39,7 @@ type Taken = {
   /** As it stands now; null: none. */
   environment: FrozenEnvironment | null
   place: Place
+  brokers: readonly string[]
   execution_id: string
   token: string
   number: number
@@ -74,7 +83,18 @@ export function dispatchEngine(room: Room) {
       await offerAll(room, write, taken, now)
       return taken
     })
-    return taken.map((one) => ({ connection_id: one.place.connection_id ?? '', assignment: render(one) }))
+    const held = taken.filter(({ brokers }) => brokers.length > 0).map(({ execution_id }) => execution_id)
+    const keys = await modelKeysFor(room, held)
+    return Promise.all(
+      taken.map(async (one) => {
+        const model_keys = keys.get(one.execution_id)
+        const assignment = await render(room, one)
+        return {
+          connection_id: one.place.connection_id ?? '',
+          assignment: model_keys === undefined ? assignment : { ...assignment, model_keys },
+        }
+      }),
+    )
   }
 
   return { offer }
@@ -150,9 +170,9 @@ export async function offerBeside(room: Room, parent_run_id: string): Promise<Ta
       .forNoKeyUpdate()
       .skipLocked()
       .execute()
-    const taken = runs.map((run) => take(run, { worker_host: parent.worker_host, connection_id: null }))
+    const taken = runs.map((run) => take(run, { worker_host: parent.worker_host, connection_id: null }, []))
     await offerAll(room, write, taken, now)
-    return taken.map(render)
+    return Promise.all(taken.map((one) => render(room, one)))
   })
 }
 
@@ -205,6 +225,7 @@ async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: 
     from unnest(${taken.map((t) => t.run.run_id)}::uuid[], ${taken.map((t) => t.execution_id)}::uuid[])
       as o(run_id, execution_id)
     where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
+  await giveSecrets(room, write, taken)
 }
 
 /**
@@ -223,17 +244,19 @@ function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
     )
     if (!connection) continue
     connection.free -= 1
-    taken.push(take(run, { worker_host: connection.worker_host, connection_id: connection.connection_id }))
+    const { worker_host, connection_id, brokers = [] } = connection
+    taken.push(take(run, { worker_host, connection_id }, brokers))
   }
   return taken
 }
 
-function take(run: Selectable<Runs>, place: Place): Taken {
+function take(run: Selectable<Runs>, place: Place, brokers: readonly string[]): Taken {
   return {
     run,
     config: AgentConfig.parse(run.config),
     environment: null,
     place,
+    brokers,
     execution_id: randomUUID(),
     token: newExecutionToken(),
     number: run.executions + 1,
@@ -247,8 +270,9 @@ function causeOf(run: Selectable<Runs>): Taken['cause'] {
   return run.undelivered > 0 ? 'message' : 'requested'
 }
 
-function render({ run, config, environment, execution_id, token }: Taken): TaskAssignment {
+async function render(room: Room, { run, config, environment, execution_id, token }: Taken): Promise<TaskAssignment> {
   const parent = run.parent_run_id
+  const workload = await room.workload.issue({ run_id: run.run_id, execution_id })
   return {
     task_id: run.run_id,
     execution_id,
@@ -266,6 +290,7 @@ function render({ run, config, environment, execution_id, token }: Taken): TaskA
       BATON_EXECUTION_ID: execution_id,
       OZ_RUN_ID: run.run_id,
       WARP_RUN_ID: run.run_id,
+      ...(workload === null ? {} : { WARP_WORKLOAD_TOKEN: workload }),
       ...(parent === null ? {} : { OZ_PARENT_RUN_ID: parent, WARP_PARENT_RUN_ID: parent }),
     },
     additional_oz_args: [],

@@ -1,6 +1,6 @@
 /** Agent identities: made, changed, deleted, and what a run in the name of one takes from it. */
 import { type Kysely, type Selectable, sql } from 'kysely'
-import { AgentConfig, type EditIdentity, Fault, HarnessChoice, Identity, type NewIdentity } from '../contract/index.ts'
+import { AgentConfig, type EditIdentity, Fault, HarnessAuthSecrets, HarnessChoice, Identity, type NewIdentity } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Identities } from '../db/tables.ts'
 import type { Caller, Owned } from './caller.ts'
@@ -195,7 +195,14 @@ export async function findIdentity(db: Kysely<Tables>, owned: Owned, asked: stri
 /** What a run in this identity's name is worked on with, where it says nothing itself. */
 export async function defaultsOf(db: Kysely<Tables>, identity: Selectable<Identities>): Promise<AgentConfig> {
   const { prompt, base_model, harness, environment_uid, worker_host, name } = identity
-  const { skills, mcp_servers } = AgentConfig.pick({ skills: true, mcp_servers: true }).parse(identity)
+  const { skills, mcp_servers, secrets, credential_strategy } = AgentConfig.pick({
+    skills: true,
+    mcp_servers: true,
+    secrets: true,
+    credential_strategy: true,
+  }).parse(identity)
+  const providers = InferenceProviders.parse(identity.inference_providers ?? {})
+  const auth = HarnessAuthSecrets.parse(identity.harness_auth_secrets ?? {})
   if (environment_uid !== null) await checkEnvironment(db, environment_uid, name)
   return {
     ...(prompt === null ? {} : { base_prompt: prompt }),
@@ -205,6 +212,11 @@ export async function defaultsOf(db: Kysely<Tables>, identity: Selectable<Identi
     ...(worker_host === null ? {} : { worker_host }),
     ...(skills === undefined || skills.length === 0 ? {} : { skills }),
     ...(mcp_servers === undefined || Object.keys(mcp_servers).length === 0 ? {} : { mcp_servers }),
+    // It cannot say "none": an agent that names no secrets is not narrowed.
+    ...(secrets === undefined || secrets.length === 0 ? {} : { secrets }),
+    ...(Object.keys(auth).length === 0 ? {} : { harness_auth_secrets: auth }),
+    ...(Object.keys(providers).length === 0 ? {} : { inference_providers: providers }),
+    ...(credential_strategy ? { credential_strategy } : {}),
   }
 }
 

@@ -6,23 +6,29 @@
  * before it believes any of them dead: it may be the server that was away.
  */
 import type { Room } from './engine.ts'
+import { federationEngine } from './federation.ts'
 import { givings } from './givings.ts'
 import { KEY_MS } from './idempotency.ts'
+import { secretsEngine } from './secrets.ts'
 import { lost, settle } from './settle.ts'
+import { uploadsEngine } from './uploads.ts'
 import { workersEngine } from './workers.ts'
 
 /** Rows of one kind that one sweep takes. */
 const BATCH = 200
 /** A cancel that neither runner nor worker carried out is carried out here after this, in milliseconds. */
 const CANCEL_OVERDUE_MS = 15_000
-/** Old keys and sessions are looked for this often, in milliseconds. */
+/** Old keys, sessions and uploads are looked for this often, in milliseconds. */
 const TIDY_MS = 10 * 60_000
 
 export function sweepEngine(room: Room) {
   const { clock, limits, bell } = room
   const db = room.database.kysely
   const workers = workersEngine(room)
+  const uploads = uploadsEngine(room)
   const mail = givings(room)
+  const secrets = secretsEngine(room)
+  const federation = federationEngine(room)
   const started = clock.now()
   let tidied = started
 
@@ -70,6 +76,9 @@ export function sweepEngine(room: Room) {
     await db.deleteFrom('sessions').where('expires_at', '<', tidied).execute()
     await db.deleteFrom('login_codes').where('expires_at', '<', tidied).execute()
     await workers.forget()
+    await uploads.sweep()
+    await secrets.sweep()
+    await federation.sweep()
   }
 
   return {

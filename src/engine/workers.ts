@@ -6,9 +6,10 @@
  */
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
-import { Fault, type FaultCode, type FromWorker, type Outcome, type Worker } from '../contract/index.ts'
+import { Fault, type FaultCode, type FromWorker, type ModelKey, type Outcome, type Worker } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { modelKeysFor } from './secret-opening.ts'
 import { lost, settle } from './settle.ts'
 
 type Said<T extends FromWorker['type']> = Extract<FromWorker, { type: T }>['data']
@@ -16,6 +17,12 @@ type Named = { task_id: string; execution_id?: string | undefined }
 
 /** A connection not seen for this long belongs to a server that died, in milliseconds. */
 export const UNSEEN_MS = 90_000
+
+type Welcome = {
+  cancel: { task_id: string; execution_id: string }[]
+  waiting: string[]
+  model_keys: { task_id: string; execution_id: string; model_keys: ModelKey[] }[]
+}
 
 export function workersEngine(room: Room) {
   const { clock, bell } = room
@@ -39,11 +46,11 @@ export function workersEngine(room: Room) {
     return connection_id
   }
 
-  /** Answers what the worker still runs although it is no longer current, and which of its runs wait for events. */
-  async function hello(
-    connection_id: string,
-    said: Said<'worker_hello'>,
-  ): Promise<{ cancel: { task_id: string; execution_id: string }[]; waiting: string[] }> {
+  /**
+   * Answers what the worker still runs although it is no longer current, which of its runs wait for events, and the
+   * keys of those that it goes on with.
+   */
+  async function hello(connection_id: string, said: Said<'worker_hello'>): Promise<Welcome> {
     const connection = await db
       .updateTable('worker_connections')
       .set({
@@ -56,7 +63,7 @@ export function workersEngine(room: Room) {
       .where('connection_id', '=', connection_id)
       .returningAll()
       .executeTakeFirst()
-    if (!connection) return { cancel: [], waiting: [] }
+    if (!connection) return { cancel: [], waiting: [], model_keys: [] }
     const ids = said.running.map((running) => running.execution_id).filter((id) => UUID.test(id))
     const current =
       ids.length === 0
@@ -64,7 +71,7 @@ export function workersEngine(room: Room) {
         : await db
             .selectFrom('runs')
             .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
-            .select(['executions.execution_id', 'runs.run_id', 'runs.waiting_until'])
+            .select(['executions.execution_id', 'executions.worker_host', 'runs.run_id', 'runs.waiting_until'])
             .where('executions.execution_id', 'in', ids)
             .where('executions.state', '!=', 'ended')
             .where('runs.team_id', '=', connection.team_id)
@@ -74,7 +81,16 @@ export function workersEngine(room: Room) {
     if (kept.length > 0)
       await db.updateTable('executions').set({ connection_id }).where('execution_id', 'in', kept).execute()
     const waiting = current.filter((execution) => execution.waiting_until !== null).map((execution) => execution.run_id)
-    return { cancel: said.running.filter((running) => !wanted.has(running.execution_id)), waiting }
+    const own = current.filter((execution) => execution.worker_host === connection.worker_host)
+    const keys = await modelKeysFor(
+      room,
+      own.map(({ execution_id }) => execution_id),
+    )
+    const model_keys = own.flatMap(({ run_id: task_id, execution_id }) => {
+      const found = keys.get(execution_id)
+      return found === undefined ? [] : [{ task_id, execution_id, model_keys: found }]
+    })
+    return { model_keys, cancel: said.running.filter((running) => !wanted.has(running.execution_id)), waiting }
   }
 
   /**
@@ -166,10 +182,17 @@ export function workersEngine(room: Room) {
   ): Promise<void> {
     const execution = await offered(connection_id, frame.data)
     if (!execution || execution.state === 'ended') return
-    const outcome = frame.type === 'task_completed' ? withoutResult(frame.data) : failedOutcome(frame.data)
+    const data = await withoutSecrets(execution.execution_id, frame.data)
+    const outcome = frame.type === 'task_completed' ? withoutResult(data) : failedOutcome(data)
     const run = await settle(room, execution.run_id, execution.execution_id, { outcome })
     if (run) bell.ring('control', { execution_id: execution.execution_id })
     bell.ring('queue', {})
+  }
+
+  /** A worker quotes the last lines of a runner. */
+  async function withoutSecrets<T extends { message: string }>(execution_id: string, said: T): Promise<T> {
+    const redactor = await room.redactorOf(execution_id).catch(() => null)
+    return redactor === null ? said : { ...said, message: redactor.text(said.message) }
   }
 
   async function list(caller: Caller): Promise<{ workers: Worker[] }> {

@@ -4,9 +4,9 @@
  * Text is redacted as a stream, so what might be the beginning of a secret waits for what follows. `offset` counts
  * what was dropped too: a reader sees that it missed some, and gets the whole text with the entry.
  */
-import type { Delta, EntryBody } from '../contract/index.ts'
+import type { Delta, EntryBody, RedactedStream, Redactor } from '../contract/index.ts'
 import { type Client, pause } from '../sdk/client.ts'
-import type { RedactedStream, Redactor } from './redact.ts'
+import { TEXT_LENGTH_MAX } from './fit.ts'
 
 /** Between two sends, in milliseconds. */
 export const DELTA_EVERY_MS = 100
@@ -107,8 +107,13 @@ export function makeDeltas(options: DeltaOptions): Deltas {
         })
     },
     settle(body) {
-      if (body.kind === 'output') growing.delete(`output/${body.stream}`)
-      else if (body.kind === 'text' || body.kind === 'thought') growing.delete(`${body.kind}/`)
+      // Output goes on where its entry ends, in the middle of a secret perhaps: what is held back is kept.
+      const output = body.kind === 'output' ? growing.get(`output/${body.stream}`) : undefined
+      if (output !== undefined) Object.assign(output, { waiting: '', offset: 0 })
+      if (body.kind !== 'text' && body.kind !== 'thought') return
+      const text = growing.get(`${body.kind}/`)
+      if (text !== undefined && body.text.length > TEXT_LENGTH_MAX) Object.assign(text, { waiting: '', offset: 0 })
+      else growing.delete(`${body.kind}/`)
     },
     close: () => closing.abort(),
   }

@@ -80,7 +80,8 @@ function mcpOf(harness: Harness, { options }: Drive): McpEndpoint[] {
 
 async function prepare(its: Drive): Promise<HarnessStart> {
   const { options, assignment, stop } = its
-  const { config } = assignment
+  const { config, secrets } = assignment
+  if (secrets?.problem) throw new SetupFailure(secrets.problem, 'secret')
   const home = join(its.folder, 'home')
   await mkdir(home, { recursive: true, mode: 0o700 })
   await mkdir(options.workspace, { recursive: true })

@@ -6,10 +6,17 @@
  * the execution itself, for the harness of a managed run alone.
  */
 import { isAbsolute } from 'node:path'
-import { type Assignment, harnessOf, MACHINE_VARIABLES } from '../contract/index.ts'
+import { type Assignment, type GivenSecrets, harnessOf, MACHINE_VARIABLES, PROVIDER_VARIABLES } from '../contract/index.ts'
 
 /** Of a run as a whole. */
-const PASSED = [...MACHINE_VARIABLES, 'TASK_ID', 'GH_PROMPT_DISABLED', 'GIT_TERMINAL_PROMPT']
+const PASSED = [
+  ...MACHINE_VARIABLES,
+  'TASK_ID',
+  'GH_PROMPT_DISABLED',
+  'GIT_TERMINAL_PROMPT',
+  // Which run it is, for whoever is told so by more than its word.
+  'WARP_WORKLOAD_TOKEN',
+]
 /** Locale, and where models are and how to reach them. */
 const PASSED_PREFIXES = [
   'LC_',
@@ -34,7 +41,7 @@ const PASSED_PREFIXES = [
 const PASS_PREFIX = 'BATON_PASS_'
 
 /** Of a runner, not of what it runs: its children beside it get their own. */
-const IDENTITY = ['TASK_ID', 'BATON_EXECUTION_ID', 'OZ_PARENT_RUN_ID', 'WARP_PARENT_RUN_ID']
+const IDENTITY = ['TASK_ID', 'BATON_EXECUTION_ID', 'OZ_PARENT_RUN_ID', 'WARP_PARENT_RUN_ID', 'WARP_WORKLOAD_TOKEN']
 
 const OWN_TOKENS = ['WARP_API_KEY', 'BATON_API_KEY', 'OZ_API_KEY', 'BATON_EXECUTION_TOKEN']
 
@@ -56,6 +63,7 @@ export function harnessEnvironment(
   }
   Object.assign(
     env,
+    secretVariables(assignment.secrets, env),
     assignment.config.environment?.variables,
     publicNames(assignment, workspace, cliProgram(surroundings)),
   )
@@ -64,6 +72,26 @@ export function harnessEnvironment(
     if (assignment.config.environment?.variables[name] === undefined) delete env[name]
   }
   return env
+}
+
+/**
+ * What goes over the worker's own: what it does not set itself, and what the run names for its harness. Of a provider
+ * both come from the same side, or a key would be sent to another's address. Removes from `worker` what gives way.
+ */
+function secretVariables(secrets: GivenSecrets | undefined, worker: Record<string, string>): Record<string, string> {
+  if (secrets === undefined) return {}
+  const { variables, chosen } = secrets
+  const replaced = PROVIDER_VARIABLES.filter(
+    (names) =>
+      names.some((name) => name in chosen) ||
+      (names[0] === 'ANTHROPIC_API_KEY' && 'CLAUDE_CODE_USE_BEDROCK' in chosen),
+  ).flat()
+  for (const name of replaced) delete worker[name]
+  const kept = PROVIDER_VARIABLES.filter(([key]) => key in worker).flat()
+  const own = Object.entries(variables).filter(
+    ([name]) => !(name in worker) && !kept.includes(name) && !replaced.includes(name),
+  )
+  return { ...Object.fromEntries(own), ...chosen }
 }
 
 /** What lets a program inside a sandbox speak for its own run (`baton run message …`): the execution's token. */

@@ -1,6 +1,8 @@
 /** Makes an entry small enough to be kept, and says in the entry itself what is missing. */
-import { ENTRY_BYTES_MAX, type EntryBody } from '../contract/index.ts'
-import { mapStrings } from './redact.ts'
+import { ENTRY_BYTES_MAX, type EntryBody, mapStrings } from '../contract/index.ts'
+
+/** A growing text becomes an entry at this length even when more follows, in UTF-16 units. */
+export const TEXT_LENGTH_MAX = 256 * 1024
 
 /** Tried in turn, in bytes, for every string of an entry that is too large. */
 const STRING_BYTES_MAX = [512 * 1024, 128 * 1024, 32 * 1024, 8 * 1024, 2 * 1024, 256]

@@ -32,6 +32,8 @@ export type KeepingOptions = {
   transcript: Transcript
   superseded: AbortSignal
   onSuperseded: (message: string) => void
+  /** Covers secrets in what is kept; absent: there are none. */
+  mask?: (bytes: Uint8Array) => Uint8Array
 }
 
 type Ready = Packed & { entries: number }
@@ -65,7 +67,7 @@ export function makeKeeping(options: KeepingOptions): Keeping {
   async function read(entries: number): Promise<void> {
     if (session === null || superseded.aborted) return
     const { packSession } = await import('./pack.ts')
-    const result = await packSession(home, session.folders, held)
+    const result = await packSession(home, session.folders, held, options.mask)
     ready = null
     switch (result.found) {
       case 'session':

@@ -1,6 +1,6 @@
 /** Opens everything that an execution at work needs, wired to each other, and closes it all. */
 import { join } from 'node:path'
-import { type Assignment, NO_USAGE, type Outcome, type Usage } from '../contract/index.ts'
+import { type Assignment, makeRedactor, NO_USAGE, type Outcome, type Redactor, type Usage } from '../contract/index.ts'
 import type { Client } from '../sdk/client.ts'
 import { type Beside, makeBeside } from './beside.ts'
 import { type Deltas, makeDeltas } from './deltas.ts'
@@ -10,7 +10,7 @@ import type { Journal } from './journal.ts'
 import { type Keeping, makeKeeping } from './keeping.ts'
 import { type Lifeline, openLifeline } from './lifeline.ts'
 import { type Mail, makeMail } from './mail.ts'
-import { makeRedactor, secretsIn, secretsOfUrl } from './redact.ts'
+import { secretsIn, secretsOfUrl } from './redact.ts'
 import type { RunnerOptions } from './run.ts'
 import { makeSampler } from './sample.ts'
 import { type Groups, makeGroups } from './spawn.ts'
@@ -43,6 +43,7 @@ export type Progress = {
 export type Open = {
   stop: Stop
   groups: Groups
+  redactor: Redactor
   transcript: Transcript
   upload: Upload
   keeping: Keeping
@@ -70,6 +71,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
   const sampler = makeSampler()
   const groups = makeGroups()
   const redactor = makeRedactor(secretsOf(options, assignment))
+  const { hidden = [] } = assignment.secrets ?? {}
   const usage = () => ({ ...progress.told_usage, ...sampler.now(), wall_seconds: (performance.now() - started) / 1000 })
   const onSuperseded = (message: string) => {
     if (progress.reporting) return
@@ -110,6 +112,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     transcript,
     superseded: stop.superseded,
     onSuperseded,
+    ...(hidden.length === 0 ? {} : { mask: makeRedactor(hidden).bytes }),
   })
   const mail = makeMail({ client, execution_id, onSuperseded, signal: stop.signal })
   const beside = makeBeside({
@@ -155,7 +158,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     await upload.close()
     await groups.close()
   }
-  return { stop, groups, transcript, upload, keeping, lifeline, mail, beside, sink, progress, usage, close }
+  return { stop, groups, redactor, transcript, upload, keeping, lifeline, mail, beside, sink, progress, usage, close }
 }
 
 function sayBack(transcript: Transcript): (away: boolean) => void {
@@ -178,10 +181,11 @@ function limitTime(execution_ms: number, stop: Stop, transcript: Transcript): No
 }
 
 /** Everything that must not appear in a transcript, as far as we can know it. */
-function secretsOf(options: RunnerOptions, { config }: Assignment): string[] {
+function secretsOf(options: RunnerOptions, { config, secrets }: Assignment): string[] {
   const servers = Object.values(config.mcp_servers ?? {})
   return [
     options.token,
+    ...(secrets?.hidden ?? []),
     ...secretsIn(options.env),
     ...secretsIn(config.environment?.variables ?? {}),
     ...(config.environment?.repositories ?? []).flatMap(({ url }) => secretsOfUrl(url)),

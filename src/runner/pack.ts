@@ -36,8 +36,13 @@ export type PackResult =
   /** It was written to all the time. */
   | { found: 'unsettled' }
 
-/** Reads what differs from `before`. */
-export async function packSession(home: string, folders: readonly string[], before: Stamps): Promise<PackResult> {
+/** Reads what differs from `before`; `mask` covers what must not be kept. */
+export async function packSession(
+  home: string,
+  folders: readonly string[],
+  before: Stamps,
+  mask: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
+): Promise<PackResult> {
   for (let reads = 0; reads < READS_MAX; reads++) {
     if (reads > 0) await wait(READ_AGAIN_MS)
     const found = await findFiles(home, folders)
@@ -56,7 +61,7 @@ export async function packSession(home: string, folders: readonly string[], befo
     const after = await findFiles(home, folders)
     if (!isSame(new Map([...after].map(([path, { stamp }]) => [path, stamp])), stamps)) continue
     const packed = new Map<string, Buffer>()
-    for (const [path, content] of read) packed.set(path, await deflate(content, { level: LEVEL }))
+    for (const [path, content] of read) packed.set(path, await deflate(mask(content), { level: LEVEL }))
     const size = [...packed.values()].reduce((sum, { length }) => sum + length, 0)
     if (size > SESSION_PACKED_BYTES_MAX)
       return tooLarge(`it is packed into ${megabytes(size)}, and ${megabytes(SESSION_PACKED_BYTES_MAX)} are kept`)

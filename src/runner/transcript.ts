@@ -4,12 +4,18 @@
  * Nothing here waits and nothing here throws for a full disk or a flood: those end the run through `onLimit`, once.
  * After that, and after `seal`, entries are counted but not kept, but for those that the runner itself still owes.
  */
-import { EntryBody, type Limits, type NewEntry, type Outcome } from '../contract/index.ts'
+import {
+  EntryBody,
+  type Limits,
+  type NewEntry,
+  type Outcome,
+  type RedactedStream,
+  type Redactor,
+} from '../contract/index.ts'
 import type { Deltas } from './deltas.ts'
 import { diskFull, outputLimit } from './failures.ts'
-import { bodyBytes, fitEntry } from './fit.ts'
+import { bodyBytes, fitEntry, TEXT_LENGTH_MAX } from './fit.ts'
 import { type Journal, JournalFull } from './journal.ts'
-import type { RedactedStream, Redactor } from './redact.ts'
 
 export type Transcript = {
   entry(body: EntryBody): void
@@ -32,10 +38,12 @@ export type TranscriptOptions = {
 }
 
 type Stream = 'stdout' | 'stderr'
+const WHOLE = { kind: 'text', rest: '' } as const
 
 export function makeTranscript(options: TranscriptOptions): Transcript {
   const { journal, redactor, limits, deltas } = options
   const held: Record<Stream, RedactedStream> = { stdout: redactor.stream(), stderr: redactor.stream() }
+  let cut: { kind: 'text' | 'thought'; rest: string } = WHOLE
   let state: 'open' | 'limited' | 'full' | 'sealed' = 'open'
   let dropped = 0
 
@@ -61,9 +69,10 @@ export function makeTranscript(options: TranscriptOptions): Transcript {
   }
 
   function clean(body: EntryBody): EntryBody {
-    const parsed = EntryBody.safeParse(redactor.deep(fitEntry(body, limits.tool_output_bytes_max)))
+    // Redacted whole: what is cut first may be cut in the middle of a secret.
+    const parsed = EntryBody.safeParse(redactor.deep(body))
     return parsed.success
-      ? parsed.data
+      ? fitEntry(parsed.data, limits.tool_output_bytes_max)
       : { kind: 'gap', bytes: bodyBytes(body), reason: `A ${body.kind} entry was not well-formed.` }
   }
 
@@ -71,11 +80,26 @@ export function makeTranscript(options: TranscriptOptions): Transcript {
     if (text !== '') keep(clean({ kind: 'output', stream, text }))
   }
 
+  /** A text that was cut for its length goes on in the next entry, as may a secret in it: its end is held back. */
+  function said(body: EntryBody): void {
+    const { kind, rest } = cut
+    cut = WHOLE
+    const goes_on = body.kind === kind
+    if (rest !== '' && !goes_on) keep(clean({ kind, text: rest }))
+    if (body.kind !== 'text' && body.kind !== 'thought') return keep(clean(body))
+    const text = goes_on ? rest + body.text : body.text
+    if (body.text.length <= TEXT_LENGTH_MAX) return keep(clean({ ...body, text }))
+    const stream = redactor.stream()
+    const sure = stream.push(text)
+    cut = { kind: body.kind, rest: stream.flush() }
+    if (sure !== '') keep(clean({ ...body, text: sure }))
+  }
+
   return {
     entry(body) {
       deltas.settle(body)
       if (body.kind === 'output') output(body.stream, held[body.stream].push(body.text))
-      else keep(clean(body))
+      else said(body)
     },
     delta(kind, text, stream) {
       if (state === 'open') deltas.add(kind, text, stream)
@@ -86,6 +110,8 @@ export function makeTranscript(options: TranscriptOptions): Transcript {
     flush() {
       output('stdout', held.stdout.flush())
       output('stderr', held.stderr.flush())
+      if (cut.rest !== '') keep(clean({ kind: cut.kind, text: cut.rest }))
+      cut = WHOLE
       if (dropped > 0) write({ kind: 'gap', bytes: dropped, reason: 'The transcript had reached its limit.' })
       dropped = 0
     },

@@ -61,13 +61,13 @@ async function workWith(its: Work): Promise<ExitReport> {
     open.stop.because({ why: 'limit', outcome: sandboxGone() }),
   )
   try {
-    const tell = (outcome: Outcome) => tellEnd(its, open, outcome, false)
+    const tell = (outcome: Outcome) => tellEnd(its, open, clean(open, outcome), false)
     const driven = await drive({ ...its, ...open, tell }).catch((error: unknown) => ({
       outcome: bug(error),
       finished: null,
     }))
     await open.groups.close()
-    const outcome = driven.outcome ?? outcomeOfStop(open.stop, its, await told.cancel_requested())
+    const outcome = clean(open, driven.outcome ?? outcomeOfStop(open.stop, its, await told.cancel_requested()))
     if (driven.finished === null && 'failure' in outcome)
       open.transcript.system('error', 'ended', outcome.failure.message)
     const finished = driven.finished ?? (await tellEnd(its, open, outcome, true))
@@ -78,6 +78,15 @@ async function workWith(its: Work): Promise<ExitReport> {
     await open.close()
     await open.beside.ended()
   }
+}
+
+/** What the end says may be what a harness said. */
+function clean({ redactor: { text } }: Open, outcome: Outcome): Outcome {
+  if ('failure' in outcome)
+    return { ...outcome, failure: { ...outcome.failure, message: text(outcome.failure.message) } }
+  if (outcome.outcome === 'SUCCEEDED' && outcome.summary !== undefined)
+    return { ...outcome, summary: text(outcome.summary) }
+  return outcome
 }
 
 /** `leave_inbox`: nobody can be given what waits there; otherwise it comes before a success. */

@@ -23,6 +23,8 @@ export type ServerRoom = {
   host: string
   /** Names besides loopback under which it is reached. */
   public_hosts: string[]
+  /** Where others reach this server; null: where each was when it asked. */
+  public_url: string | null
   hub: Hub
   watches: Watches
   streams: Streams

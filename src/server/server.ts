@@ -12,6 +12,7 @@ import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import type { BlobStore } from '../engine/blobs.ts'
 import { type Engine, type EngineLimits, openEngine } from '../engine/engine.ts'
+import type { Keyring } from '../engine/keyring.ts'
 import type { ReadSkills } from '../engine/skill-reader.ts'
 import { makeApp } from './app.ts'
 import { openBatches } from './batches.ts'
@@ -40,6 +41,10 @@ export type ServerOptions = {
   public_hosts?: string[]
   /** Reads the skills of repositories; absent: none is read. */
   skills?: ReadSkills
+  /** Master keys; absent: there are none, and no secrets can be kept. */
+  keyring?: Keyring
+  /** Where others reach this server, such as `https://baton.example`; absent: where each was when it asked. */
+  public_url?: string
   /** The built web page; null: there is none. */
   web_dir: string | null
   limits?: Partial<ServerLimits>
@@ -65,7 +70,8 @@ const CHECK_MS = 5_000
 
 /** Rejects when the port is taken (EADDRINUSE) or the database does not answer. */
 export async function openServer(options: ServerOptions): Promise<Server> {
-  const { database, clock, blobs, log, host = '127.0.0.1', public_hosts = [] } = options
+  const { database, clock, blobs, log, host = '127.0.0.1', public_url } = options
+  const public_hosts = [...(options.public_hosts ?? []), ...(public_url ? [new URL(public_url).hostname] : [])]
   const limits = { ...SERVER_LIMITS, ...options.limits }
   const server_id = randomUUID()
   const engine = await openEngine({
@@ -75,6 +81,7 @@ export async function openServer(options: ServerOptions): Promise<Server> {
     log,
     server_id,
     ...(options.skills && { skills: options.skills }),
+    ...(options.keyring && { keyring: options.keyring }),
     ...(options.engine_limits && { limits: options.engine_limits }),
   })
   try {
@@ -88,6 +95,7 @@ export async function openServer(options: ServerOptions): Promise<Server> {
       server_id,
       host,
       public_hosts,
+      public_url: options.public_url ?? null,
       hub,
       version: packageFile.version,
       watches: openWatches({ engine, limits, log }),
@@ -143,6 +151,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
   const batches = openBatches(room)
   const schedules = openSchedules(room)
   log.info({ server_id, host, port }, 'server.ready')
+  void sayMissingKeys(room)
   let closed: Promise<void> | null = null
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`,
@@ -172,6 +181,17 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     room.known.close()
     await engine.close()
     log.info({ server_id }, 'server.closed')
+  }
+}
+
+/** Everything but the secrets goes on without. */
+async function sayMissingKeys({ engine, log }: ServerRoom): Promise<void> {
+  try {
+    const { key_ids } = await engine.missingKeys()
+    if (key_ids.length > 0)
+      log.error({ key_ids }, 'Secrets are locked with master keys that this server does not have. Give them back to it.')
+  } catch (err) {
+    log.warn({ err }, 'It could not be seen whether all master keys are there.')
   }
 }
 

@@ -28,6 +28,8 @@ type Connection = {
   /** The last frame of each run that is still being dealt with. */
   chains: Map<string, Promise<void>>
   wrong_frames: number
+  /** Providers for which the worker takes keys of single executions. */
+  brokers: readonly string[]
 }
 
 const TICK_MS = 1_000
@@ -52,10 +54,11 @@ export function openWorkerSockets(room: ServerRoom) {
   acceptor.on('headers', (lines) => lines.push(`x-baton-version: ${room.version}`))
   const dispatcher = openDispatcher(room, {
     connections: () =>
-      [...connections.values()].map(({ connection_id, team_id, worker_host, slots }) => ({
+      [...connections.values()].map(({ connection_id, team_id, worker_host, brokers, slots }) => ({
         connection_id,
         team_id,
         worker_host,
+        brokers,
         free: slots.free(),
       })),
     deliver,
@@ -96,6 +99,7 @@ export function openWorkerSockets(room: ServerRoom) {
           heard_at: Date.now(),
           chains: new Map(),
           wrong_frames: 0,
+          brokers: [],
         })
       })
     } catch (thrown) {
@@ -220,7 +224,9 @@ export function openWorkerSockets(room: ServerRoom) {
     switch (said.type) {
       case 'worker_hello': {
         slots.hello(said.data.capacity, said.data.running)
-        const { cancel, waiting } = await engine.workers.hello(connection_id, said.data)
+        connection.brokers = said.data.brokers ?? []
+        const { cancel, waiting, model_keys } = await engine.workers.hello(connection_id, said.data)
+        for (const one of model_keys) send(connection, { type: 'task_model_keys', data: one })
         for (const run_id of waiting) tellWaiting(run_id, true)
         for (const one of cancel) send(connection, { type: 'task_cancellation', data: one })
         return

@@ -15,8 +15,8 @@ import { Transform, type TransformCallback } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { MODEL_PROVIDERS, type ModelProvider } from '../contract/index.ts'
-import type { Environment, ModelUpstream } from './models.ts'
+import { MODEL_PROVIDERS, type ModelKey, type ModelKeyProvider, type ModelProvider } from '../contract/index.ts'
+import { type Environment, type ModelUpstream, providerAddresses, secret } from './models.ts'
 import { sha256, writeAtomic } from './sandboxes/record.ts'
 
 export const BROKER_LIMITS = {
@@ -41,16 +41,29 @@ export type BrokerOptions = {
 export type Broker = {
   url: string
   models: readonly ModelUpstream[]
-  admit(execution_id: string, token_hash: string): void
+  /** `awaited`: providers for which it has keys of its own, which are still to come. */
+  admit(execution_id: string, token_hash: string, awaited?: readonly string[]): void
+  /** Keys that an execution has of its own. Of a provider that the worker has a key for, only one that was chosen. */
+  give(execution_id: string, keys: readonly ModelKey[]): void
+  /** What an execution can reach. */
+  modelsOf(execution_id: string): ModelUpstream[]
   expel(execution_id: string): void
   close(): Promise<void>
 }
 
-type Guest = { execution_id: string; token_hash: Buffer; requests: number }
+type Guest = {
+  execution_id: string
+  token_hash: Buffer
+  requests: number
+  own: Map<ModelProvider, ModelUpstream>
+  awaited: Set<string>
+}
 
 type Desk = {
   guests: Map<string, Guest>
   models: Map<ModelProvider, ModelUpstream>
+  /** Where providers are that only executions have keys for. */
+  addresses: Record<ModelKeyProvider, string>
   limits: BrokerLimits
   log: Logger
   port: number
@@ -62,6 +75,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const desk: Desk = {
     guests: new Map(),
     models: new Map(options.models.map((model) => [model.provider, model])),
+    addresses: providerAddresses(options.environment ?? {}),
     limits: { ...BROKER_LIMITS, ...options.limits },
     log: options.log,
     port: 0,
@@ -77,9 +91,15 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   return {
     url: `http://127.0.0.1:${desk.port}`,
     models: options.models,
-    admit: (execution_id, token_hash) => {
-      desk.guests.set(execution_id, { execution_id, token_hash: Buffer.from(token_hash, 'hex'), requests: 0 })
+    admit: (execution_id, token_hash, awaited = []) => {
+      const hash = Buffer.from(token_hash, 'hex')
+      const guest = { execution_id, token_hash: hash, requests: 0, own: new Map(), awaited: new Set(awaited) }
+      desk.guests.set(execution_id, guest)
     },
+    give: (execution_id, keys) => giveKeys(desk, execution_id, keys),
+    modelsOf: (execution_id) => [
+      ...new Map([...desk.models, ...(desk.guests.get(execution_id)?.own ?? [])]).values(),
+    ],
     expel: (execution_id) => void desk.guests.delete(execution_id),
     close: () =>
       new Promise((resolve) => {
@@ -88,6 +108,17 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
         desk.agents.http.destroy()
         desk.agents.https.destroy()
       }),
+  }
+}
+
+function giveKeys(desk: Desk, execution_id: string, keys: readonly ModelKey[]): void {
+  const guest = desk.guests.get(execution_id)
+  if (guest === undefined) return
+  guest.awaited.clear()
+  for (const { provider, api_key, base_url, chosen } of keys) {
+    if (desk.models.has(provider) && !chosen) continue
+    const address = (base_url ?? desk.addresses[provider]).replace(/\/+$/, '')
+    guest.own.set(provider, { provider, base_url: address, api_key: secret(api_key) })
   }
 }
 
@@ -147,7 +178,9 @@ async function answer(desk: Desk, request: IncomingMessage, response: ServerResp
   const guest = findGuest(desk, request.headers, target?.key ?? null)
   if (!guest)
     return refuse(401, 'The model broker does not know this token. It ends with the execution that it was given to.')
-  const model = target && desk.models.get(target.provider)
+  if (target && guest.awaited.has(target.provider))
+    return refuse(503, 'The worker was started anew and waits for the key of this run. Try again.')
+  const model = target && (guest.own.get(target.provider) ?? desk.models.get(target.provider))
   if (!target || !model)
     return refuse(404, 'The model broker serves no such path. This worker has no model provider there.')
   if (request.method !== 'GET' && request.method !== 'POST')

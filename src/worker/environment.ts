@@ -1,17 +1,9 @@
 /** The environment of a runner: little of the worker's own, what the assignment says, and what the platform sets. */
-import { MACHINE_VARIABLES, type TaskAssignment } from '../contract/index.ts'
+import { MACHINE_VARIABLES, PROVIDER_VARIABLES, type TaskAssignment } from '../contract/index.ts'
 import type { Environment } from './models.ts'
 
 /** `BATON_…`: what the owner of the worker means for runners and harnesses: which there are, and what all runs get. */
 const PASSED_PREFIX = /^(LC_|BATON_PASS_|BATON_HARNESS|BATON_SCRIPT$)/
-
-/** The variables that carry one provider. A run that brings its own key or address for it gets none of the broker's. */
-const PROVIDER_VARIABLES = [
-  ['ANTHROPIC_API_KEY', 'ANTHROPIC_BASE_URL', 'ANTHROPIC_AUTH_TOKEN'],
-  ['OPENAI_API_KEY', 'OPENAI_BASE_URL'],
-  ['GEMINI_API_KEY', 'GOOGLE_GEMINI_BASE_URL', 'GOOGLE_GENERATIVE_AI_API_KEY'],
-  ['BATON_MODEL_API_KEY', 'BATON_MODEL_BASE_URL', 'BATON_MODEL_ID'],
-]
 
 export type RunnerEnvironment = {
   /** The worker's own. */

@@ -3,7 +3,7 @@
  * addresses with the execution's token in the place of the key.
  */
 import { inspect } from 'node:util'
-import type { ModelProvider } from '../contract/index.ts'
+import type { ModelKeyProvider, ModelProvider } from '../contract/index.ts'
 
 
 /** A value that no log, message or JSON shows. */
@@ -38,18 +38,22 @@ export function secret(value: string): Secret {
 
 /** Throws `ModelsMisconfigured` for a base URL that is none. */
 export function readModels(env: Environment): ModelUpstream[] {
+  const { anthropic, openai, gemini } = providerAddresses(env)
   const found: (ModelUpstream | null)[] = [
-    keyed('anthropic', env.ANTHROPIC_API_KEY, url('ANTHROPIC_BASE_URL', env, 'https://api.anthropic.com')),
-    keyed('openai', env.OPENAI_API_KEY, url('OPENAI_BASE_URL', env, 'https://api.openai.com/v1')),
-    keyed(
-      'gemini',
-      env.GEMINI_API_KEY || env.GOOGLE_GENERATIVE_AI_API_KEY,
-      url('GOOGLE_GEMINI_BASE_URL', env, 'https://generativelanguage.googleapis.com'),
-    ),
+    keyed('anthropic', env.ANTHROPIC_API_KEY, anthropic),
+    keyed('openai', env.OPENAI_API_KEY, openai),
+    keyed('gemini', env.GEMINI_API_KEY || env.GOOGLE_GENERATIVE_AI_API_KEY, gemini),
     custom(env),
   ]
   return found.filter((one) => one !== null)
 }
+
+/** Where the providers are, with a key or without. */
+export const providerAddresses = (env: Environment): Record<ModelKeyProvider, string> => ({
+  anthropic: url('ANTHROPIC_BASE_URL', env, 'https://api.anthropic.com'),
+  openai: url('OPENAI_BASE_URL', env, 'https://api.openai.com/v1'),
+  gemini: url('GOOGLE_GEMINI_BASE_URL', env, 'https://generativelanguage.googleapis.com'),
+})
 
 function keyed(provider: ModelProvider, key: string | undefined, base_url: string): ModelUpstream | null {
   return key ? { provider, base_url, api_key: secret(key) } : null

@@ -13,7 +13,7 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import type { FromWorker, TaskAssignment, ToWorker } from '../contract/index.ts'
+import { type FromWorker, MODEL_KEY_PROVIDERS, type TaskAssignment, type ToWorker } from '../contract/index.ts'
 import { type Broker, openBroker } from './broker.ts'
 import { runnerEnvironment } from './environment.ts'
 import { type Line, type LineLimits, openLine } from './line.ts'
@@ -95,7 +95,7 @@ type Desk = {
   log: Logger
   slots: Map<string, Slot>
   backend: SandboxBackend
-  broker: Broker | null
+  broker: Broker
   reports: Reports
   line: Line
   /** Null: not asked yet. */
@@ -138,10 +138,12 @@ async function openIn(state: StateFolder, options: WorkerOptions): Promise<Worke
     known_models: null,
     leaving: new AbortController(),
     closed: new AbortController(),
-    broker:
-      options.models.length === 0
-        ? null
-        : await openBroker({ models: options.models, state_dir: state.path, environment: options.environment, log }),
+    broker: await openBroker({
+      models: options.models,
+      state_dir: state.path,
+      environment: options.environment,
+      log,
+    }),
     reports: await openReports(state.path, log),
     line: openLine({
       server: options.server,
@@ -185,6 +187,7 @@ function hello(desk: Desk): FromWorker[] {
     version,
     backend: desk.backend.name,
     harnesses,
+    brokers: [...MODEL_KEY_PROVIDERS],
   }
   return [{ type: 'worker_hello', data }, ...(desk.known_models === null ? [] : [desk.known_models])]
 }
@@ -215,6 +218,9 @@ function hear(desk: Desk, frame: ToWorker): void {
       for (const slot of desk.slots.values()) {
         if (slot.task_id === frame.data.task_id) slot.waiting = frame.data.waiting
       }
+      break
+    case 'task_model_keys':
+      desk.broker.give(frame.data.execution_id, frame.data.model_keys)
       break
   }
 }
@@ -268,12 +274,17 @@ function openSandbox(desk: Desk, assignment: TaskAssignment): Promise<Sandbox> {
   const { task_id, execution_id, additional_oz_args } = assignment
   const token = assignment.env_vars.WARP_API_KEY ?? ''
   const token_hash = sha256(token)
-  if (token !== '') broker?.admit(execution_id, token_hash)
+  const model_keys = assignment.model_keys ?? []
+  if (token !== '') {
+    broker.admit(execution_id, token_hash)
+    broker.give(execution_id, model_keys)
+  }
   const server = options.server.replace(/\/+$/, '')
   return desk.backend.open({
     execution_id,
     task_id,
     token_hash,
+    own_models: model_keys.map(({ provider }) => provider),
     command: [
       ...options.runner.command,
       'agent',
@@ -288,7 +299,7 @@ function openSandbox(desk: Desk, assignment: TaskAssignment): Promise<Sandbox> {
     env: runnerEnvironment({
       worker: options.environment,
       runner: options.runner.env ?? {},
-      models: token === '' ? {} : modelEnvironment(token, broker),
+      models: token === '' ? {} : modelEnvironment(token, { url: broker.url, models: broker.modelsOf(execution_id) }),
       assignment,
       server,
       allow_local_repositories: options.allow_local_repositories,
@@ -298,7 +309,7 @@ function openSandbox(desk: Desk, assignment: TaskAssignment): Promise<Sandbox> {
 
 function adopt(desk: Desk, sandbox: Sandbox): void {
   const { task_id, execution_id } = sandbox
-  desk.broker?.admit(execution_id, sandbox.token_hash)
+  desk.broker.admit(execution_id, sandbox.token_hash, sandbox.own_models)
   const slot: Slot = { task_id, execution_id, asked: null, waiting: false, sandbox, done: Promise.resolve() }
   desk.slots.set(execution_id, slot)
   desk.log.info({ task_id, execution_id }, 'sandbox.adopted')
@@ -319,7 +330,7 @@ async function follow(desk: Desk, slot: Slot, sandbox: Sandbox): Promise<void> {
 /** The report is on disk before the sandbox's record goes, so that a worker killed between them reports again. */
 async function report(desk: Desk, slot: Slot, frame: FromWorker | null, sandbox?: Sandbox): Promise<void> {
   const { task_id, execution_id } = slot
-  desk.broker?.expel(execution_id)
+  desk.broker.expel(execution_id)
   if (frame) await desk.reports.keep(execution_id, frame)
   await sandbox?.remove()
   desk.slots.delete(execution_id)
@@ -412,7 +423,7 @@ async function closeDesk(desk: Desk, state: StateFolder, end_runs: boolean): Pro
   desk.closed.abort()
   await desk.backend.close()
   await desk.line.close()
-  await desk.broker?.close()
+  await desk.broker.close()
   await state.release()
   const left = desk.slots.size
   desk.log.info({ left_running: left }, 'worker.closed')

@@ -41,7 +41,9 @@ export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<M
   return {
     async answer(given, ask) {
       const { caller } = ask
-      const { request, parsed } = await readOnce(given)
+      const { request, parsed: read } = await readOnce(given)
+      const redactor = caller.kind === 'execution' ? await room.engine.redactorOf(caller.execution_id) : null
+      const parsed = redactor === null ? read : redactor.deep(read)
       const factory: McpServerFactory = () =>
         caller.kind === 'user'
           ? makeAssistantServer({ room, caller, trace_id: ask.trace_id })

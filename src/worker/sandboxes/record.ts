@@ -9,6 +9,8 @@ export const SandboxRecord = z.object({
   execution_id: z.string(),
   task_id: z.string(),
   token_hash: z.string(),
+  /** Providers for which it has keys of its own, which are in no file. */
+  own_models: z.array(z.string()).default([]),
   opened_at: z.string(),
   /** Of the boot in which the pid was given; pids of another boot mean nothing. */
   boot_id: z.string(),

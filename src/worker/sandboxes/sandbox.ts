@@ -33,6 +33,8 @@ export type SandboxSpec = {
   env: Readonly<Record<string, string>>
   /** SHA-256 in hex of the execution's own token. */
   token_hash: string
+  /** Providers for which it has keys of its own. */
+  own_models: readonly string[]
 }
 
 export type SandboxEnd =
@@ -46,6 +48,7 @@ export type Sandbox = {
   readonly execution_id: string
   readonly task_id: string
   readonly token_hash: string
+  readonly own_models: readonly string[]
   readonly opened_at: string
   readonly adopted: boolean
   readonly ended: Promise<SandboxEnd>

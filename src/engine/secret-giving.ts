@@ -1,0 +1,208 @@
+/**
+ * Which secrets an execution is given. Settled when it is offered, from what there is then, and opened when its runner
+ * begins; what changes later reaches the executions after it.
+ *
+ *     of one name      environment  >  personal  >  team
+ *     of one variable  named by the run for its harness  >  the worker's own  >  typed  >  raw
+ *
+ * Personal secrets are for personal runs alone: what is the team's may be followed up by everybody in it. A key for a
+ * model provider goes to the worker's broker, where that takes keys, and else into the sandbox.
+ */
+import { type Kysely, type Selectable, sql } from 'kysely'
+import { type AgentConfig, Fault, type ModelKeyProvider, SecretType } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
+import type { Runs, Secrets } from '../db/tables.ts'
+import type { Owned } from './caller.ts'
+import type { Room } from './engine.ts'
+
+/** `last_used_at` is written at most this often. */
+const USED_MS = 60_000
+type Secret = Pick<
+  Selectable<Secrets>,
+  'secret_uid' | 'owner_user_id' | 'environment_uid' | 'name' | 'type' | 'version' | 'created_at' | 'last_used_at'
+>
+export type Provider = ModelKeyProvider | 'bedrock'
+type Given = { secret: Secret; reach: 'environment' | 'broker'; chosen: boolean }
+
+/** An execution that is being offered. `brokers`: providers for which its worker takes keys. */
+export type Offered = {
+  execution_id: string
+  run: Pick<Selectable<Runs>, 'run_id' | 'team_id' | 'owner_user_id'>
+  config: AgentConfig
+  brokers: readonly string[]
+}
+
+/** In the transaction of the offer: until its end no value that it settles on can go away. */
+export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Offered[]): Promise<void> {
+  const team_id = offered[0]?.run.team_id
+  if (team_id === undefined) return
+  const secrets = await write
+    .selectFrom('secrets')
+    .select(['secret_uid', 'owner_user_id', 'environment_uid', 'name', 'type', 'version', 'created_at', 'last_used_at'])
+    .where('team_id', '=', team_id)
+    .where('deleted_at', 'is', null)
+    .orderBy('created_at')
+    .orderBy('secret_uid')
+    .forShare()
+    .execute()
+  if (secrets.length === 0) return
+  const now = room.clock.now()
+  const given = offered.flatMap((one) => choose(one, secrets).map((its) => ({ ...its, offered: one })))
+  if (given.length === 0) return
+  await write
+    .insertInto('execution_secrets')
+    .values(
+      given.map(({ secret: { secret_uid, version }, reach, chosen, offered: { execution_id } }) => ({
+        execution_id,
+        secret_uid,
+        version,
+        reach,
+        chosen,
+      })),
+    )
+    .execute()
+  const stale = given.filter(
+    ({ secret: { last_used_at } }) => last_used_at === null || now.getTime() - last_used_at.getTime() > USED_MS,
+  )
+  if (stale.length > 0)
+    await sql`update secrets set last_used_at = ${now}, last_used_run_id = u.run_id
+      from unnest(${stale.map(({ secret }) => secret.secret_uid)}::text[],
+        ${stale.map(({ offered: { run } }) => run.run_id)}::uuid[]) as u(secret_uid, run_id)
+      where secrets.secret_uid = u.secret_uid`.execute(write)
+  for (const { execution_id, run } of offered) {
+    const names = given.flatMap((one) => (one.offered.execution_id === execution_id ? [one.secret.name] : []))
+    if (names.length > 0) room.log.info({ run_id: run.run_id, execution_id, secrets: names }, 'secret.given')
+  }
+}
+
+function choose({ run, config, brokers }: Offered, all: Secret[]): Given[] {
+  const reachable = byName(all.filter((secret) => reaches(secret, run, config.environment_id ?? null)))
+  const named = new Set(authNames(config).map(({ name }) => name))
+  const allowed = config.secrets === undefined ? null : new Set(config.secrets.map(({ name }) => name))
+  const taken = reachable.filter(({ name }) => named.has(name) || allowed === null || allowed.has(name))
+  const rank = (secret: Secret) => (named.has(secret.name) ? 0 : secret.type === 'raw_value' ? 2 : 1)
+  const best = new Map<Provider, Secret>()
+  for (const secret of taken) {
+    const provider = providerOf(secret)
+    const other = provider === null ? undefined : best.get(provider)
+    if (provider !== null && (other === undefined || rank(secret) < rank(other))) best.set(provider, secret)
+  }
+  return taken.flatMap((secret) => {
+    const provider = providerOf(secret)
+    if (provider !== null && best.get(provider) !== secret) return []
+    const chosen = named.has(secret.name)
+    return [{ secret, chosen, reach: provider !== null && brokers.includes(provider) ? 'broker' : 'environment' }]
+  })
+}
+
+function reaches(
+  secret: Pick<Secret, 'owner_user_id' | 'environment_uid'>,
+  run: Pick<Owned, 'owner_user_id'>,
+  environment_uid: string | null,
+): boolean {
+  if (secret.environment_uid !== null && secret.environment_uid !== environment_uid) return false
+  return secret.owner_user_id === null || secret.owner_user_id === run.owner_user_id
+}
+
+/** One of each name, the nearest; the nearer scopes come first. */
+function byName(secrets: Secret[]): Secret[] {
+  const nearness = ({ environment_uid, owner_user_id }: Secret) =>
+    environment_uid !== null ? 0 : owner_user_id !== null ? 1 : 2
+  const found = new Map<string, Secret>()
+  for (const secret of secrets.toSorted((a, b) => nearness(a) - nearness(b)))
+    if (!found.has(secret.name)) found.set(secret.name, secret)
+  return [...found.values()]
+}
+
+/** Names that the run has for its harness, with the types that fit. */
+export function authNames({ harness_auth_secrets }: AgentConfig) {
+  const { claude_auth_secret_name: claude, codex_auth_secret_name: codex } = harness_auth_secrets ?? {}
+  return [
+    ...(claude ? [{ name: claude, key: 'claude_auth_secret_name', prefix: 'anthropic_' }] : []),
+    ...(codex ? [{ name: codex, key: 'codex_auth_secret_name', prefix: 'openai_' }] : []),
+  ]
+}
+
+/** Raw values that are a provider's key by their name. */
+export const PROVIDER_NAMES: Record<string, ModelKeyProvider> = {
+  ANTHROPIC_API_KEY: 'anthropic',
+  OPENAI_API_KEY: 'openai',
+  GEMINI_API_KEY: 'gemini',
+}
+
+/** Whose key a secret is, by its type, or of a raw value by its name. */
+function providerOf({ type, name }: Secret): Provider | null {
+  switch (SecretType.parse(type)) {
+    case 'raw_value':
+      return PROVIDER_NAMES[name] ?? null
+    case 'anthropic_api_key':
+      return 'anthropic'
+    case 'openai_api_key':
+      return 'openai'
+    case 'anthropic_bedrock_api_key':
+    case 'anthropic_bedrock_access_key':
+      return 'bedrock'
+  }
+}
+
+/**
+ * The configuration with the secrets that its run may name. What it said itself must be there: throws the fault that
+ * says which is not. What its parent hands down and it cannot have is left out. A child has no more than its parent: of
+ * one that is given certain secrets alone, some of those.
+ */
+export async function settleSecrets(
+  db: Kysely<Tables>,
+  owned: Owned,
+  config: AgentConfig,
+  { said, parent }: { said: AgentConfig; parent?: AgentConfig | undefined },
+): Promise<AgentConfig> {
+  const names = [...(config.secrets ?? []), ...authNames(config)].map(({ name }) => name)
+  if (names.length === 0) return config
+  const rows = await db
+    .selectFrom('secrets')
+    .select(['name', 'type', 'owner_user_id', 'environment_uid'])
+    .where('team_id', '=', owned.team_id)
+    .where('deleted_at', 'is', null)
+    .where('name', 'in', [...new Set(names)])
+    .execute()
+  const found = rows.filter((row) => reaches(row, owned, config.environment_id ?? null))
+  for (const name of said.secrets ?? []) checkNamed(found, { ...name, prefix: '' }, '/config/secrets', parent)
+  for (const name of authNames(said)) checkNamed(found, name, `/config/harness_auth_secrets/${name.key}`, parent)
+  const has = (name: string | undefined) => found.some((row) => row.name === name)
+  const { secrets, harness_auth_secrets: auth, ...rest } = config
+  const kept = auth && Object.fromEntries(Object.entries(auth).filter(([, name]) => has(name)))
+  return {
+    ...rest,
+    ...(secrets === undefined ? {} : { secrets: secrets.filter(({ name }) => has(name)) }),
+    ...(kept === undefined || Object.keys(kept).length === 0 ? {} : { harness_auth_secrets: kept }),
+  }
+}
+
+function checkNamed(
+  found: Pick<Secret, 'name' | 'type'>[],
+  { name, prefix }: { name: string; prefix: string },
+  pointer: string,
+  parent: AgentConfig | undefined,
+): void {
+  const own = found.filter((row) => row.name === name)
+  if (own.length === 0) {
+    throw new Fault(
+      'invalid_request',
+      `There is no secret ${JSON.stringify(name)} that this run may have. \`baton secret list\` shows which there ` +
+        'are; a personal one is for personal runs, and that of an environment for runs in it.',
+      { errors: [{ pointer, detail: 'no such secret' }] },
+    )
+  }
+  if (prefix !== '' && !own.some(({ type }) => type.startsWith(prefix))) {
+    const types = SecretType.options.filter((type) => type.startsWith(prefix)).join(' or ')
+    throw new Fault('invalid_request', `Secret ${name} is no key for this harness: its type is not ${types}.`, {
+      errors: [{ pointer, detail: `is not of type ${types}` }],
+    })
+  }
+  const had = parent?.secrets
+  if (parent === undefined || had === undefined || had.some((one) => one.name === name)) return
+  if (authNames(parent).some((one) => one.name === name)) return
+  throw new Fault('not_authorized', `The parent is not given the secret ${name}, so its child cannot have it.`, {
+    errors: [{ pointer, detail: 'not of the parent' }],
+  })
+}
