@@ -10,13 +10,17 @@ import { dispatch } from './dispatch.ts'
 import { fanout } from './fanout.ts'
 import type { Figure } from './figures.ts'
 import { lifecycles } from './lifecycles.ts'
+import { lists } from './lists.ts'
 import { messages } from './messages.ts'
 import { startup } from './startup.ts'
 import { streams } from './streams.ts'
 import { trees } from './trees.ts'
 import { waiting } from './waiting.ts'
 
-const BENCHES = { startup, dispatch, lifecycles, streams, messages, waiting, fanout, batches, trees }
+/** How many runs `lists` has: `--runs=N`. */
+const runs = Number(process.argv.find((arg) => arg.startsWith('--runs='))?.slice('--runs='.length) ?? 1_000_000)
+
+const BENCHES = { startup, dispatch, lifecycles, streams, messages, waiting, fanout, batches, trees, lists: () => lists(runs) }
 const PAGE = resolve(import.meta.dirname, '../docs/performance.md')
 const MARK = '<!-- figures: written by `npm run bench -- --write` -->'
 

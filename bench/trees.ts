@@ -81,13 +81,19 @@ type Copies = { run_id: string; count: number; parents: string; root: string; de
 
 /** Runs like the one named, a millisecond apart, by parents in turn. */
 async function copyRuns(pool: pg.Pool, { run_id, count, parents, root, depth }: Copies): Promise<void> {
+  const { rows } = await pool.query<{ columns: string }>(
+    `select string_agg(quote_ident(attname), ', ') as columns from pg_attribute
+     where attrelid = 'runs'::regclass and attnum > 0 and not attisdropped and attgenerated = ''`,
+  )
+  const columns = rows[0]?.columns
   await pool.query(
-    `insert into runs select (jsonb_populate_record(model, jsonb_build_object('run_id', fresh.id, 'root_run_id', ${root}::uuid,
+    `insert into runs (${columns}) select ${columns} from (select (jsonb_populate_record(model, jsonb_build_object('run_id', fresh.id,
+       'root_run_id', ${root}::uuid,
        'parent_run_id', parents.ids[1 + fresh.n % cardinality(parents.ids)], 'depth', ${depth}, 'conversation_id', fresh.id,
        'title', 'run ' || fresh.n, 'created_at', model.created_at + fresh.n * interval '1 millisecond'))).*
      from runs as model, (select ${parents} as ids) as parents,
        (select n, gen_random_uuid() as id from generate_series(1, ${count}) as n) as fresh
-     where model.run_id = $1`,
+     where model.run_id = $1) as copies`,
     [run_id],
   )
 }

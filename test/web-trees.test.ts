@@ -332,7 +332,12 @@ test('a tree that was stopped says why and is released; the whole of it is cance
 
 test('a tree of a thousand runs is a table that opens, closes and scrolls by keys', async () => {
   const lead = await begun('lead')
-  const top = await house.database.kysely
+  const {
+    labels: _labels,
+    sort_title: _title,
+    sort_agent: _agent,
+    ...top
+  } = await house.database.kysely
     .selectFrom('runs')
     .selectAll()
     .where('run_id', '=', lead.run_id)
