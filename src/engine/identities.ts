@@ -1,6 +1,15 @@
 /** Agent identities: made, changed, deleted, and what a run in the name of one takes from it. */
 import { type Kysely, type Selectable, sql } from 'kysely'
-import { AgentConfig, type EditIdentity, Fault, HarnessAuthSecrets, HarnessChoice, Identity, type NewIdentity } from '../contract/index.ts'
+import {
+  AgentConfig,
+  type EditIdentity,
+  Fault,
+  HarnessAuthSecrets,
+  HarnessChoice,
+  Identity,
+  InferenceProviders,
+  type NewIdentity,
+} from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Identities } from '../db/tables.ts'
 import type { Caller, Owned } from './caller.ts'
