@@ -19,7 +19,9 @@ const READS: Record<string, (run_id: string) => string> = {
   'plans.ofRun': (run_id) => `/agent/runs/${run_id}/plans`,
   'transcripts.list': (run_id) => `/agent/runs/${run_id}/entries`,
   'transcripts.get': (run_id) => `/agent/runs/${run_id}/entries/000001.000000001`,
-  'transcripts.conversation': (run_id) => `/agent/runs/${run_id}/conversation`,
+  'transcripts.download': (run_id) => `/agent/runs/${run_id}/transcript`,
+  'conversations.ofRun': (run_id) => `/agent/runs/${run_id}/conversation`,
+  'conversations.get': (run_id) => `/agent/conversations/${run_id}`,
   'events.list': (run_id) => `/agent/events?run_ids=${run_id}`,
   'events.stream': (run_id) => `/agent/events/stream?run_ids=${run_id}`,
   'events.follow': (run_id) => `/stream?run_ids=${run_id}`,
@@ -43,7 +45,7 @@ const MAIL = ['messages.send', 'messages.list', 'messages.read', 'messages.deliv
 /** Children of its own run. */
 const TREE = ['runs.create', 'runs.cancel']
 /** What its own tree made; it adds to its own run alone. */
-const ARTIFACTS = ['artifacts.get', 'artifacts.upload', 'artifacts.confirm']
+const ARTIFACTS = ['artifacts.get', 'artifacts.upload', 'artifacts.confirm', 'conversations.block_snapshot']
 /** They name no run: the token does. */
 const SUPPORT = all.filter((route) => route.name.startsWith('harness_support.')).map((route) => route.name)
 const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...TREE, ...ARTIFACTS, ...SUPPORT, 'access.whoami'])

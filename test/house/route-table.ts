@@ -20,6 +20,8 @@ export const OPEN: Record<string, string> = {
   'access.health': 'tells whether the server works, and nothing else',
   'access.sign_in': 'its body is the credential',
   'teams.join': 'its body is the credential of who is new',
+  'conversations.session': 'tells who follows a link where it leads, and nothing else',
+  'conversations.ofSession': 'tells who follows a link where it leads, and nothing else',
 }
 
 /** What one team has: what the paths name. */
@@ -82,6 +84,9 @@ export const FIXTURES: Record<string, Fixture> = {
     make: async ({ client }) => (await client.apiKeys.create({ body: { name: 'routes', expires_at: null } })).key.uid,
     unknown: randomUUID,
   },
+  // That of a run that began it has the run's id.
+  conversation_id: { make: ({ piece }) => piece.run_id, unknown: randomUUID },
+  session_id: { unknown: randomUUID },
   position: { unknown: () => '000001.000000001' },
   version: { unknown: () => '1' },
 }
