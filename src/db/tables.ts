@@ -2,6 +2,14 @@
 import type { ColumnType } from 'kysely'
 import type { Json } from './json.ts'
 
+export type ArrayType<T> = ArrayTypeImpl<T> extends (infer U)[]
+  ? U[]
+  : ArrayTypeImpl<T>
+
+export type ArrayTypeImpl<T> = T extends ColumnType<infer S, infer I, infer U>
+  ? ColumnType<S[], I[], U[]>
+  : T[]
+
 export type Generated<T> = T extends ColumnType<infer S, infer I, infer U>
   ? ColumnType<S, I | undefined, U>
   : ColumnType<T, T | undefined, T>
@@ -12,10 +20,13 @@ export interface ApiKeys {
   created_at: Timestamp
   expires_at: Timestamp | null
   hash: Buffer
+  identity_uid: string | null
   key_id: string
   last_used_at: Timestamp | null
   name: string
+  preview: Generated<string>
   revoked_at: Timestamp | null
+  role: string | null
   scope: string
   team_id: string
   user_id: string
@@ -54,6 +65,23 @@ export interface Blobs {
   size_bytes: number
 }
 
+export interface ConversationParts {
+  conversation_id: string
+  entries: number
+  execution_number: number
+  number: number
+  run_id: string
+}
+
+export interface Conversations {
+  conversation_id: string
+  created_at: Timestamp
+  forked_from: string | null
+  format: string | null
+  team_id: string
+  title: string | null
+}
+
 export interface Entries {
   at: Timestamp
   blob_id: string | null
@@ -75,8 +103,11 @@ export interface Environments {
   docker_image: string | null
   editor_id: string
   environment_uid: string
+  failure_session_retention_minutes: number | null
   mcp_servers: Json
   name: string
+  owner_user_id: string | null
+  providers: Json | null
   repositories: Json
   setup_commands: Json
   team_id: string
@@ -102,6 +133,7 @@ export interface Events {
 }
 
 export interface Executions {
+  attachments: Generated<number>
   cause: string
   claimed_at: Timestamp | null
   connection_id: string | null
@@ -127,6 +159,27 @@ export interface Executions {
   worker_host: string | null
 }
 
+export interface ExecutionSecrets {
+  chosen: boolean
+  execution_id: string
+  reach: string
+  secret_uid: string
+  version: number
+}
+
+export interface Firings {
+  cause: string
+  created_at: Timestamp
+  due_at: Timestamp
+  firing_id: string
+  reason: string | null
+  run_id: string | null
+  schedule_id: string
+  settled_at: Timestamp | null
+  state: string
+  team_id: string
+}
+
 export interface Givings {
   call_key: string
   execution_id: string
@@ -135,6 +188,16 @@ export interface Givings {
   run_id: string
   sequence: number
   text: string
+}
+
+export interface Handoffs {
+  created_at: Timestamp
+  expires_at: Timestamp
+  files: string[]
+  handoff_id: string
+  run_id: string | null
+  team_id: string
+  token_hash: Buffer
 }
 
 export interface HarnessSessionFiles {
@@ -165,26 +228,68 @@ export interface IdempotencyKeys {
 }
 
 export interface Identities {
+  agent_type: string | null
   base_model: string | null
   created_at: Timestamp
   creator_id: string
+  credential_strategy: string | null
   deleted_at: Timestamp | null
   description: string | null
   environment_uid: string | null
+  factory_uid: string | null
   harness: Json | null
+  harness_auth_secrets: Json | null
   identity_uid: string
+  inference_providers: Json | null
+  is_default: Generated<boolean>
   mcp_servers: Json
   name: string
+  on_behalf_of_enabled: Generated<boolean>
+  owner_user_id: string | null
   prompt: string | null
+  secrets: Generated<Json>
   skills: Json
   team_id: string
   updated_at: Timestamp
   worker_host: string | null
 }
 
+export interface Invites {
+  accepted_at: Timestamp | null
+  accepted_by: string | null
+  created_at: Timestamp
+  creator_id: string
+  email: string | null
+  expires_at: Timestamp
+  hash: Buffer
+  invite_id: string
+  revoked_at: Timestamp | null
+  role: string
+  team_id: string
+}
+
+export interface IssuerKeys {
+  ciphertext: Buffer
+  created_at: Timestamp
+  key_id: string
+  kid: string
+  public_jwk: Json | null
+  purpose: string
+  signs_from: Timestamp
+  wrapped_key: Buffer
+}
+
 export interface LoginCodes {
   expires_at: Timestamp
   hash: Buffer
+  key_id: string | null
+  team_id: string
+  user_id: string
+}
+
+export interface Memberships {
+  created_at: Timestamp
+  role: string
   team_id: string
   user_id: string
 }
@@ -199,6 +304,7 @@ export interface Messages {
   number: number
   read_at: Timestamp | null
   recipient_run_id: string
+  send_hash: string | null
   send_key: string | null
   sender_run_id: string | null
   sender_user_id: string | null
@@ -245,6 +351,7 @@ export interface Runs {
   conversation_id: string
   created_at: Timestamp
   creator_id: string
+  creator_identity_uid: string | null
   depth: Generated<number>
   ended_at: Timestamp | null
   execution_id: string | null
@@ -254,6 +361,7 @@ export interface Runs {
   held: Generated<boolean>
   hop: Generated<number>
   identity_uid: string | null
+  labels: Generated<ArrayType<number>>
   lane_run_id: string | null
   last_event_sequence: number | null
   max_tries: Generated<number>
@@ -262,6 +370,7 @@ export interface Runs {
   mode: Generated<string>
   not_before: Timestamp | null
   open_plan: number | null
+  owner_user_id: string | null
   parallelism: number | null
   parent_run_id: string | null
   paused_at: Timestamp | null
@@ -272,6 +381,10 @@ export interface Runs {
   retry_on: Generated<string>
   root_run_id: string
   run_id: string
+  schedule_id: string | null
+  snapshot_disabled: Generated<boolean>
+  sort_agent: Generated<string | null>
+  sort_title: Generated<string>
   source: string
   spawn_key: string | null
   started_at: Timestamp | null
@@ -283,10 +396,44 @@ export interface Runs {
   tree_messages: Generated<number>
   tree_wakes: Generated<number>
   tries: Generated<number>
+  trigger_url: string | null
   undelivered: Generated<number>
   updated_at: Timestamp
   waiting_until: Timestamp | null
   worker_host: string | null
+}
+
+export interface RunTexts {
+  run_id: string
+  team_id: string
+  text: string
+}
+
+export interface Schedules {
+  catch_up: string
+  catch_up_window_minutes: number
+  config: Json
+  created_at: Timestamp
+  creator_id: string
+  cron_schedule: string
+  deleted_at: Timestamp | null
+  due_at: Timestamp | null
+  editor_id: string
+  enabled: boolean
+  identity_uid: string | null
+  last_ran_at: Timestamp | null
+  last_run_id: string | null
+  last_spawn_error: string | null
+  metadata: Json
+  mode: string
+  name: string
+  overlap_policy: string
+  owner_user_id: string | null
+  prompt: string
+  schedule_id: string
+  team_id: string
+  time_zone: string
+  updated_at: Timestamp
 }
 
 export interface SchemaMigrations {
@@ -296,10 +443,37 @@ export interface SchemaMigrations {
   version: number
 }
 
+export interface Secrets {
+  created_at: Timestamp
+  creator_id: string
+  deleted_at: Timestamp | null
+  description: string | null
+  editor_id: string
+  environment_uid: string | null
+  last_used_at: Timestamp | null
+  last_used_run_id: string | null
+  name: string
+  owner_user_id: string | null
+  secret_uid: string
+  team_id: string
+  type: string
+  updated_at: Timestamp
+  version: Generated<number>
+}
+
+export interface SecretVersions {
+  ciphertext: Buffer
+  key_id: string
+  secret_uid: string
+  version: number
+  wrapped_key: Buffer
+}
+
 export interface Sessions {
   created_at: Timestamp
   expires_at: Timestamp
   hash: Buffer
+  key_id: string | null
   last_used_at: Timestamp
   session_id: string
   team_id: string
@@ -310,6 +484,26 @@ export interface SigningKeys {
   created_at: Timestamp
   purpose: string
   secret: Buffer
+}
+
+export interface SkillRepositories {
+  asked_at: Timestamp
+  head: string | null
+  problem: string | null
+  read_at: Timestamp | null
+  reading_until: Timestamp | null
+  repository_key: string
+  skills: Generated<Json>
+  team_id: string
+  tried_at: Timestamp | null
+}
+
+export interface Snapshots {
+  committed_at: Timestamp
+  execution_id: string
+  files: string[]
+  generation: string
+  run_id: string
 }
 
 export interface Store {
@@ -334,11 +528,29 @@ export interface Teams {
   team_id: string
 }
 
+export interface Uploads {
+  blob_id: string | null
+  confirmed_at: Timestamp | null
+  confirmed_by_coming: boolean
+  crc32c: string | null
+  created_at: Timestamp
+  data: Json | null
+  mime_type: string
+  name: string
+  purpose: string
+  received_at: Timestamp | null
+  run_id: string | null
+  size_bytes: number | null
+  size_max: number
+  size_said: number | null
+  team_id: string
+  upload_id: string
+}
+
 export interface Users {
   created_at: Timestamp
   display_name: string
   email: string | null
-  team_id: string
   user_id: string
 }
 
@@ -349,6 +561,7 @@ export interface WorkerConnections {
   connection_id: string
   harnesses: Json | null
   last_seen_at: Timestamp
+  models: Json | null
   server_id: string
   team_id: string
   version: string | null
@@ -361,26 +574,41 @@ export interface DB {
   batch_tasks: BatchTasks
   batches: Batches
   blobs: Blobs
+  conversation_parts: ConversationParts
+  conversations: Conversations
   entries: Entries
   environments: Environments
   event_counter: EventCounter
   events: Events
+  execution_secrets: ExecutionSecrets
   executions: Executions
+  firings: Firings
   givings: Givings
+  handoffs: Handoffs
   harness_session_files: HarnessSessionFiles
   harness_sessions: HarnessSessions
   idempotency_keys: IdempotencyKeys
   identities: Identities
+  invites: Invites
+  issuer_keys: IssuerKeys
   login_codes: LoginCodes
+  memberships: Memberships
   messages: Messages
   notices: Notices
   plans: Plans
+  run_texts: RunTexts
   runs: Runs
+  schedules: Schedules
   schema_migrations: SchemaMigrations
+  secret_versions: SecretVersions
+  secrets: Secrets
   sessions: Sessions
   signing_keys: SigningKeys
+  skill_repositories: SkillRepositories
+  snapshots: Snapshots
   store: Store
   teams: Teams
+  uploads: Uploads
   users: Users
   worker_connections: WorkerConnections
 }
