@@ -77,7 +77,7 @@ export async function checkVisible(room: Room, caller: Caller, run_ids: string[]
 }
 
 /** Whose a new thing is: `team` as its maker said; the team's where he did not say. */
-export function ownedBy(caller: UserCaller, team: boolean | undefined): Owned {
+export function ownedBy(caller: Owned, team: boolean | undefined): Owned {
   if (team !== false) return { team_id: caller.team_id, owner_user_id: null }
   if (caller.owner_user_id !== null) return { team_id: caller.team_id, owner_user_id: caller.owner_user_id }
   throw new Fault(

@@ -1,4 +1,3 @@
-import type { Command } from 'commander'
 import { z } from 'zod'
 import { type ApiKey, KeyScope, ROLES, Role } from '../../contract/index.ts'
 import type { Client } from '../../sdk/client.ts'
