@@ -8,7 +8,8 @@
 import { z } from 'zod'
 import { route } from './route.ts'
 import { RunId, Timestamp } from './runs.ts'
-import { SignedDownload, ToolCategory } from './transcripts.ts'
+import { ToolCategory } from './tool-categories.ts'
+import { SignedDownload } from './transcripts.ts'
 import { UploadTarget } from './uploads.ts'
 
 /** What is larger is not normalized, and read from the transcript; of one entry at most 64 KiB count. */

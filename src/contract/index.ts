@@ -3,6 +3,7 @@ export * from './access.ts'
 export * from './api-keys.ts'
 export * from './agents.ts'
 export * from './artifacts.ts'
+export * from './attachments.ts'
 export * from './batches.ts'
 export * from './config.ts'
 export * from './cron.ts'
@@ -12,6 +13,8 @@ export * from './events.ts'
 export * from './executions.ts'
 export * from './faults.ts'
 export * from './federation.ts'
+export * from './files.ts'
+export * from './handoff.ts'
 export * from './harness-support.ts'
 export * from './identities.ts'
 export * from './listed-artifacts.ts'
@@ -30,6 +33,7 @@ export * from './skills.ts'
 export * from './surroundings.ts'
 export * from './team.ts'
 export * from './teams.ts'
+export * from './tool-categories.ts'
 export * from './transcripts.ts'
 export * from './trees.ts'
 export * from './uploads.ts'
@@ -40,12 +44,14 @@ import { accessRoutes } from './access.ts'
 import { apiKeyRoutes } from './api-keys.ts'
 import { agentRoutes } from './agents.ts'
 import { artifactRoutes } from './artifacts.ts'
+import { attachmentRoutes } from './attachments.ts'
 import { batchRoutes } from './batches.ts'
 import { conversationRoutes, harnessConversationRoutes } from './conversations.ts'
 import { environmentRoutes } from './environments.ts'
 import { eventRoutes } from './events.ts'
 import { executionRoutes } from './executions.ts'
 import { federationRoutes } from './federation.ts'
+import { handoffRoutes } from './handoff.ts'
 import { harnessSupportRoutes } from './harness-support.ts'
 import { identityRoutes } from './identities.ts'
 import { messageRoutes } from './messages.ts'
@@ -80,6 +86,8 @@ export const routes = {
   followUps: followUpRoutes,
   batches: batchRoutes,
   artifacts: artifactRoutes,
+  attachments: attachmentRoutes,
+  handoff: handoffRoutes,
   environments: environmentRoutes,
   identities: identityRoutes,
   secrets: secretRoutes,

@@ -7,25 +7,12 @@
 import { z } from 'zod'
 import { route } from './route.ts'
 import { RunId, Timestamp } from './runs.ts'
+import { ToolCategory } from './tool-categories.ts'
 
 /** Bodies above this are kept in a blob; the row keeps a head of this size. */
 export const ENTRY_HEAD_BYTES = 8 * 1024
 /** The largest body of one entry; longer text is cut by the runner, with a mark that says how much is missing. */
 export const ENTRY_BYTES_MAX = 1024 * 1024
-
-/** Categories of the Oz normalized conversation. */
-export const TOOL_CATEGORIES = [
-  'command',
-  'files',
-  'search',
-  'integration',
-  'documents',
-  'computer',
-  'review',
-  'skill',
-] as const
-export const ToolCategory = z.enum(TOOL_CATEGORIES)
-export type ToolCategory = z.infer<typeof ToolCategory>
 
 export const FileChange = z.object({ path: z.string(), old_text: z.string().nullable(), new_text: z.string() })
 

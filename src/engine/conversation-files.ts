@@ -89,6 +89,13 @@ export function conversationFilesEngine(room: Room, uploads: ReturnType<typeof u
       return sign(caller, await conversationOf(caller.run_id), kind, root)
     },
 
+    /** The harness's own transcript; null: there is none, or it has more bytes. */
+    async read(caller: Caller, conversation_id: string, bytes_max: number): Promise<Uint8Array | null> {
+      const file = await findFor(caller, conversation_id, 'conversation_transcript')
+      if (!file?.blob_id || ((await room.blobs.size(file.blob_id)) ?? 0) > bytes_max) return null
+      return room.blobs.read(file.blob_id)
+    },
+
     /** Where the caller's own run sends the next one; it counts when it has come whole. */
     async prepare(
       caller: ExecutionCaller,

@@ -31,10 +31,15 @@ type Call = { category: ToolCategory; name: string; title: string; parent: strin
 /** What the items of one agent are, and the calls by which it started others. */
 type Lane = { items: Item[]; started: string[]; ended_at: string | null }
 
-/** `entries` are this execution's, in order. */
-export function renderExecution(execution: ShownExecution, entries: Entry[], title: string): ConversationStep {
+/** `entries` are this execution's, in order; `whole` is where all of one is, if not with the others of its run. */
+export function renderExecution(
+  execution: ShownExecution,
+  entries: Entry[],
+  title: string,
+  whole?: string,
+): ConversationStep {
   const { execution_id, number, started_at, ended_at, outcome } = execution
-  const { lanes, calls } = readLanes(execution, entries)
+  const { lanes, calls } = readLanes(execution, entries, whole)
   return {
     id: execution_id,
     description: number === 1 ? title : `${title} (execution ${number})`,
@@ -58,7 +63,7 @@ function renderSubAgent(call_id: string, lanes: Map<string | null, Lane>, calls:
   }
 }
 
-function readLanes(execution: ShownExecution, entries: Entry[]) {
+function readLanes(execution: ShownExecution, entries: Entry[], whole: string | undefined) {
   const top: Lane = { items: [], started: [], ended_at: null }
   const lanes = new Map<string | null, Lane>([[null, top]])
   const calls = new Map<string, Call>()
@@ -89,7 +94,7 @@ function readLanes(execution: ShownExecution, entries: Entry[]) {
 
   for (const entry of entries) {
     const { body, at } = entry
-    const fit = fitFor(`/agent/runs/${entry.run_id}/entries/${entry.position}`)
+    const fit = fitFor(whole ?? `/agent/runs/${entry.run_id}/entries/${entry.position}`)
     if (command?.take(entry, top) === true) continue
     if (body.kind === 'tool_result') {
       result(body.call_id, at, body.status, outputOf(body, fit))

@@ -5,8 +5,10 @@
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import {
+  CONVERSATION_BYTES_MAX,
   type CONVERSATION_FORMATS,
   type Conversation,
+  type ConversationStep,
   Fault,
   type ResolvedPrompt,
   type ResolvePrompt,
@@ -15,7 +17,9 @@ import type { Caller, ExecutionCaller } from './caller.ts'
 import type { conversationFilesEngine } from './conversation-files.ts'
 import { type Part, partsOf, positionsOf, titleOf } from './conversation-parts.ts'
 import { readSteps } from './conversation-steps.ts'
+import { renderExecution } from './conversation-view.ts'
 import type { Room } from './engine.ts'
+import { readForeign } from './foreign-transcripts.ts'
 import { resolvePrompt } from './resolve-prompt.ts'
 import { personOf, runNotFound } from './runs.ts'
 import type { transcriptsEngine } from './transcripts.ts'
@@ -40,8 +44,28 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
     const parts = await partsFor(caller, conversation_id)
     const steps = await readSteps(room, transcripts, caller, parts)
     const is_empty = steps.every(({ messages, steps }) => messages.length === 0 && steps.length === 0)
-    if (is_empty && (await files.has(caller, conversation_id))) throw notNormalized(parts)
-    return { conversation_id, steps }
+    if (!is_empty || !(await files.has(caller, conversation_id))) return { conversation_id, steps }
+    return { conversation_id, steps: await readForeignSteps(caller, conversation_id, parts) }
+  }
+
+  /** Nothing is known but what the harness has sent. */
+  async function readForeignSteps(caller: Caller, conversation_id: string, parts: Part[]): Promise<ConversationStep[]> {
+    const run_id = parts.at(-1)?.run_id ?? ''
+    const bytes = await files.read(caller, conversation_id, CONVERSATION_BYTES_MAX)
+    const foreign = bytes === null ? null : readForeign(Buffer.from(bytes).toString('utf8'))
+    if (foreign === null) throw notNormalized(run_id)
+    const last = await db
+      .selectFrom('executions')
+      .select(['number', 'started_at', 'ended_at', 'outcome'])
+      .where('run_id', '=', run_id)
+      .orderBy('number', 'desc')
+      .limit(1)
+      .executeTakeFirstOrThrow()
+    const about = { run_id, execution_id: foreign.id, execution_number: last.number, position: '' }
+    const entries = foreign.entries.map(({ at, body }, index) => ({ ...about, number: index + 1, at, body }))
+    const shown = { ...last, ...about, harness: foreign.harness, number: 1 }
+    const title = (await titleOf(db, conversation_id, parts.map((part) => part.run_id))) ?? ''
+    return [renderExecution(shown, entries, title, `/agent/runs/${run_id}/transcript`)]
   }
 
   async function runOf(caller: Caller, run_id: string): Promise<{ conversation_id: string; has_entries: boolean }> {
@@ -169,11 +193,11 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
-/** Its harness has told us nothing but its own transcript. */
-const notNormalized = (parts: Part[]): Fault =>
+/** The harness's own transcript is larger than what is told here, or of a format that is not known. */
+const notNormalized = (run_id: string): Fault =>
   new Fault(
     'operation_not_supported',
-    `This conversation is kept by its harness, in a format of its own that is not normalized. Its transcript is at /agent/runs/${parts.at(-1)?.run_id}/transcript.`,
+    `This conversation is kept by its harness, in a format of its own that is not normalized, or more of it than can be. Its transcript is at /agent/runs/${run_id}/transcript.`,
   )
 
 export const conversationNotFound = (conversation_id: string): Fault =>

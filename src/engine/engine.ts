@@ -10,19 +10,19 @@ import type { Database } from '../db/connect.ts'
 import { accessEngine } from './access.ts'
 import { agentsEngine } from './agents.ts'
 import { artifactsEngine } from './artifacts.ts'
+import { attachmentsEngine } from './attachments.ts'
 import { batchesEngine } from './batches.ts'
 import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
 import { conversationFilesEngine } from './conversation-files.ts'
 import { conversationsEngine } from './conversations.ts'
 import { dispatchEngine } from './dispatch.ts'
-import { conversationFilesEngine } from './conversation-files.ts'
-import { conversationsEngine } from './conversations.ts'
 import { environmentsEngine } from './environments.ts'
 import { eventsEngine } from './events.ts'
 import { executionsEngine } from './executions.ts'
 import { followUpsEngine } from './follow-ups.ts'
 import { federationEngine } from './federation.ts'
+import { handoffEngine } from './handoff.ts'
 import { identitiesEngine } from './identities.ts'
 import { type Keyring, NO_KEYS } from './keyring.ts'
 import { keysEngine } from './keys.ts'
@@ -112,7 +112,9 @@ export async function openEngine(options: EngineOptions) {
   const conversationFiles = conversationFilesEngine(room, uploads)
   const messages = messagesEngine(room)
   const plans = plansEngine(room)
-  const runs = runsEngine(room)
+  const attachments = attachmentsEngine(room, uploads)
+  const handoff = handoffEngine(room, uploads)
+  const runs = runsEngine(room, { attachments, handoff })
   return {
     limits,
     bell,
@@ -129,7 +131,7 @@ export async function openEngine(options: EngineOptions) {
     plans,
     batches: batchesEngine(room, { runs }),
     schedules: schedulesEngine(room, { runs }),
-    followUps: followUpsEngine(room, { messages, plans }),
+    followUps: followUpsEngine(room, { messages, plans, attachments }),
     mailbox: mailboxEngine(room),
     mail: mailEngine(room),
     trees: treesEngine(room),
@@ -137,6 +139,8 @@ export async function openEngine(options: EngineOptions) {
     teams: teamsEngine(room, { runs }),
     keys: keysEngine(room),
     artifacts: artifactsEngine(room),
+    attachments,
+    handoff,
     uploads,
     blobs: options.blobs,
     notices: noticesEngine(room),

@@ -1,6 +1,5 @@
 /** What ACP tool calls hold, as different harnesses fill them. Pure. */
 import { z } from 'zod'
-import type { ToolCategory } from '../../contract/index.ts'
 
 const Content = z.union([
   z.looseObject({ type: z.literal('diff'), path: z.string(), oldText: z.string().nullish(), newText: z.string() }),
@@ -36,45 +35,6 @@ export const ToolUpdate = z.object({
     .catch(undefined),
 })
 export type ToolUpdate = z.infer<typeof ToolUpdate>
-
-/**
- * By the tool's name, which says more than its kind: Claude Code (2) and Codex (its adapter 2.6) call kinds that ACP has
- * no word for `other` or `think`. Of a tool of an MCP server the server's name counts, too. The first that fits.
- */
-const NAMED: [RegExp, ToolCategory][] = [
-  [/(^|[_.\s-])(code_?)?review(er|s)?([_.\s-]|$)|^insert_.*comments$/i, 'review'],
-  [/^(load_|activate_)?skill\b|^skill$/i, 'skill'],
-  [/(^|[_.])(computer|browser|playwright|puppeteer|chrome|screenshot|desktop)([_.-]|$)|computer_use/i, 'computer'],
-  [/^((mcp[_.]+baton[_.]+)?propose_plan|exit_?plan_?mode|read_?mcp_?resource(tool)?|\w+_documents?)$/i, 'documents'],
-  [/^mcp[_.]/, 'integration'],
-  [/^(web_?search|google_web_search|code_?search|search_codebase|grep|glob|file_glob)$/i, 'search'],
-  [/^(notebook_?edit|view_image)$/i, 'files'],
-  [/^ask_?user(_?question)?$/i, 'integration'],
-]
-
-/** `name` may be a title, where a harness tells no name; what it executes says nothing of what it is. */
-export function categoryOf(kind: string, name: string): ToolCategory {
-  if (kind === 'execute' && !/^mcp[_.]/.test(name)) return 'command'
-  const named = NAMED.find(([pattern]) => pattern.test(name))
-  if (named !== undefined) return named[1]
-  switch (kind) {
-    case 'execute':
-      return 'command'
-    case 'read':
-    case 'edit':
-    case 'delete':
-    case 'move':
-      return 'files'
-    case 'search':
-      return 'search'
-    case 'fetch':
-      return 'documents'
-    case 'think':
-    case 'switch_mode':
-      return 'skill'
-  }
-  return 'integration'
-}
 
 export function pathsOf(call: ToolUpdate): string[] {
   const paths = [...(call.locations ?? []).map((l) => l.path), ...changesOf(call).map((c) => c.path)]

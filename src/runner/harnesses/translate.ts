@@ -7,10 +7,10 @@
  */
 
 import { z } from 'zod'
-import type { EntryBody } from '../../contract/index.ts'
+import { categoryOf, type EntryBody } from '../../contract/index.ts'
 import { TEXT_LENGTH_MAX } from '../fit.ts'
 import type { Sink } from './harness.ts'
-import { categoryOf, changesOf, exitCodeOf, mcpCallOf, outputOf, pathsOf, ToolUpdate } from './tool-calls.ts'
+import { changesOf, exitCodeOf, mcpCallOf, outputOf, pathsOf, ToolUpdate } from './tool-calls.ts'
 
 /**
  * Some harnesses stream a call's input in pieces: it counts as known after this long without a change, in
