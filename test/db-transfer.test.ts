@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { type Database, openDatabase } from '../src/db/connect.ts'
 import { migrate } from '../src/db/migrate.ts'
 import { exportAll, importAll } from '../src/db/transfer.ts'
+import { folderBlobs } from '../src/engine/blobs.ts'
 import { freshDatabase } from './house/database.ts'
 import { realServer } from './house/real-server.ts'
 
@@ -91,7 +92,7 @@ async function epoch(database: Database): Promise<unknown> {
 async function exported() {
   const { database, blob_dir } = await filled()
   const dir = join(folder(), 'export')
-  await exportAll(database, blob_dir, dir)
+  await exportAll(database, folderBlobs(blob_dir), dir)
   return { database, dir }
 }
 
@@ -99,22 +100,22 @@ test('all data moves from the embedded PostgreSQL to a real server and back, row
   const { database, blob_dir } = await filled()
   const before = await everything(database)
   const [there, back, there_blobs, back_blobs] = [join(folder(), 'there'), join(folder(), 'back'), folder(), folder()]
-  expect(await exportAll(database, blob_dir, there)).toMatchObject({ blobs: 1 })
+  expect(await exportAll(database, folderBlobs(blob_dir), there)).toMatchObject({ blobs: 1 })
 
   const server = await realServer()
   onTestFinished(() => server.close())
   const real = openDatabase({ url: server.url })
   try {
-    await importAll(real, there_blobs, there)
+    await importAll(real, folderBlobs(there_blobs), there)
     expect(await everything(real)).toEqual(before)
     expect(await epoch(real)).not.toBe(await epoch(database))
-    await exportAll(real, there_blobs, back)
+    await exportAll(real, folderBlobs(there_blobs), back)
   } finally {
     await real.close()
   }
 
   const again = await embedded()
-  expect(await importAll(again, back_blobs, back)).toMatchObject({ blobs: 1 })
+  expect(await importAll(again, folderBlobs(back_blobs), back)).toMatchObject({ blobs: 1 })
   expect(await everything(again)).toEqual(before)
   expect(before.entries).toHaveLength(ENTRIES)
   expect(readFileSync(join(back_blobs, BLOB_ID.slice(0, 2), BLOB_ID))).toEqual(BLOB)
@@ -164,7 +165,7 @@ test('an export into a folder with files is refused', async () => {
 test('an export that fails leaves no folder that looks like one', async () => {
   const { database, blob_dir } = await filled()
   const dir = join(folder(), 'export')
-  await expect(exportAll(database, blob_dir, dir, { signal: AbortSignal.abort() })).rejects.toThrow('aborted')
+  await expect(exportAll(database, folderBlobs(blob_dir), dir, { signal: AbortSignal.abort() })).rejects.toThrow('aborted')
   expect(readdirSync(dir)).toEqual([])
   await expect(importAll(await embedded(), null, dir)).rejects.toThrow('holds no complete export')
 })
@@ -174,20 +175,20 @@ test('damaged, missing and foreign files are refused before anything is written'
   const target = await embedded()
   const original = readFileSync(join(dir, 'runs.ndjson'), 'utf8')
   writeFileSync(join(dir, 'runs.ndjson'), original.replace('QUEUED', 'FAILED'))
-  await expect(importAll(target, folder(), dir)).rejects.toThrow(/is damaged: .+runs\.ndjson is not as it was written/)
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow(/is damaged: .+runs\.ndjson is not as it was written/)
   rmSync(join(dir, 'runs.ndjson'))
-  await expect(importAll(target, folder(), dir)).rejects.toThrow(/is incomplete: .+runs\.ndjson cannot be read/)
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow(/is incomplete: .+runs\.ndjson cannot be read/)
   writeFileSync(join(dir, 'runs.ndjson'), original)
   writeFileSync(join(dir, 'blobs', BLOB_ID.slice(0, 2), BLOB_ID), 'something else')
-  await expect(importAll(target, folder(), dir)).rejects.toThrow('is damaged')
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow('is damaged')
   const manifest = readFileSync(join(dir, 'manifest.json'), 'utf8')
   writeFileSync(join(dir, 'manifest.json'), manifest.slice(0, 40))
-  await expect(importAll(target, folder(), dir)).rejects.toThrow('is damaged, or is not from Baton')
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow('is damaged, or is not from Baton')
   writeFileSync(
     join(dir, 'manifest.json'),
     JSON.stringify({ ...JSON.parse(manifest), schema_version: 9_999, schema_name: '9999_later' }),
   )
-  await expect(importAll(target, folder(), dir)).rejects.toThrow('made by a newer Baton: its schema is 9999_later')
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow('made by a newer Baton: its schema is 9999_later')
   expect((await target.pool.query(`select to_regclass('runs') as there`)).rows).toEqual([{ there: null }])
 })
 
@@ -199,15 +200,15 @@ test('an import that fails at the last row leaves an empty database that can be 
   users.rows += 1
   writeFileSync(join(dir, 'manifest.json'), JSON.stringify(parsed))
   const target = await embedded()
-  await expect(importAll(target, folder(), dir)).rejects.toThrow('users should have 2 rows and has 1')
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow('users should have 2 rows and has 1')
   expect((await target.pool.query('select * from teams')).rows).toEqual([])
   writeFileSync(join(dir, 'manifest.json'), manifest)
-  await importAll(target, folder(), dir)
+  await importAll(target, folderBlobs(folder()), dir)
   expect((await target.pool.query('select count(*) as count from entries')).rows).toEqual([{ count: ENTRIES }])
   expect(await migrate(target)).toBe(parsed.schema_version)
 })
 
 test('blobs are not dropped silently when the store has no place for them', async () => {
   const { dir } = await exported()
-  await expect(importAll(await embedded(), null, dir)).rejects.toThrow('no blob folder')
+  await expect(importAll(await embedded(), null, dir)).rejects.toThrow('no place to put them')
 })

@@ -1,4 +1,5 @@
 /** Trees in the page: children under their parents, pills, the table of a tree, messages; all of it live. */
+import { readFile } from 'node:fs/promises'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { buildPage, findBarriers, LOOKS, openBrowser, overflow, shoot, visitSignedIn } from './house/browser.ts'
@@ -59,6 +60,11 @@ async function block(piece: Piece): Promise<void> {
 const pills = (page: Page) => page.getByRole('tablist', { name: 'Agents of this tree' }).getByRole('tab')
 const status = (page: Page, word: string) => page.getByTestId('run-status').getByText(word, { exact: true })
 
+const keepReport = ({ runner }: Piece) =>
+  runner.harnessSupport.reportArtifact({
+    body: { artifact_type: 'FILE', data: { filepath: 'out/report.md', content: '# What came out\n' } },
+  })
+
 /** An orchestrator and seven children in every state, one of which has a child of its own. */
 async function orchestra() {
   const lead = await begun('lead', { title: 'Bring the shop to the new price service' })
@@ -66,6 +72,9 @@ async function orchestra() {
     { kind: 'prompt', text: 'Bring the shop to the new price service. Split the work.' },
     { kind: 'text', text: 'I split this into **seven** pieces and start an agent for each.' },
   )
+  await keepReport(lead)
+  const branch = { url: 'https://git.example/shop/pull/7', branch: 'new-prices' }
+  await lead.runner.harnessSupport.reportArtifact({ body: { artifact_type: 'PULL_REQUEST', data: branch } })
   const survey = await begun('survey', { parent: lead, harness: 'gemini' })
   await survey.append({ kind: 'text', text: 'Eleven places call the old service; four of them are tests.' })
   await survey.runner.messages.send({
@@ -190,6 +199,20 @@ test('children stand under their parent in the list, live, and are found with it
   await page.getByText('child of lead').waitFor({ state: 'attached' })
   expect(await rows.locator('> li').count()).toBe(1)
   expect(await rows.getByText('The lead').count()).toBe(0)
+  expect(complaints).toEqual([])
+  await context.close()
+}, 60_000)
+
+test('a file that a run made is fetched from its page, by its own name', async () => {
+  const lead = await begun('lead')
+  await keepReport(lead)
+  const { page, context, complaints } = await visitSignedIn(browser, house)
+  await page.goto(`/runs/${lead.run_id}`)
+  const began = page.waitForEvent('download')
+  await page.getByRole('list', { name: 'Artifacts' }).getByRole('link', { name: 'report.md' }).click()
+  const download = await began
+  expect(download.suggestedFilename()).toBe('report.md')
+  expect(await readFile(await download.path(), 'utf8')).toBe('# What came out\n')
   expect(complaints).toEqual([])
   await context.close()
 }, 60_000)

@@ -54,5 +54,10 @@ export const NAMED_COMMANDS: CommandEntry[] = [
     summary: 'Fetch the file of an artifact',
     load: async () => (await artifact()).download,
   },
-  { path: 'artifact upload', summary: 'Keep a file with a run', load: async () => (await artifact()).upload },
+  {
+    path: 'artifact upload',
+    summary: 'Keep a file with a run',
+    hidden: true,
+    load: async () => (await artifact()).upload,
+  },
 ]

@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { API_KEY_PATTERN } from '../contract/index.ts'
 import type { UserCaller } from '../engine/caller.ts'
+import type { BlobStore } from '../engine/blobs.ts'
 import type { Engine } from '../engine/engine.ts'
+import { type BlobPlace, findBlobs, nameOfBlobs, openBlobs } from './blob-place.ts'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import type { Progress } from './output.ts'
@@ -53,13 +55,14 @@ export async function openLog(level: string): Promise<Logger> {
 
 export async function openHouse(context: Context, options: HouseOptions): Promise<House> {
   const log = await openLog(options.log_level)
+  const place = findBlobs({ env: context.env, cwd: context.cwd, ...options })
   const closers: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
     for (let next = closers.pop(); next; next = closers.pop()) await next()
   }
   try {
     options.progress.say('Starting PostgreSQL')
-    const { databaseClock, folderBlobs, migrate, openDatabase, openEmbedded, openServer, skillReader } = await loadParts()
+    const { databaseClock, migrate, openDatabase, openEmbedded, openServer, skillReader } = await loadParts()
     const embedded =
       options.database_url === undefined
         ? await openEmbedded({
@@ -82,7 +85,8 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
     const clock = await databaseClock(database)
     closers.push(async () => clock.close())
     options.progress.say('Starting the server')
-    const blobs = folderBlobs(options.blob_dir ?? join(options.data_dir, 'blobs'))
+    const blobs = await openBlobs(place, options.data_dir, log)
+    lookAt(blobs, place, log)
     const server = await openServer({
       database,
       clock,
@@ -117,16 +121,23 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
 }
 
 async function loadParts() {
-  const [clock, connect, embedded, migrate, blobs, skills, server] = await Promise.all([
+  const [clock, connect, embedded, migrate, skills, server] = await Promise.all([
     import('../db/clock.ts'),
     import('../db/connect.ts'),
     import('../db/embedded.ts'),
     import('../db/migrate.ts'),
-    import('../engine/blobs.ts'),
     import('../engine/skill-reader.ts'),
     import('../server/server.ts'),
   ])
-  return { ...clock, ...connect, ...embedded, ...migrate, ...blobs, ...skills, ...server }
+  return { ...clock, ...connect, ...embedded, ...migrate, ...skills, ...server }
+}
+
+/** A store elsewhere that cannot be used is said at once; nobody is kept waiting, as it may come back. */
+function lookAt(blobs: BlobStore, place: BlobPlace, log: Logger): void {
+  blobs.size('0'.repeat(64)).then(
+    () => log.info({ blobs: nameOfBlobs(place) }, 'blobs.ready'),
+    (error: unknown) => log.error({ blobs: nameOfBlobs(place), err: error }, 'blobs.away'),
+  )
 }
 
 type OwnKey = { api_key: string; first_start: boolean; owner: UserCaller }

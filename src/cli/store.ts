@@ -1,12 +1,14 @@
 /** This machine's database without a server, for moving data in and out. */
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import type { Logger } from 'pino'
+import type { BlobStore } from '../engine/blobs.ts'
+import { findBlobs, openBlobs } from './blob-place.ts'
 import type { Context } from './context.ts'
 import { openLog } from './house.ts'
 import { cacheFolder, dataFolder } from './settings.ts'
 
 type Transfer = typeof import('../db/transfer.ts')
-type Store = { database: Parameters<Transfer['exportAll']>[0]; blob_dir: string; log: Logger; transfer: Transfer }
+type Store = { database: Parameters<Transfer['exportAll']>[0]; blobs: BlobStore; log: Logger; transfer: Transfer }
 
 export async function withStore(
   context: Context,
@@ -14,6 +16,7 @@ export async function withStore(
   work: (store: Store) => Promise<void>,
 ): Promise<void> {
   const data_dir = typeof given === 'string' ? resolve(context.cwd, given) : dataFolder(context.env)
+  const place = findBlobs({ env: context.env, cwd: context.cwd, data_dir })
   const [{ openDatabase }, { openEmbedded }, transfer] = await Promise.all([
     import('../db/connect.ts'),
     import('../db/embedded.ts'),
@@ -31,7 +34,7 @@ export async function withStore(
     const database = openDatabase(embedded ? { connection: embedded.connection } : { url: url ?? '' }, { log })
     const moving = context.out.progress('Moving data')
     try {
-      await work({ database, blob_dir: join(data_dir, 'blobs'), log, transfer })
+      await work({ database, blobs: await openBlobs(place, data_dir, log), log, transfer })
     } finally {
       moving.done()
       await database.close()

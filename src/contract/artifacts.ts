@@ -1,38 +1,27 @@
 /**
  * Artifacts: what a run made for people. The public Oz reading of one (`GET /agent/artifacts/{uid}`), and ours for
- * keeping a file with a run.
+ * keeping a file with a run: ask for an address, send the file there, confirm it.
  *
  * A file's bytes are fetched from its `download_url`, which is signed, expires, and takes no other credentials.
  */
 import { z } from 'zod'
+import { FileName, isPlainName, MimeType } from './files.ts'
 import { route } from './route.ts'
 import { RunId, Timestamp } from './runs.ts'
+import { SignedDownload } from './transcripts.ts'
+import { Crc32c, UPLOAD_BYTES_MAX, UploadTarget } from './uploads.ts'
 
-/** Of one file, as bytes. */
+/** Of one file that is reported with its content in the report, as bytes. */
 export const ARTIFACT_BYTES_MAX = 1024 * 1024
 /** Base64, and text in which each character is escaped, take up more than the file itself. */
 export const ARTIFACT_BODY_BYTES_MAX = 8 * ARTIFACT_BYTES_MAX
-
-/** Neither leads anywhere else, wherever somebody may save it. */
-const isPlainName = (name: string): boolean => !/[\\\p{Cc}]/u.test(name) && !['', '.', '..'].includes(name)
-
-const FileName = z
-  .string()
-  .max(255)
-  .refine((name) => isPlainName(name) && !name.includes('/'), 'A file name has no folder and no control characters.')
 
 const FilePath = z
   .string()
   .max(1024)
   .refine((path) => path.split('/').every(isPlainName), 'A file path is relative, with / and without "..".')
 
-const MimeType = z
-  .string()
-  .max(255)
-  .regex(/^[\w.+-]+\/[\w.+-]+(; ?charset=[\w-]+)?$/, 'A MIME type is written like text/markdown.')
-
-/** What a file is, and what is in it. */
-export const NewFile = z.object({
+const FileFacts = z.object({
   /** Where it lay, relative. */
   filepath: FilePath,
   /** The last part of the path where absent. */
@@ -41,11 +30,35 @@ export const NewFile = z.object({
   mime_type: MimeType.optional(),
   title: z.string().max(1024).optional(),
   description: z.string().max(4096).optional(),
+})
+
+/** What a file is, and what is in it. */
+export const NewFile = FileFacts.extend({
   content: z.string(),
   /** What `content` is written in. */
   encoding: z.enum(['utf-8', 'base64']).default('utf-8'),
 })
 export type NewFile = z.infer<typeof NewFile>
+
+const SCREENSHOT_TYPE = /^image\/(png|jpeg|gif|webp)$/
+
+/** What a file is that is going to be sent, and of which run: by its id, or by its conversation's. */
+export const FileToSend = FileFacts.extend({
+  run_id: RunId.optional(),
+  conversation_id: z.uuid().optional(),
+  artifact_type: z.enum(['FILE', 'SCREENSHOT']).default('FILE'),
+  /** How many bytes there are to be: another number is refused. */
+  size_bytes: z.int().min(0).max(UPLOAD_BYTES_MAX, `A file has at most ${UPLOAD_BYTES_MAX} bytes.`).optional(),
+})
+  .refine(
+    ({ run_id, conversation_id }) => (run_id === undefined) !== (conversation_id === undefined),
+    'Name the run or its conversation: one of run_id and conversation_id.',
+  )
+  .refine(
+    ({ artifact_type, mime_type }) => artifact_type === 'FILE' || SCREENSHOT_TYPE.test(mime_type ?? ''),
+    'A screenshot is image/png, image/jpeg, image/gif or image/webp.',
+  )
+export type FileToSend = z.infer<typeof FileToSend>
 
 const Made = z.object({ artifact_uid: z.string(), created_at: Timestamp })
 
@@ -104,20 +117,47 @@ export const artifactRoutes = {
     path: '/agent/artifacts/{artifact_uid}',
     tag: TAG,
     callers: ['user', 'execution'],
-    summary: 'One artifact: a plan with its text, a file or screenshot with an address that serves it for a while.',
+    anonymous: true,
+    summary:
+      'One artifact: a plan with its text, a file or screenshot with an address that serves it for a while. Those of a ' +
+      'run whose session_sharing has a public_access are read without a key.',
     params: z.object({ artifact_uid: z.uuid() }),
     answer: Artifact,
   }),
-  create: route({
-    name: 'artifacts.create',
-    method: 'POST',
-    path: '/agent/runs/{run_id}/artifacts',
+  download: route({
+    name: 'artifacts.download',
+    method: 'GET',
+    path: '/agent/artifacts/{artifact_uid}/download',
     tag: TAG,
     callers: ['user', 'execution'],
-    summary: 'Ours: keep a file of at most 1 MiB with a run. The same file of a run is kept once.',
-    params: z.object({ run_id: RunId }),
-    body: NewFile,
+    anonymous: true,
+    summary: 'Ours: the file of an artifact: leads to the address that serves it.',
+    params: z.object({ artifact_uid: z.uuid() }),
+    answer: SignedDownload,
+    status: 302,
+  }),
+  upload: route({
+    name: 'artifacts.upload',
+    method: 'POST',
+    path: '/agent/artifacts/uploads',
+    tag: TAG,
+    callers: ['user', 'execution'],
+    summary: 'Ours: an address to send a file of a run to, of at most 100 MiB. Nothing is kept until it is confirmed.',
+    body: FileToSend,
+    answer: z.object({ upload_id: z.string(), upload_target: UploadTarget }),
+  }),
+  confirm: route({
+    name: 'artifacts.confirm',
+    method: 'POST',
+    path: '/agent/artifacts/uploads/{upload_id}/confirm',
+    tag: TAG,
+    callers: ['user', 'execution'],
+    summary: 'Ours: keep the file that was sent, checked. The same file of a run is kept once, however often confirmed.',
+    params: z.object({ upload_id: z.uuid() }),
+    body: z.object({
+      /** CRC32C of what was sent: base64 of its four bytes, the highest first. */
+      checksum: Crc32c.optional(),
+    }),
     answer: KeptFile,
-    body_bytes_max: ARTIFACT_BODY_BYTES_MAX,
   }),
 }

@@ -132,11 +132,12 @@ export const AgentConfig = z.object({
   idle_timeout_minutes: z.int().min(1).max(60).optional(),
   computer_use_enabled: z.boolean().optional(),
   computer_use_model_id: z.string().max(256).optional(),
-  /** From here to `session_sharing`: kept and answered, and of no effect on runs here. */
+  /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. */
   runner_id: z.string().max(128).optional(),
   inference_providers: InferenceProviders.optional(),
   memory_stores: z.array(MemoryStore).max(20).optional(),
   credential_strategy: z.enum(CREDENTIAL_STRATEGIES).nullish(),
+  /** With public access, what the run makes is read without a key. */
   session_sharing: SessionSharing.optional(),
   harness_auth_secrets: HarnessAuthSecrets.optional(),
   /** It is given these alone; empty: none; absent: all that there are for it. */

@@ -1,8 +1,8 @@
 /** The files of an export: written and read as streams, each with its SHA-256. */
 import { createHash } from 'node:crypto'
 import { createReadStream, type ReadStream } from 'node:fs'
-import { mkdir, open, readdir, rename, stat } from 'node:fs/promises'
-import { dirname, join, relative } from 'node:path'
+import { mkdir, open, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 
 const CHUNK_BYTES = 1024 * 1024
 
@@ -59,46 +59,47 @@ export async function* readLines(path: string): AsyncGenerator<string> {
   if (rest.length > 0) yield Buffer.concat(rest).toString('utf8')
 }
 
-/** What a blob is called: the SHA-256 of its content. Anything else in the folder is still being written. */
+/** What a blob is called: the SHA-256 of its content. */
 export const BLOB_NAME = /^[0-9a-f]{64}$/
 
-/**
- * Copies every blob below a folder, and says which as JSON lines. A folder that is not there has none; a blob that has
- * gone meanwhile has no row any more.
- */
-export async function* copyBlobs(from: string, to: string, signal?: AbortSignal): AsyncGenerator<string> {
-  for (const path of await blobsBelow(from)) {
+/** Wherever the blobs of a server lie: those that it names, and a way to add one. */
+export type BlobPlace = {
+  size(blob_id: string): Promise<number | null>
+  open(blob_id: string): Promise<AsyncIterable<Uint8Array> | null>
+  draft(chunks: AsyncIterable<Uint8Array>): Promise<{ keep(): Promise<void>; drop(): Promise<void> }>
+}
+
+/** Writes each blob to a file below `to`, and says which as JSON lines. One that is not there is left out. */
+export async function* saveBlobs(
+  blobs: BlobPlace,
+  names: AsyncIterable<string>,
+  { to, signal }: { to: string; signal?: AbortSignal | undefined },
+): AsyncGenerator<string> {
+  for await (const blob_id of names) {
+    const stream = await blobs.open(blob_id)
+    if (stream === null) continue
+    const path = `${blob_id.slice(0, 2)}/${blob_id}`
     const target = join(to, path)
-    const source = await open(join(from, path)).catch(absent)
-    if (source === null) continue
     await mkdir(dirname(target), { recursive: true, mode: 0o700 })
-    const sum = await writeFileOf(target, chunksOf(source.createReadStream({ highWaterMark: CHUNK_BYTES })), signal)
+    const sum = await writeFileOf(target, buffersOf(stream), signal)
     yield `${JSON.stringify({ path, ...sum } satisfies BlobLine)}\n`
   }
 }
 
-/** Whole or absent. A file of that name and length is already there: its name is the sum of its content. */
-export async function copyWhole(from: string, to: string, expected: FileSum, signal?: AbortSignal): Promise<void> {
-  const there = await stat(to).then(
-    (found) => found.size,
-    () => null,
-  )
-  if (there === expected.bytes) return
-  await mkdir(dirname(to), { recursive: true, mode: 0o700 })
-  const unfinished = `${to}.${process.pid}.import`
-  await writeFileOf(unfinished, readChunks(from), signal)
-  await rename(unfinished, to)
+/** One of that name and length is already there: its name is the sum of its content. */
+export async function putBlob(blobs: BlobPlace, blob_id: string, from: string): Promise<void> {
+  const { size } = await stat(from)
+  if ((await blobs.size(blob_id)) === size) return
+  const draft = await blobs.draft(readChunks(from))
+  try {
+    await draft.keep()
+  } finally {
+    await draft.drop()
+  }
 }
 
-async function blobsBelow(folder: string): Promise<string[]> {
-  const found = (await readdir(folder, { recursive: true, withFileTypes: true }).catch(absent)) ?? []
-  const blobs = found.filter((file) => file.isFile() && BLOB_NAME.test(file.name))
-  return blobs.map((file) => relative(folder, join(file.parentPath, file.name))).sort()
-}
-
-function absent(error: unknown): null {
-  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
-  throw error
+async function* buffersOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
 }
 
 const readChunks = (path: string): AsyncGenerator<Buffer> =>

@@ -6,6 +6,8 @@
  * without it an export is not one. It is one consistent snapshot, taken while servers work. An import is one
  * transaction into an empty database; it gives the store a new epoch, since positions in the log that clients hold
  * may lie beyond what was exported.
+ *
+ * Master keys are no data and never in an export: what they lock is exported and imported as it is, locked.
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { basename, isAbsolute, join, normalize } from 'node:path'
@@ -15,10 +17,12 @@ import { z } from 'zod'
 import type { Database } from './connect.ts'
 import { migrate, readMigrations, schemaVersion } from './migrate.ts'
 import { DatabaseRefused } from './refusals.ts'
-import { BLOB_NAME, copyBlobs, copyWhole, readLines, sumOf, writeFileOf } from './transfer-files.ts'
+import { BLOB_NAME, type BlobPlace, putBlob, readLines, saveBlobs, sumOf, writeFileOf } from './transfer-files.ts'
 
 const FORMAT = 1
 const BLOB_LIST = 'blob-files.ndjson'
+/** Whose rows are worth nothing without the master keys that lock them. */
+const SEALED_TABLES = ['secret_versions', 'issuer_keys']
 const FETCH_ROWS = 100
 const INSERT_ROWS_MAX = 500
 const INSERT_BYTES_MAX = 4 * 1024 * 1024
@@ -36,20 +40,21 @@ const Manifest = z.object({
   epoch: z.uuid(),
   exported_at: z.string(),
   tables: z.array(TableFile),
-  /** Null: the store has no blob folder. */
+  /** Null: blobs were left out. */
   blobs: Sum.extend({ files: z.int() }).nullable(),
 })
 type Manifest = z.infer<typeof Manifest>
 const Blob = Sum.extend({ path: z.string() })
 
 export type TransferOptions = { log?: Logger; signal?: AbortSignal }
-export type Transferred = { tables: number; rows: number; blobs: number }
+/** `sealed`: of the rows some are locked with master keys, which are in no export. */
+export type Transferred = { tables: number; rows: number; blobs: number; sealed: boolean }
 type Column = { name: string; type: string; is_json: boolean; is_generated: boolean }
 
 /** `out_dir` must be absent or empty; what a failed export wrote is removed again. */
 export async function exportAll(
   database: Database,
-  blob_dir: string | null,
+  blobs: BlobPlace | null,
   out_dir: string,
   options: TransferOptions = {},
 ): Promise<Transferred> {
@@ -71,8 +76,7 @@ export async function exportAll(
         epoch: row.epoch,
         exported_at: row.at.toISOString(),
         tables,
-        // After the snapshot: a blob is written before the row that names it.
-        blobs: blob_dir === null ? null : await writeBlobs(blob_dir, out_dir, options),
+        blobs: blobs === null ? null : await writeBlobs(client, blobs, out_dir, options),
       } satisfies Manifest
     })
     await writeFileOf(join(out_dir, 'manifest.json'), one(`${JSON.stringify(manifest, null, 2)}\n`))
@@ -86,7 +90,7 @@ export async function exportAll(
 /** Migrates an empty database as far as the export goes, loads it, and migrates it on. All rows come, or none. */
 export async function importAll(
   database: Database,
-  blob_dir: string | null,
+  blobs: BlobPlace | null,
   in_dir: string,
   options: TransferOptions = {},
 ): Promise<Transferred> {
@@ -106,7 +110,7 @@ export async function importAll(
     ...options,
     migrations: migrations.filter((one) => one.version <= manifest.schema_version),
   })
-  if (manifest.blobs !== null) await readBlobs(in_dir, blob_dir, options)
+  if (manifest.blobs !== null) await readBlobs(in_dir, blobs, options)
   await session(database, async (client) => {
     await client.query('begin')
     await client.query('lock table store in access exclusive mode')
@@ -155,10 +159,24 @@ async function writeTables(client: pg.Client, out_dir: string, options: Transfer
   return written
 }
 
-async function writeBlobs(blob_dir: string, out_dir: string, options: TransferOptions): Promise<Manifest['blobs']> {
+/** Those that have a row in the snapshot: each has its bytes, but what was being written, or was removed, just then. */
+async function writeBlobs(
+  client: pg.Client,
+  blobs: BlobPlace,
+  out_dir: string,
+  options: TransferOptions,
+): Promise<Manifest['blobs']> {
   let files = 0
+  const names = async function* () {
+    await client.query('declare names no scroll cursor for select blob_id from blobs order by blob_id')
+    for (;;) {
+      const batch = await client.query<{ blob_id: string }>(`fetch ${FETCH_ROWS} from names`)
+      if (batch.rows.length === 0) return
+      for (const { blob_id } of batch.rows) yield blob_id
+    }
+  }
   const lines = async function* () {
-    for await (const line of copyBlobs(blob_dir, join(out_dir, 'blobs'), options.signal)) {
+    for await (const line of saveBlobs(blobs, names(), { to: join(out_dir, 'blobs'), signal: options.signal })) {
       files += 1
       yield line
     }
@@ -212,10 +230,11 @@ async function* listBlobs(in_dir: string): AsyncGenerator<z.infer<typeof Blob>> 
   }
 }
 
-async function readBlobs(in_dir: string, blob_dir: string | null, options: TransferOptions): Promise<void> {
+async function readBlobs(in_dir: string, blobs: BlobPlace | null, options: TransferOptions): Promise<void> {
   for await (const blob of listBlobs(in_dir)) {
-    if (blob_dir === null) throw refused('The export holds blobs, and this store has no blob folder to put them in.')
-    await copyWhole(join(in_dir, 'blobs', blob.path), join(blob_dir, blob.path), blob, options.signal)
+    if (blobs === null) throw refused('The export holds blobs, and this store has no place to put them in.')
+    options.signal?.throwIfAborted()
+    await putBlob(blobs, basename(blob.path), join(in_dir, 'blobs', blob.path))
   }
 }
 
@@ -342,7 +361,8 @@ async function filesIn(folder: string): Promise<string[]> {
 
 function transferred(manifest: Manifest): Transferred {
   const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0)
-  return { tables: manifest.tables.length, rows, blobs: manifest.blobs?.files ?? 0 }
+  const sealed = manifest.tables.some((table) => SEALED_TABLES.includes(table.table) && table.rows > 0)
+  return { tables: manifest.tables.length, rows, blobs: manifest.blobs?.files ?? 0, sealed }
 }
 
 function refused(message: string, cause?: unknown): DatabaseRefused {

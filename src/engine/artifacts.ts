@@ -3,21 +3,29 @@
  * is in the address itself, signed with a secret that all servers on this database share, and it expires.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { type Selectable, sql } from 'kysely'
+import { type Kysely, type Selectable, sql } from 'kysely'
 import { z } from 'zod'
 import {
   ARTIFACT_BYTES_MAX,
   type Artifact,
   Fault,
+  type FileToSend,
   type KeptFile,
   type NewFile,
   type ReportArtifact,
+  type SignedDownload,
+  UPLOAD_BYTES_MAX,
+  type UploadTarget,
 } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
 import type { Artifacts } from '../db/tables.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { keepBlobs } from './kept-blobs.ts'
 import { mimeTypeOf } from './mime-types.ts'
-import { checkVisible, visibleRuns } from './visible.ts'
+import { superseded } from './transitions.ts'
+import { uploadsEngine } from './uploads.ts'
+import { visibleRuns } from './visible.ts'
 
 /** How long an address serves a file. */
 const DOWNLOAD_MS = 15 * 60_000
@@ -33,27 +41,35 @@ const FileRow = z.object({
 })
 type FileRow = z.infer<typeof FileRow>
 
+/** What an upload of ours keeps until it is confirmed. */
+const PURPOSE = 'artifact'
+const Waiting = FileRow.omit({ size_bytes: true }).extend({ artifact_type: z.enum(['FILE', 'SCREENSHOT']) })
+
+type NewArtifact = {
+  artifact_type: 'PULL_REQUEST' | 'EXTERNAL_REFERENCE' | 'FILE' | 'SCREENSHOT'
+  data: object
+  blob_id: string | null
+}
+type OwnRun = { team_id: string; run_id: string }
+
 export function artifactsEngine(room: Room) {
   const { clock } = room
   const db = room.database.kysely
+  const uploads = uploadsEngine(room)
 
   /** The same artifact of a run, however often and by whichever of its executions it is reported, is one. */
   async function insert(
-    run: { team_id: string; run_id: string },
-    artifact_type: 'PULL_REQUEST' | 'EXTERNAL_REFERENCE' | 'FILE',
-    data: object,
-    blob_id: string | null,
+    write: Kysely<Tables>,
+    { team_id, run_id }: OwnRun,
+    { artifact_type, data, blob_id }: NewArtifact,
   ): Promise<{ artifact_uid: string }> {
     const key = blob_id === null ? [artifact_type, data] : [artifact_type, data, blob_id]
-    return db
+    return write
       .insertInto('artifacts')
       .values({
         artifact_uid: randomUUID(),
-        team_id: run.team_id,
-        run_id: run.run_id,
-        artifact_type,
+        ...{ team_id, run_id, artifact_type, blob_id },
         data: JSON.stringify(data),
-        blob_id,
         created_at: clock.now(),
         report_key: createHash('sha256').update(ordered(key)).digest('hex'),
       })
@@ -68,78 +84,153 @@ export function artifactsEngine(room: Room) {
       .executeTakeFirstOrThrow()
   }
 
-  async function insertFile(run: { team_id: string; run_id: string }, file: NewFile): Promise<KeptFile> {
-    const bytes = bytesOf(file)
-    const data = rowOf(file, bytes)
-    const blob_id = await room.blobs.write(bytes)
-    await db
-      .insertInto('blobs')
-      .values({ blob_id, size_bytes: bytes.length, created_at: clock.now() })
-      .onConflict((one) => one.doNothing())
-      .execute()
-    const { artifact_uid } = await insert(run, 'FILE', data, blob_id)
-    const { filepath, mime_type, size_bytes, description = null } = data
-    return { artifact_uid, filepath, description, mime_type, size_bytes }
+  /** An execution that has been replaced adds nothing any more: its run's row is locked, and names who may. */
+  async function insertOwn(caller: ExecutionCaller, made: NewArtifact): Promise<{ artifact_uid: string }> {
+    return db.transaction().execute(async (write) => {
+      const own = await write
+        .selectFrom('runs')
+        .select('run_id')
+        .where('run_id', '=', caller.run_id)
+        .where('execution_id', '=', caller.execution_id)
+        .forKeyShare()
+        .executeTakeFirst()
+      if (!own) throw superseded()
+      return insert(write, caller, made)
+    })
   }
 
-  /** The caller's own sight; a task sees what those have made that it builds on, too. */
-  async function read(caller: Caller, artifact_uid: string): Promise<Selectable<Artifacts>> {
+  /** The caller's own sight, and what a run shows to all; a task sees what those have made that it builds on, too. */
+  async function read(caller: Caller | null, artifact_uid: string): Promise<Selectable<Artifacts>> {
     const row = await db
       .selectFrom('artifacts')
       .innerJoin('runs', 'runs.run_id', 'artifacts.run_id')
       .selectAll('artifacts')
       .where('artifact_uid', '=', artifact_uid)
-      .where((where) => where.or([visibleRuns(caller), builtOn(caller)]))
+      .where((where) =>
+        where.or(caller === null ? [isPublic] : [isPublic, visibleRuns(caller), builtOn(caller)]),
+      )
       .executeTakeFirst()
-    if (!row) throw absent(artifact_uid)
-    return row
+    if (row) return row
+    if (caller !== null) throw absent(artifact_uid)
+    throw new Fault('authentication_required', 'Only what a run shows to all is read without a key.')
   }
 
-  async function get(caller: Caller, artifact_uid: string, download_root: string): Promise<Artifact> {
+  async function readPlan({ artifact_uid, created_at }: Selectable<Artifacts>): Promise<Artifact> {
+    const plan = await db
+      .selectFrom('plans')
+      .select(['plan_id', 'title', 'document'])
+      .where('artifact_uid', '=', artifact_uid)
+      .executeTakeFirst()
+    if (!plan) throw absent(artifact_uid)
+    const { plan_id, title, document: content } = plan
+    const data = { document_uid: plan_id, notebook_uid: plan_id, title, content, content_type: 'text/markdown' }
+    return { artifact_uid, artifact_type: 'PLAN', created_at: created_at.toISOString(), data }
+  }
+
+  /** The run that a file is sent for; a run's own token sends for that run alone. */
+  async function runOf(caller: Caller, { run_id, conversation_id }: FileToSend): Promise<OwnRun> {
+    const run = await db
+      .selectFrom('runs')
+      .select(['runs.run_id', 'runs.team_id'])
+      .where(visibleRuns(caller))
+      .$if(run_id !== undefined, (some) => some.where('runs.run_id', '=', run_id ?? ''))
+      .$if(conversation_id !== undefined, (some) => some.where('runs.conversation_id', '=', conversation_id ?? ''))
+      // Of the runs that went on with a conversation, the last.
+      .orderBy('runs.created_at', 'desc')
+      .executeTakeFirst()
+    const own = caller.kind === 'execution' ? caller.run_id : run?.run_id
+    if (run_id !== undefined && caller.kind === 'execution' && run_id.toLowerCase() !== own)
+      throw new Fault('not_authorized', `This token is that of run ${own}, not of ${run_id}.`)
+    if (!run || run.run_id !== own)
+      throw new Fault(
+        'resource_not_found',
+        run_id === undefined ? `There is no conversation ${conversation_id}.` : `There is no run ${run_id}.`,
+      )
+    return run
+  }
+
+  /** `caller` null: nobody said who asks. `download_root`: where this server serves files. */
+  async function get(caller: Caller | null, artifact_uid: string, download_root: string): Promise<Artifact> {
     const row = await read(caller, artifact_uid)
-    const made = { artifact_uid, created_at: row.created_at.toISOString() }
-    if (row.artifact_type === 'PLAN') {
-      const plan = await db
-        .selectFrom('plans')
-        .select(['plan_id', 'title', 'document'])
-        .where('artifact_uid', '=', artifact_uid)
-        .executeTakeFirst()
-      if (!plan) throw absent(artifact_uid)
-      const { plan_id, title, document: content } = plan
-      const data = { document_uid: plan_id, notebook_uid: plan_id, title, content, content_type: 'text/markdown' }
-      return { ...made, artifact_type: 'PLAN', data }
-    }
+    if (row.artifact_type === 'PLAN') return readPlan(row)
     if (row.artifact_type !== 'FILE' && row.artifact_type !== 'SCREENSHOT') {
       throw new Fault(
         'invalid_request',
         `Artifact ${artifact_uid} is a ${row.artifact_type}: it has no content here. Its run lists where it is.`,
       )
     }
-    const { mime_type: content_type, description, ...file } = FileRow.parse(row.data)
+    const made = { artifact_uid, created_at: row.created_at.toISOString() }
+    const { mime_type: content_type, description, filepath, ...file } = FileRow.parse(row.data)
     const { query, expires_at } = await room.signer.sign('artifacts', artifact_uid, DOWNLOAD_MS)
     const download_url = `${download_root}${artifact_uid}?${query}`
     const download = { download_url, expires_at, content_type, ...(description && { description }) }
     if (row.artifact_type === 'SCREENSHOT') return { ...made, artifact_type: 'SCREENSHOT', data: download }
-    const { blob_id: sha256 } = row
-    return { ...made, artifact_type: 'FILE', data: { ...download, ...file, ...(sha256 && { sha256 }) } }
+    const shown = { ...(caller === null ? {} : { filepath }), ...(row.blob_id && { sha256: row.blob_id }) }
+    return { ...made, artifact_type: 'FILE', data: { ...download, ...file, ...shown } }
   }
 
   return {
     get,
 
-    async report(caller: Caller, { artifact_type, data }: ReportArtifact): Promise<{ artifact_uid: string }> {
-      if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent reports artifacts.')
-      if (artifact_type !== 'FILE') return insert(caller, artifact_type, data, null)
-      const { artifact_uid } = await insertFile(caller, data)
-      return { artifact_uid }
+    /** Where its file is served. */
+    async address(caller: Caller | null, artifact_uid: string, download_root: string): Promise<SignedDownload> {
+      const artifact = await get(caller, artifact_uid, download_root)
+      if (artifact.artifact_type === 'PLAN')
+        throw new Fault('invalid_request', `Artifact ${artifact_uid} is a plan: it is read with its text, as no file.`)
+      const { download_url, expires_at } = artifact.data
+      return { download_url, expires_at }
     },
 
-    /** A file of a run; a run keeps files for itself alone. */
-    async keep(caller: Caller, run_id: string, file: NewFile): Promise<KeptFile> {
-      if (caller.kind === 'execution' && caller.run_id !== run_id)
-        throw new Fault('not_authorized', `This token is that of run ${caller.run_id}, not of ${run_id}.`)
-      await checkVisible(room, caller, [run_id])
-      return insertFile({ team_id: caller.team_id, run_id }, file)
+    async report(caller: Caller, { artifact_type, data }: ReportArtifact): Promise<{ artifact_uid: string }> {
+      if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent reports artifacts.')
+      if (artifact_type !== 'FILE') return insertOwn(caller, { artifact_type, data, blob_id: null })
+      const bytes = bytesOf(data)
+      const row = { ...factsOf(data, data.encoding === 'utf-8'), size_bytes: bytes.length }
+      const [blob_id = null] = await keepBlobs(room, [bytes])
+      return insertOwn(caller, { artifact_type, data: row, blob_id })
+    },
+
+    /** Where a file of a run is to be sent; `root` as in `NewUpload`. */
+    async upload(
+      caller: Caller,
+      file: FileToSend,
+      root: string,
+    ): Promise<{ upload_id: string; upload_target: UploadTarget }> {
+      const run = await runOf(caller, file)
+      const data = { ...factsOf(file, false), artifact_type: file.artifact_type }
+      const { upload_id, target } = await uploads.prepare(db, {
+        ...run,
+        purpose: PURPOSE,
+        name: data.filename,
+        mime_type: data.mime_type,
+        size_max: UPLOAD_BYTES_MAX,
+        ...(file.size_bytes === undefined ? {} : { size_bytes: file.size_bytes }),
+        data,
+        root,
+      })
+      return { upload_id, upload_target: target }
+    },
+
+    /** The file that was sent becomes an artifact of its run. */
+    async confirm(caller: Caller, upload_id: string, checksum: string | undefined): Promise<KeptFile> {
+      return db.transaction().execute(async (write) => {
+        const run = await write
+          .selectFrom('uploads')
+          .innerJoin('runs', 'runs.run_id', 'uploads.run_id')
+          .select(['runs.run_id', 'runs.team_id', 'runs.execution_id'])
+          .where('upload_id', '=', upload_id)
+          .where(visibleRuns(caller))
+          .executeTakeFirst()
+        if (!run || (caller.kind === 'execution' && caller.run_id !== run.run_id))
+          throw new Fault('resource_not_found', `There is no upload ${upload_id}.`)
+        if (caller.kind === 'execution' && caller.execution_id !== run.execution_id) throw superseded()
+        const which = { upload_id, team_id: run.team_id, purpose: PURPOSE }
+        const { blob_id, size_bytes, data } = await uploads.confirm(write, { ...which, crc32c: checksum })
+        const { artifact_type, ...facts } = Waiting.parse(data)
+        const { artifact_uid } = await insert(write, run, { artifact_type, data: { ...facts, size_bytes }, blob_id })
+        const { filepath, mime_type, description = null } = facts
+        return { artifact_uid, filepath, description, mime_type, size_bytes }
+      })
     },
 
     /** For whoever holds an address that was signed here and has not expired. */
@@ -151,13 +242,15 @@ export function artifactsEngine(room: Room) {
         .select(['data', 'blob_id'])
         .where('artifact_uid', '=', artifact_uid)
         .executeTakeFirst()
-      const bytes = row?.blob_id ? await room.blobs.read(row.blob_id) : null
-      if (!row || bytes === null) throw absent(artifact_uid)
+      if (!row?.blob_id) throw absent(artifact_uid)
       const { filename, mime_type } = FileRow.parse(row.data)
-      return { bytes, filename, mime_type }
+      return { blob_id: row.blob_id, filename, mime_type }
     },
   }
 }
+
+/** A condition on `runs`: what it makes may be read by whoever knows where. */
+const isPublic = sql<boolean>`runs.config #>> '{session_sharing,public_access}' in ('VIEWER', 'EDITOR')`
 
 const absent = (artifact_uid: string): Fault =>
   new Fault('resource_not_found', `There is no artifact ${artifact_uid} that you may see.`)
@@ -182,13 +275,15 @@ function bytesOf({ content, encoding }: NewFile): Buffer {
   )
 }
 
-function rowOf({ filepath, filename, mime_type, description, title, encoding }: NewFile, bytes: Buffer): FileRow {
+function factsOf(
+  { filepath, filename, mime_type, description, title }: Omit<NewFile, 'content' | 'encoding'>,
+  is_text: boolean,
+) {
   const name = filename ?? filepath.split('/').at(-1) ?? filepath
   return {
     filepath,
     filename: name,
-    mime_type: mime_type ?? mimeTypeOf(name, encoding === 'utf-8'),
-    size_bytes: bytes.length,
+    mime_type: mime_type ?? mimeTypeOf(name, is_text),
     ...(description === undefined ? {} : { description }),
     ...(title === undefined ? {} : { title }),
   }

@@ -9,7 +9,7 @@ import { type Logger, pino } from 'pino'
 import type { Role } from '../../src/contract/index.ts'
 import { type Clock, databaseClock } from '../../src/db/clock.ts'
 import type { Database } from '../../src/db/connect.ts'
-import { folderBlobs } from '../../src/engine/blobs.ts'
+import { type BlobStore, folderBlobs } from '../../src/engine/blobs.ts'
 import type { UserCaller } from '../../src/engine/caller.ts'
 import type { EngineLimits } from '../../src/engine/engine.ts'
 import { skillReader } from '../../src/engine/skill-reader.ts'
@@ -25,6 +25,8 @@ export type HouseOptions = {
   /** The database's own time when absent. */
   clock?: Clock
   blobs_dir?: string
+  /** Another store than the folder. */
+  blobs?: BlobStore
   /** Repositories of this machine can be read for their skills. */
   reads_skills?: boolean
   host?: string
@@ -87,7 +89,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     const server = await openServer({
       database,
       clock,
-      blobs: folderBlobs(blobs_dir),
+      blobs: options.blobs ?? folderBlobs(blobs_dir),
       log: other.log ?? log,
       port: port ?? 0,
       web_dir: web_dir ?? null,

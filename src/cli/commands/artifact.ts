@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto'
+/** Artifacts: what runs made for people, looked at, fetched and kept. */
 import { writeFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { z } from 'zod'
 import type { Artifact } from '../../contract/index.ts'
 import { actingClient, ownRun } from '../acting.ts'
-import { fileToKeep } from '../artifacts.ts'
+import { fetchBytes, fetchFile, fileToSend, refuseToReplace, type Source, sendFile } from '../artifacts.ts'
 import type { CommandModule } from '../commands.ts'
 import { type Context, clientOf } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
@@ -12,13 +12,9 @@ import { paint } from '../output.ts'
 import { bytes, oneLine } from '../text.ts'
 
 export const get: CommandModule = {
-  declare: (command) =>
-    void command
-      .argument('<artifact>', 'its uid')
-      .option('-O, --out <file>', 'write what is in it to this file, too; - for stdout'),
-  async run(context, { args: [uid = ''], options }) {
+  declare: (command) => void command.argument('<artifact>', 'its uid'),
+  async run(context, { args: [uid = ''] }) {
     const artifact = await read(context, uid)
-    if (typeof options.out === 'string') return save(context, artifact, options.out)
     const { artifact_uid, artifact_type, created_at, data } = artifact
     await context.out.show({ artifact_uid, artifact_type, created_at, ...data }, () => lines(artifact))
   },
@@ -28,77 +24,94 @@ export const download: CommandModule = {
   declare: (command) =>
     void command
       .argument('<artifact>', 'its uid')
-      .option('-O, --out <file>', 'where to; its own name in this folder where absent, - for stdout'),
+      .option('-o, --out <file>', 'where to; its own name in this folder where absent, - for stdout')
+      .option('--force', 'also over a file that is there'),
   async run(context, { args: [uid = ''], options }) {
     const artifact = await read(context, uid)
-    await save(context, artifact, typeof options.out === 'string' ? options.out : nameOf(artifact))
+    const out = typeof options.out === 'string' ? options.out : nameOf(artifact)
+    if (out === '-') {
+      context.stdout.write(await contentOf(context, artifact))
+      return
+    }
+    const path = resolve(context.cwd, out)
+    const size = await save(context, artifact, { path, force: options.force === true })
+    const { artifact_uid, artifact_type } = artifact
+    await context.out.show({ artifact_uid, artifact_type, path }, () => [`Wrote ${out} (${bytes(size)}).`])
   },
 }
+
+const Ids = z.object({ runId: z.string().min(1).optional(), conversationId: z.string().min(1).optional() })
 
 export const upload: CommandModule = {
   declare: (command) =>
     void command
-      .argument('<file>', 'the file to keep; at most 1 MiB')
+      .argument('<file>', 'the file to keep; at most 100 MiB')
       .option('--run-id <run>', 'the run that it is of; OZ_RUN_ID where absent')
+      .option('--conversation-id <conversation>', 'instead of the run: the conversation that it is of')
       .option('--title <title>', 'its title')
       .option('--description <text>', 'what it is'),
   async run(context, { args: [file = ''], options }) {
-    const run_id = z.string().optional().parse(options.runId) ?? ownRun(context)
-    if (run_id === undefined || run_id === '')
-      throw new CommandFailure(
-        'usage',
-        'It is not known of which run the file is.',
-        'Inside a run OZ_RUN_ID says it; elsewhere give --run-id.',
-      )
+    const of = whose(context, Ids.parse(options))
+    const { path, filepath, size_bytes, checksum } = await fileToSend(context, file)
     const body = {
-      ...(await fileToKeep(context, file)),
+      ...of,
+      ...{ filepath, size_bytes },
       ...(options.title === undefined ? {} : { title: String(options.title) }),
       ...(options.description === undefined ? {} : { description: String(options.description) }),
     }
     // Inside a run its own token speaks; a person's key may name any run of the team.
-    const client = run_id === ownRun(context) ? actingClient(context, run_id) : clientOf(context)
-    const kept = await client.artifacts.create({ params: { run_id }, body, signal: context.signal })
+    const client = of.run_id === ownRun(context) ? actingClient(context, of.run_id) : clientOf(context)
+    const { signal } = context
+    const { upload_id, upload_target } = await client.artifacts.upload({ body, signal })
+    await sendFile(context, upload_target, { path, checksum })
+    const kept = await client.artifacts.confirm({ params: { upload_id }, body: { checksum }, signal })
     await context.out.show(kept, () => [`Kept ${kept.filepath} (${bytes(kept.size_bytes)}) as ${kept.artifact_uid}.`])
   },
+}
+
+type Whose = { run_id: string; conversation_id?: never } | { conversation_id: string; run_id?: never }
+
+function whose(context: Context, { runId, conversationId }: z.infer<typeof Ids>): Whose {
+  if (runId !== undefined && conversationId !== undefined)
+    throw new CommandFailure('usage', '--run-id and --conversation-id name the same thing: give one of them.')
+  if (conversationId !== undefined) return { conversation_id: conversationId }
+  const run_id = runId ?? ownRun(context)
+  if (run_id !== undefined) return { run_id }
+  throw new CommandFailure(
+    'usage',
+    'It is not known of which run the file is.',
+    'Inside a run OZ_RUN_ID says it; elsewhere give --run-id or --conversation-id.',
+  )
 }
 
 const read = (context: Context, artifact_uid: string): Promise<Artifact> =>
   clientOf(context).artifacts.get({ params: { artifact_uid }, signal: context.signal })
 
-async function save(context: Context, artifact: Artifact, out: string): Promise<void> {
-  const content = await contentOf(context, artifact)
-  if (out === '-') {
-    context.stdout.write(content)
-    return
-  }
-  const path = resolve(context.cwd, out)
-  await writeFile(path, content).catch((error: NodeJS.ErrnoException) => {
-    throw new CommandFailure('failed', `${out} cannot be written (${error.code ?? error.message}).`)
+type Target = { path: string; force: boolean }
+
+async function save(context: Context, artifact: Artifact, { path, force }: Target): Promise<number> {
+  if (artifact.artifact_type !== 'PLAN') return fetchFile(context, sourceOf(artifact), path, force)
+  const { content } = artifact.data
+  if (!force) await refuseToReplace(path)
+  await writeFile(path, content, { flag: force ? 'w' : 'wx' }).catch((error: NodeJS.ErrnoException) => {
+    throw new CommandFailure('failed', `${path} cannot be written (${error.code ?? error.message}).`)
   })
-  const { artifact_uid, artifact_type } = artifact
-  await context.out.show({ artifact_uid, artifact_type, path }, () => [`Wrote ${out} (${bytes(content.length)}).`])
+  return Buffer.byteLength(content)
 }
 
-async function contentOf(context: Context, artifact: Artifact): Promise<Buffer> {
-  if (artifact.artifact_type === 'PLAN') return Buffer.from(artifact.data.content)
-  const { data } = artifact
-  const response = await fetch(data.download_url, { signal: context.signal }).catch((cause: unknown) => {
-    if (context.signal.aborted) throw cause
-    throw new CommandFailure('unreachable', `${new URL(data.download_url).origin} does not answer.`)
-  })
-  if (!response.ok) throw new CommandFailure('failed', `The file could not be fetched (status ${response.status}).`)
-  const content = Buffer.from(await response.arrayBuffer())
-  const sha256 = 'sha256' in data ? data.sha256 : undefined
-  if (sha256 !== undefined && createHash('sha256').update(content).digest('hex') !== sha256)
-    throw new CommandFailure('failed', 'What came is not the file that was kept: its SHA-256 differs. Try again.')
-  return content
-}
+const contentOf = async (context: Context, artifact: Artifact): Promise<Buffer> =>
+  artifact.artifact_type === 'PLAN' ? Buffer.from(artifact.data.content) : fetchBytes(context, sourceOf(artifact))
+
+const sourceOf = ({ data }: Exclude<Artifact, { artifact_type: 'PLAN' }>): Source => ({
+  url: data.download_url,
+  sha256: 'sha256' in data ? data.sha256 : undefined,
+})
 
 function nameOf(artifact: Artifact): string {
   switch (artifact.artifact_type) {
     case 'FILE':
       // The server has checked it; what saves it does so again.
-      return basename(artifact.data.filename)
+      return basename(artifact.data.filename.replaceAll('\\', '/'))
     case 'PLAN':
       return `plan-${artifact.artifact_uid}.md`
     case 'SCREENSHOT':

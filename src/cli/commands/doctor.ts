@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, readFile, statfs } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -6,8 +7,10 @@ import { delimiter, dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { Command } from 'commander'
 import { connect } from '../../sdk/client.ts'
+import { type BlobPlace, findBlobs, nameOfBlobs, openBlobs } from '../blob-place.ts'
 import type { Context, Given } from '../context.ts'
-import { EXIT } from '../exits.ts'
+import { CommandFailure, EXIT } from '../exits.ts'
+import { openLog } from '../house.ts'
 import { paint } from '../output.ts'
 import { cacheFolder, DEFAULT_PORT, dataFolder } from '../settings.ts'
 import { alignColumns, bytes } from '../text.ts'
@@ -45,6 +48,7 @@ export async function run(context: Context, given: Given): Promise<number> {
       postgres(context),
       folder(data_dir),
       disk(data_dir),
+      blobs(context, data_dir),
       server(context, Number(port)),
       sandboxes(context),
       cgroups(),
@@ -143,6 +147,31 @@ async function existing(path: string): Promise<string> {
     )
       return at
     if (dirname(at) === at) return at
+  }
+}
+
+/** A folder is looked at with the data folder. */
+async function blobs(context: Context, data_dir: string): Promise<Check[]> {
+  const check = 'blobs'
+  let place: BlobPlace
+  try {
+    place = findBlobs({ env: context.env, cwd: context.cwd, data_dir })
+  } catch (error) {
+    if (!(error instanceof CommandFailure)) throw error
+    return [{ check, verdict: 'fail', found: error.message.replace(/\.$/, ''), ...(error.hint && { advice: error.hint }) }]
+  }
+  if (place.kind === 'folder') return []
+  const found = nameOfBlobs(place)
+  const store = await openBlobs(place, data_dir, await openLog('silent'))
+  try {
+    const blob_id = await store.write(randomBytes(32))
+    const size_bytes = await store.size(blob_id)
+    await store.remove(blob_id)
+    if (size_bytes === 32) return [{ check, verdict: 'ok', found: `${found} takes, gives and removes` }]
+    return [{ check, verdict: 'fail', found: `${found} does not give what it took` }]
+  } catch (error) {
+    const advice = error instanceof Error ? error.message : String(error)
+    return [{ check, verdict: 'fail', found: `${found} cannot be used`, advice }]
   }
 }
 

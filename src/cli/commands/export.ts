@@ -16,12 +16,16 @@ export function declare(command: Command): void {
 export async function run(context: Context, given: Given): Promise<void> {
   const out_dir = resolve(context.cwd, given.args[0] ?? '')
   await withStore(context, given.options.dataDir, async (store) => {
-    const done = await store.transfer.exportAll(store.database, store.blob_dir, out_dir, {
+    const done = await store.transfer.exportAll(store.database, store.blobs, out_dir, {
       log: store.log,
       signal: context.signal,
     })
     await context.out.show({ folder: out_dir, ...done }, () => [
       `Exported ${done.rows} rows of ${done.tables} tables and ${done.blobs} blobs to ${out_dir}.`,
     ])
+    if (done.sealed)
+      context.out.note(
+        'Secrets in it stay locked. Keep the master keys, too, apart from it: secret-keys in the data folder, or BATON_SECRET_KEY.',
+      )
   })
 }

@@ -16,12 +16,17 @@ export function declare(command: Command): void {
 export async function run(context: Context, given: Given): Promise<void> {
   const in_dir = resolve(context.cwd, given.args[0] ?? '')
   await withStore(context, given.options.dataDir, async (store) => {
-    const done = await store.transfer.importAll(store.database, store.blob_dir, in_dir, {
+    const done = await store.transfer.importAll(store.database, store.blobs, in_dir, {
       log: store.log,
       signal: context.signal,
     })
     await context.out.show({ folder: in_dir, ...done }, () => [
       `Imported ${done.rows} rows of ${done.tables} tables and ${done.blobs} blobs. Start the server with "baton up".`,
     ])
+    if (done.sealed)
+      context.out.note(
+        'Secrets in it are locked. Give this server the master keys of the other: put its file secret-keys into the data ' +
+          'folder, or set BATON_SECRET_KEY.',
+      )
   })
 }

@@ -1,4 +1,3 @@
-import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { Context, Given } from '../context.ts'
 import { EXIT } from '../exits.ts'
@@ -13,7 +12,7 @@ export function declare(command: Command): void {
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <n>', '0 for any free one', String(DEFAULT_PORT))
     .option('--data-dir <dir>', 'where the embedded PostgreSQL keeps its data (default: $XDG_DATA_HOME/baton)')
-    .option('--blob-dir <dir>', 'where large texts are kept (default: blobs in the data folder)')
+    .option('--blob-dir <dir>', 'where files and large texts are kept (default: blobs in the data folder)')
     .option(
       '--public-host <name>',
       'a name besides loopback under which it is reached; may be repeated',
@@ -21,7 +20,11 @@ export function declare(command: Command): void {
     )
     .option('--ready-file <file>', 'when ready, this file gets {url, api_key, pid} as JSON')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent', 'info')
-    .addHelpText('after', '\nDATABASE_URL names an outside PostgreSQL; without it the embedded one is started.')
+    .addHelpText(
+      'after',
+      '\nDATABASE_URL names an outside PostgreSQL; without it the embedded one is started. BATON_BLOBS=s3://bucket/prefix\n' +
+        'keeps files and large texts in S3: docs/storage.md.',
+    )
 }
 
 export async function run(context: Context, given: Given): Promise<number> {
@@ -36,7 +39,7 @@ export async function run(context: Context, given: Given): Promise<number> {
     progress,
     own_machine: context.env.BATON_ALLOW_LOCAL_REPOSITORIES === '1',
     database_url: context.env.DATABASE_URL || undefined,
-    blob_dir: typeof blobDir === 'string' ? resolve(context.cwd, blobDir) : join(data_dir, 'blobs'),
+    ...(typeof blobDir === 'string' && { blob_dir: blobDir }),
     ...(Array.isArray(publicHost) && { public_hosts: publicHost.map(String) }),
   }).finally(() => progress.done())
   try {

@@ -6,6 +6,7 @@ import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react'
 import { Fault, isEnded, type Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { useAnnounce } from '../parts/announce.tsx'
+import { RunArtifacts } from '../parts/artifacts.tsx'
 import { Composer } from '../parts/composer.tsx'
 import { Executions } from '../parts/executions.tsx'
 import { Empty, Refused, Waiting } from '../parts/faces.tsx'
@@ -104,6 +105,7 @@ function RunView({ run }: { run: Run }) {
           className="min-w-0 lg:w-72 lg:shrink-0 lg:overflow-y-auto xl:w-80"
         >
           <RunFacts run={run} />
+          <RunArtifacts run={run} />
           <Executions run_id={run.run_id} />
         </aside>
         <div className={`flex min-w-0 flex-1 flex-col ${deciding ? 'lg:scroll-pb-36 lg:overflow-y-auto lg:pr-3' : ''}`}>

@@ -1,19 +1,16 @@
 /** What is below a run: its tree as a table, what the whole of it is worth, and the way to stop it. */
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
-import { ExternalLink, OctagonX } from 'lucide-react'
+import { OctagonX } from 'lucide-react'
 import { useState } from 'react'
-import { z } from 'zod'
 import { isEnded, type Run, type Tree } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { keys } from '../data/queries.ts'
 import { countStatuses } from '../data/tree.ts'
 import { countWords, dollarWords } from '../words.ts'
+import { Artifacts } from './artifacts.tsx'
 import { Confirm } from './confirm.tsx'
 import { Empty, Refused, sentenceOf, Waiting } from './faces.tsx'
 import { TreeGrid } from './tree-grid.tsx'
-
-/** Artifacts listed at first. */
-const ARTIFACTS_SHOWN = 5
 
 export function SubAgents({ run }: { run: Run }) {
   const { queries } = useAsking()
@@ -58,7 +55,7 @@ function Totals({ tree, run }: { tree: Tree; run: Run }) {
         <Total name="Messages">{tree.messages.toLocaleString()}</Total>
         <Total name="Artifacts">{tree.artifacts.length.toLocaleString()}</Total>
       </dl>
-      <Artifacts tree={tree} />
+      <TreeArtifacts tree={tree} />
       <Limits tree={tree} />
     </div>
   )
@@ -73,55 +70,14 @@ function Total({ name, children }: { name: string; children: string }) {
   )
 }
 
-/** What is known of an artifact of whatever kind. */
-const ArtifactFace = z.object({
-  url: z
-    .url({ protocol: /^https?$/ })
-    .optional()
-    .catch(undefined),
-  title: z.string().optional().catch(undefined),
-  branch: z.string().optional().catch(undefined),
-  filename: z.string().optional().catch(undefined),
-})
-
-function Artifacts({ tree }: { tree: Tree }) {
-  const [all, setAll] = useState(false)
+function TreeArtifacts({ tree }: { tree: Tree }) {
   if (tree.artifacts.length === 0) return null
   const names = new Map(tree.nodes.map((node) => [node.run_id, node.name]))
-  const shown = all ? tree.artifacts : tree.artifacts.slice(-ARTIFACTS_SHOWN)
-  return (
-    <ul aria-label="Artifacts" className="flex flex-wrap gap-2 text-sm">
-      {shown.map((artifact) => {
-        const face = ArtifactFace.catch({}).parse(artifact.data)
-        const kind = artifact.artifact_type.toLowerCase().replaceAll('_', ' ')
-        const title = face.title ?? face.branch ?? face.filename ?? face.url ?? ''
-        return (
-          <li
-            key={artifact.artifact_uid}
-            className="flex max-w-full items-center gap-1.5 rounded-lg border border-line px-2.5 py-1"
-          >
-            <span className="shrink-0 text-soft first-letter:uppercase">{kind}</span>
-            {face.url === undefined ? (
-              <span className="truncate">{title}</span>
-            ) : (
-              <a href={face.url} target="_blank" rel="noopener noreferrer" className="link inline-flex min-w-0 gap-1">
-                <span className="truncate">{title}</span>
-                <ExternalLink aria-hidden className="mt-1 size-3.5 shrink-0" />
-              </a>
-            )}
-            <span className="max-w-32 truncate text-soft">by {names.get(artifact.run_id)}</span>
-          </li>
-        )
-      })}
-      {!all && tree.artifacts.length > ARTIFACTS_SHOWN && (
-        <li>
-          <button type="button" className="link min-h-8" onClick={() => setAll(true)}>
-            Show all {tree.artifacts.length}
-          </button>
-        </li>
-      )}
-    </ul>
-  )
+  const shown = tree.artifacts.map(({ artifact_type, artifact_uid, data, run_id }) => ({
+    ...{ artifact_type, artifact_uid, data },
+    by: names.get(run_id),
+  }))
+  return <Artifacts artifacts={shown} />
 }
 
 function Limits({ tree }: { tree: Tree }) {

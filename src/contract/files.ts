@@ -1,0 +1,15 @@
+/** Names and kinds of files that cross a boundary, wherever somebody may save them. */
+import { z } from 'zod'
+
+/** Leads nowhere else. */
+export const isPlainName = (name: string): boolean => !/[\\\p{Cc}]/u.test(name) && !['', '.', '..'].includes(name)
+
+export const FileName = z
+  .string()
+  .max(255)
+  .refine((name) => isPlainName(name) && !name.includes('/'), 'A file name has no folder and no control characters.')
+
+export const MimeType = z
+  .string()
+  .max(255)
+  .regex(/^[\w.+-]+\/[\w.+-]+(; ?charset=[\w-]+)?$/, 'A MIME type is written like text/markdown.')
