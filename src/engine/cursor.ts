@@ -6,7 +6,7 @@ import { Fault } from '../contract/index.ts'
 const TimeCursor = z.object({ sort: z.string(), at: z.iso.datetime(), id: z.uuid() })
 export type TimeCursor = z.infer<typeof TimeCursor>
 
-export const renderCursor = (cursor: { sort: string }): string =>
+export const renderCursor = <T extends { sort: string }>(cursor: T): string =>
   Buffer.from(JSON.stringify(cursor)).toString('base64url')
 
 export const readCursor = (text: string, sort: string): TimeCursor => readCursorAs(TimeCursor, text, sort)
