@@ -81,10 +81,9 @@ test.each(roles)('%s: what is theirs to do, and nothing beyond', async (role) =>
 
 test('who may only look starts nothing by MCP either, and opens no worker', async () => {
   const mcp = await openMcpClient(house.url, people.viewer.api_key)
-  expect(await callTool(mcp, 'list_runs', {})).toMatchObject({ structuredContent: { runs: expect.any(Array) } })
+  expect(await callTool(mcp, 'list_runs')).toMatchObject({ said: { runs: expect.any(Array) } })
   const started = await callTool(mcp, 'start_run', { prompt: 'x' })
-  expect(started.isError).toBe(true)
-  expect(JSON.stringify(started.content)).toContain('change nothing')
+  expect(started).toMatchObject({ is_error: true, text: expect.stringContaining('change nothing') })
   await mcp.close()
   const knock = (key: string) =>
     new Promise<number>((resolve) => {
@@ -169,7 +168,7 @@ test('a colleague meets a personal run nowhere, whatever they ask', async () => 
   }
   expect((await people.owner.client.events.list({})).map((event) => event.run_id)).not.toContain(run_id)
   const mcp = await openMcpClient(house.url, people.owner.api_key)
-  expect((await callTool(mcp, 'get_run', { run_id })).isError).toBe(true)
+  expect((await callTool(mcp, 'get_run', { run_id })).is_error).toBe(true)
   expect(JSON.stringify(await callTool(mcp, 'list_runs', { limit: 100 }))).not.toContain(run_id)
   await mcp.close()
   await piece.finish()

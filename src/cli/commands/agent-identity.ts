@@ -166,6 +166,8 @@ const Options = z.object({
   removeEnvironment: Switch,
   removeHost: Switch,
   addSecret: Texts,
+  removeSecret: Texts,
+  removeSecret: Texts,
   addSkill: Texts,
   removeSkill: Texts,
   removeAllSkills: Switch,
