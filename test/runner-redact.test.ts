@@ -63,22 +63,42 @@ describe('the redactor', () => {
     })
   })
 
+  test('finds each line of a secret with several, however they are broken', () => {
+    const lines = [randomBytes(24).toString('base64'), randomBytes(24).toString('base64')]
+    const redactor = makeRedactor([`-----BEGIN KEY-----\n${lines.join('\n')}\n-----END KEY-----\n`])
+    const shown = redactor.text(`  1\t-----BEGIN KEY-----\n  2\t${lines[0]}\r\n  3\t${lines[1]}\n`)
+    for (const line of lines) expect(shown).not.toContain(line)
+    expect(shown).toContain('BEGIN KEY')
+  })
+
+  test('covers bytes in their place, and leaves all others as they are', () => {
+    const bytes = Buffer.concat([Buffer.from([0, 255]), Buffer.from(`a ${secret} b ${secret}`), Buffer.from([1])])
+    const covered = Buffer.from(makeRedactor([secret]).bytes(bytes))
+    const stars = '*'.repeat(Buffer.byteLength(secret))
+    expect(covered).toEqual(
+      Buffer.concat([Buffer.from([0, 255]), Buffer.from(`a ${stars} b ${stars}`), Buffer.from([1])]),
+    )
+    const clean = Buffer.from('nothing to see')
+    expect(makeRedactor([secret]).bytes(clean)).toBe(clean)
+  })
+
   test('leaves short values alone, which would redact ordinary words', () => {
     expect(makeRedactor(['true', '1']).text('true 1')).toBe('true 1')
   })
 
   test('takes the values of variables whose names say that they are secret', () => {
     const found = secretsIn({
-      ANTHROPIC_API_KEY: 'a',
-      GH_TOKEN: 'b',
-      DB_PASSWORD: 'c',
-      STRIPE_SECRET_KEY: 'd',
-      NPM_CONFIG_TOKEN: 'e',
+      ANTHROPIC_API_KEY: 'a-value-of-it',
+      GH_TOKEN: 'b-value-of-it',
+      DB_PASSWORD: 'c-value-of-it',
+      STRIPE_SECRET_KEY: 'd-value-of-it',
+      NPM_CONFIG_TOKEN: 'e-value-of-it',
       PATH: 'no',
       KEYBOARD: 'no',
       HOME: 'no',
+      SHORT_TOKEN: 'public',
     })
-    expect(found.sort()).toEqual(['a', 'b', 'c', 'd', 'e'])
+    expect(found.sort()).toEqual(['a', 'b', 'c', 'd', 'e'].map((one) => `${one}-value-of-it`))
   })
 
   test('takes the password out of an address', () => {

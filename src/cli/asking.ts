@@ -30,8 +30,6 @@ const UNSERVED = [
   '--profile <id>',
   '--runner <id>',
   '--attach <path>',
-  '--claude-auth-secret <name>',
-  '--codex-auth-secret <name>',
 ]
 
 export function declareAsking(command: Command): Command {
@@ -56,6 +54,10 @@ export function declareAsking(command: Command): Command {
     .option('--setup-command <command>', 'run before the harness starts; may be repeated', collect)
     .option('--time-limit <duration>', 'the longest that one execution may take')
     .option('--max-tries <n>', 'executions before a failure that may be retried is final')
+    .option('--secret <name>', 'a secret that it may have, and no other; may be repeated', collect)
+    .option('--no-secrets', 'it gets none')
+    .option('--claude-auth-secret <name>', 'secret with the key for Anthropic')
+    .option('--codex-auth-secret <name>', 'secret with the key for OpenAI')
     .option('--permissions <policy>', 'allow or deny what the harness asks leave for')
     .option('--mode <mode>', 'normal, plan or orchestrate: whether the agent proposes a plan first')
     .option('--conversation <id>', 'conversation to go on with; needs no prompt')
@@ -89,6 +91,10 @@ const Options = z.object({
   setupCommand: z.array(z.string()).default([]),
   timeLimit: z.string().optional(),
   maxTries: z.coerce.number().optional(),
+  secret: z.array(z.string()).default([]),
+  secrets: z.boolean().default(true),
+  claudeAuthSecret: z.string().optional(),
+  codexAuthSecret: z.string().optional(),
   permissions: z.string().optional(),
   host: z.string().optional(),
   mode: RunMode.optional().catch(() => {
@@ -135,6 +141,7 @@ export async function askedRun(
     ...(timeout === undefined ? {} : { timeout_minutes: timeout }),
     ...(o.maxTries === undefined ? {} : { max_tries: o.maxTries }),
     ...(o.permissions === undefined ? {} : { permissions: o.permissions }),
+    ...secretsOf(o, file),
     ...(o.mcp === undefined ? {} : { mcp_servers: { ...file.mcp_servers, ...(await mcpServers(context, o.mcp)) } }),
     ...(o.repo.length + o.setupCommand.length === 0
       ? {}
@@ -160,6 +167,18 @@ export async function askedRun(
   if (body.success) return body.data
   const issue = body.error.issues[0]
   throw new CommandFailure('usage', `${issue?.path.join('.') ?? 'The run'}: ${issue?.message ?? 'not as it should be'}`)
+}
+
+function secretsOf({ secret, secrets, claudeAuthSecret, codexAuthSecret }: Options, file: AgentConfig): AgentConfig {
+  if (secret.length > 0 && !secrets) throw new CommandFailure('usage', 'Give either --secret or --no-secrets.')
+  const auth = {
+    ...(claudeAuthSecret === undefined ? {} : { claude_auth_secret_name: claudeAuthSecret }),
+    ...(codexAuthSecret === undefined ? {} : { codex_auth_secret_name: codexAuthSecret }),
+  }
+  return {
+    ...(secret.length === 0 && secrets ? {} : { secrets: secret.map((name) => ({ name })) }),
+    ...(Object.keys(auth).length === 0 ? {} : { harness_auth_secrets: { ...file.harness_auth_secrets, ...auth } }),
+  }
 }
 
 async function templateRun(

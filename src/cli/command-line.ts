@@ -114,7 +114,8 @@ function outputOptions(line: CommandLine, globals: Globals, settings: Settings |
 }
 
 function contextOf(line: CommandLine, out: Output, settings: Settings, globals: Globals): Context {
-  const { version, env, cwd, pid, stdin, stdout, signal, self } = line
+  const { version, env, cwd, pid, stdin, stdout, stderr, signal, self } = line
   const interactive = globals.input && !env.CI && stdin.isTTY === true && line.stderr.isTTY === true
-  return { version, out, settings, env, cwd, pid, stdin, stdout, signal, interactive, self, debug: globals.debug }
+  const streams = { stdin, stdout, stderr }
+  return { version, out, settings, env, cwd, pid, ...streams, signal, interactive, self, debug: globals.debug }
 }

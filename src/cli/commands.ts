@@ -4,6 +4,7 @@ import { ACCESS_COMMANDS, ACCESS_GROUPS } from './commands-access.ts'
 import { BATCH_COMMANDS, BATCH_GROUPS } from './commands-batches.ts'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
 import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
+import { SECRET_COMMANDS, SECRET_GROUPS } from './commands-secrets.ts'
 import { SCHEDULE_COMMANDS, SCHEDULE_GROUPS } from './commands-schedules.ts'
 import type { Context, Given } from './context.ts'
 
@@ -50,6 +51,7 @@ export const GROUPS: Record<string, CommandGroup> = {
   ...BATCH_GROUPS,
   ...INSIDE_GROUPS,
   ...NAMED_GROUPS,
+  ...SECRET_GROUPS,
   ...SCHEDULE_GROUPS,
 }
 
@@ -148,6 +150,7 @@ export const COMMANDS: CommandEntry[] = [
   ...BATCH_COMMANDS,
   ...INSIDE_COMMANDS,
   ...NAMED_COMMANDS,
+  ...SECRET_COMMANDS,
   ...SCHEDULE_COMMANDS,
   ...ACCESS_COMMANDS,
   { path: 'open', summary: 'Open the page, signed in', group: ACCESS, load: () => import('./commands/open.ts') },

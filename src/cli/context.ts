@@ -17,6 +17,7 @@ export type Context = {
   stdin: Input
   /** For protocols; what is meant for people goes through `out`. */
   stdout: Writable
+  stderr: Writable
   /** Aborted by the first Ctrl-C or SIGTERM. */
   signal: AbortSignal
   /** Whether a person may be asked: stdin and stderr are terminals, and neither --no-input nor CI was given. */

@@ -31,10 +31,12 @@ export type KeyringOptions = {
   given?: { text: string; from: string }[]
   /** This server's own; absent: it keeps none. */
   file?: string | null
+  /** Whether it may make keys itself, where the operator gives none. */
+  may_make?: boolean
 }
 
 /** Throws `KeyringRefused` for what is no key. */
-export async function openKeyring({ given = [], file = null }: KeyringOptions): Promise<Keyring> {
+export async function openKeyring({ given = [], file = null, may_make = true }: KeyringOptions): Promise<Keyring> {
   const operators = given.flatMap(({ text, from }) => parseKeys(text, from))
   let own = file === null ? [] : parseKeys(await readOwn(file), file)
   let making: Promise<MasterKey> | null = null
@@ -52,7 +54,7 @@ export async function openKeyring({ given = [], file = null }: KeyringOptions): 
     keys,
     find: (key_id) => keys().find((one) => one.key_id === key_id),
     make:
-      file === null || operators.length > 0
+      file === null || operators.length > 0 || !may_make
         ? null
         : () => {
             making ??= add(file).finally(() => {
@@ -60,7 +62,10 @@ export async function openKeyring({ given = [], file = null }: KeyringOptions): 
             })
             return making
           },
-    how: `Put the key back: into ${file === null ? '' : `${file}, or into `}BATON_SECRET_KEY of the server, then start it again`,
+    how:
+      operators.length === 0 && own.length === 0 && !may_make
+        ? NO_KEYS.how
+        : `Put the key back: into ${file === null ? '' : `${file}, or into `}BATON_SECRET_KEY of the server, then start it again`,
   }
 }
 

@@ -4,6 +4,7 @@ import {
   type Assignment,
   type EntryBody,
   type FromWorker,
+  type ModelKey,
   type Outcome,
   type TaskAssignment,
   ToWorker,
@@ -18,6 +19,8 @@ export type ScriptedWorkerOptions = {
   /** Slots that it says it has; null: it says no hello, as a worker of the public protocol. */
   capacity?: number | null
   running?: { task_id: string; execution_id: string }[]
+  /** Providers for which it says that it takes keys. */
+  brokers?: string[]
 }
 
 /** A run in this worker's hands. */
@@ -40,12 +43,16 @@ export type Piece = {
   work(entries?: number, outcome?: Outcome): Promise<void>
 }
 
+export type ToldKeys = { task_id: string; execution_id: string; model_keys: ModelKey[] }
+
 export type ScriptedWorker = {
   worker_host: string
   /** The next run that it is offered; rejects after `wait_ms`. */
   next(wait_ms?: number): Promise<Piece>
   /** The next cancellation; rejects after `wait_ms`. */
   cancelled(wait_ms?: number): Promise<{ task_id: string; execution_id?: string | undefined }>
+  /** The next keys of a run that it said it still has; rejects after `wait_ms`. */
+  toldKeys(wait_ms?: number): Promise<ToldKeys>
   /** Offers not taken by `next` yet. */
   waiting(): number
   say(frame: FromWorker): void
@@ -60,25 +67,27 @@ export type ScriptedWorker = {
 const WAIT_MS = 10_000
 
 export async function openScriptedWorker(options: ScriptedWorkerOptions): Promise<ScriptedWorker> {
-  const { worker_host = 'scripted', capacity = 4, running = [] } = options
+  const { worker_host = 'scripted', capacity = 4, running = [], brokers } = options
   const root = options.url.replace(/^http/, 'ws')
   const address = `${root}${WORKER_SOCKET_PATH}?worker_id=${encodeURIComponent(worker_host)}`
   const socket = new WebSocket(address, { headers: { authorization: `Bearer ${options.api_key}` } })
   const offers = mailbox<Piece>('an offer')
   const cancellations = mailbox<{ task_id: string; execution_id?: string | undefined }>('a cancellation')
+  const model_keys = mailbox<ToldKeys>('model keys')
   const say = (frame: FromWorker) => socket.send(JSON.stringify(frame))
   const closed = new Promise<number>((resolve) => socket.on('close', resolve))
   socket.on('message', (frame) => {
     const said = ToWorker.parse(JSON.parse(String(frame)))
     if (said.type === 'task_assignment') offers.put(takeUp(options.url, worker_host, said.data, say))
+    else if (said.type === 'task_model_keys') model_keys.put(said.data)
     else cancellations.put(said.data)
   })
   await new Promise<void>((resolve, reject) => {
     socket.on('open', () => resolve())
     socket.on('error', reject)
   })
-  if (capacity !== null)
-    say({ type: 'worker_hello', data: { capacity, running, version: '0.0.0', backend: 'scripted', harnesses: [] } })
+  const hello = { version: '0.0.0', backend: 'scripted', harnesses: [], ...(brokers && { brokers }) }
+  if (capacity !== null) say({ type: 'worker_hello', data: { capacity, running, ...hello } })
   return {
     worker_host,
     say,
@@ -86,6 +95,7 @@ export async function openScriptedWorker(options: ScriptedWorkerOptions): Promis
     closed,
     next: offers.take,
     cancelled: cancellations.take,
+    toldKeys: model_keys.take,
     waiting: offers.size,
     vanish: () => socket.terminate(),
     async close() {
