@@ -22,10 +22,14 @@ afterAll(async () => {
 })
 
 const git = (cwd: string, ...args: string[]) =>
-  execFileSync('git', ['-c', 'user.name=T', '-c', 'user.email=t@example.com', '-c', 'init.defaultBranch=main', ...args], {
-    cwd,
-    stdio: ['ignore', 'pipe', 'ignore'],
-  }).toString()
+  execFileSync(
+    'git',
+    ['-c', 'user.name=T', '-c', 'user.email=t@example.com', '-c', 'init.defaultBranch=main', ...args],
+    {
+      cwd,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    },
+  ).toString()
 
 type Files = Record<string, string | { link: string }>
 const put = (root: string, files: Files): void => {
@@ -165,7 +169,9 @@ test('the last run is found by each spelling that names the skill', async () => 
     { skill: 'first', config: { environment_id: environment.uid } },
   ]
   for (const { config, ...body } of spellings) {
-    const { run_id } = await house.client.runs.create({ body: { ...body, config: { worker_host: 'never', ...config } } })
+    const { run_id } = await house.client.runs.create({
+      body: { ...body, config: { worker_host: 'never', ...config } },
+    })
     const run = await house.client.runs.get({ params: { run_id } })
     expect(await variant('first'), body.skill).toBe(run.created_at)
   }

@@ -37,7 +37,10 @@ test('skills of the repositories are listed, by repository, and malformed ones w
     writeFileSync(join(root, '.agents/skills', name, 'SKILL.md'), text)
   }
   const git = (...args: string[]) =>
-    execFileSync('git', ['-c', 'user.name=T', '-c', 'user.email=t@example.com', ...args], { cwd: root, stdio: 'ignore' })
+    execFileSync('git', ['-c', 'user.name=T', '-c', 'user.email=t@example.com', ...args], {
+      cwd: root,
+      stdio: 'ignore',
+    })
   git('init', '-q')
   git('add', '-A')
   git('commit', '-qm', 'Skills')

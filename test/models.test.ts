@@ -41,7 +41,12 @@ afterAll(async () => {
   await new Promise((resolve) => providers.close(resolve))
 })
 
-const KEYS = { ANTHROPIC_API_KEY: 'key-a', OPENAI_API_KEY: 'key-o', GEMINI_API_KEY: 'key-g', BATON_MODEL_API_KEY: 'key-c' }
+const KEYS = {
+  ANTHROPIC_API_KEY: 'key-a',
+  OPENAI_API_KEY: 'key-o',
+  GEMINI_API_KEY: 'key-g',
+  BATON_MODEL_API_KEY: 'key-c',
+}
 const reachable = () =>
   readModels({
     ...KEYS,

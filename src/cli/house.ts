@@ -12,6 +12,7 @@ import type { Engine } from '../engine/engine.ts'
 import { type BlobPlace, findBlobs, nameOfBlobs, openBlobs } from './blob-place.ts'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
+import { openKeys } from './master-keys.ts'
 import type { Progress } from './output.ts'
 import { writePrivate } from './private-file.ts'
 import { cacheFolder } from './settings.ts'
@@ -87,10 +88,14 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
     options.progress.say('Starting the server')
     const blobs = await openBlobs(place, options.data_dir, log)
     lookAt(blobs, place, log)
+    const keyring = await openKeys({ ...context, data_dir: options.data_dir, database_url: options.database_url })
+    const public_url = publicUrl(context.env.BATON_PUBLIC_URL)
     const server = await openServer({
       database,
       clock,
       blobs,
+      keyring,
+      ...(public_url && { public_url }),
       log,
       host: options.host,
       port: options.port,
@@ -162,6 +167,18 @@ function webFolder(): string | null {
     fileURLToPath(url),
   )
   return places.find((place) => existsSync(join(place, 'index.html'))) ?? null
+}
+
+/** Where others reach the server, as its tokens name their issuer. */
+function publicUrl(given: string | undefined): string | undefined {
+  if (!given) return undefined
+  const url = URL.parse(given)
+  if (url && /^https?:$/.test(url.protocol) && !url.username && !url.search && !url.hash) return given
+  throw new CommandFailure(
+    'usage',
+    'BATON_PUBLIC_URL is not the address of a server.',
+    'Give it as https://baton.example, where others reach this server.',
+  )
 }
 
 function portRefusal(error: unknown, options: HouseOptions): unknown {

@@ -74,7 +74,9 @@ export function makeProgram(version: string, print: { out(text: string): void; e
   addGlobals(root, false)
   for (const entry of COMMANDS) {
     const words = entry.path.split(' ')
-    const command = prepare(group(words.slice(0, -1)).command(words.at(-1) ?? '', { hidden: entry.hidden === true }))
+    const { hidden = false, is_default = false } = entry
+    const parent = group(words.slice(0, -1))
+    const command = prepare(parent.command(words.at(-1) ?? '', { hidden, isDefault: is_default }))
     command
       .summary(entry.summary)
       .description(entry.summary)

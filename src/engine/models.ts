@@ -92,4 +92,5 @@ function unique(told: ProviderModels[]): ProviderModels['models'] {
 
 /** No provider says it in its list. By their documents: all but the first of each family, which are gone. */
 const seesImages = (id: string): boolean =>
-  /^(claude-(?!2|instant)|gemini-(?!1\.0)|gpt-(4o|4\.|4-turbo|[5-9])|o[134]|chatgpt-)/.test(id) && !/^o[13]-mini/.test(id)
+  /^(claude-(?!2|instant)|gemini-(?!1\.0)|gpt-(4o|4\.|4-turbo|[5-9])|o[134]|chatgpt-)/.test(id) &&
+  !/^o[13]-mini/.test(id)

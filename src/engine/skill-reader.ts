@@ -57,7 +57,16 @@ export function skillReader(options: SkillReaderOptions): ReadSkills {
     try {
       await git(['init', '--quiet', '--bare', '.'])
       await git(['config', '--file', 'config', '--add', 'remote.origin.url', url])
-      await git(['fetch', '--quiet', '--depth=1', '--no-tags', '--filter=blob:none', '--', 'origin', source.ref ?? 'HEAD'])
+      await git([
+        'fetch',
+        '--quiet',
+        '--depth=1',
+        '--no-tags',
+        '--filter=blob:none',
+        '--',
+        'origin',
+        source.ref ?? 'HEAD',
+      ])
       const head = (await git(['rev-parse', '--verify', 'FETCH_HEAD^{commit}'])).toString().trim()
       return head === known_head ? null : { head, skills: await readSkills(git, head) }
     } catch (error) {
@@ -262,19 +271,32 @@ function decoded(text: string): string {
 
 function reasonOf({ message }: GitFailed, { ref }: SkillSource): ReadingFailed {
   const known = TROUBLES.find(({ says }) => says.test(message))
-  const line = message.split('\n').findLast((one) => /^(fatal|error):/.test(one)) ?? message.split('\n').at(-1) ?? ''
-  return new ReadingFailed(`It cannot be read: ${known?.reason(ref) ?? `git says: ${line.slice(0, 300)}.`}`)
+  const line = message.split('\n').find((one) => /^(fatal|error|ssh):/.test(one)) ?? message.split('\n').at(-1) ?? ''
+  return new ReadingFailed(
+    `It cannot be read: ${known?.reason(ref) ?? `git says: ${line.slice(0, 300).replace(/\.+$/, '')}.`}`,
+  )
 }
 
+/** The first that fits. */
 const TROUBLES: { says: RegExp; reason: (ref: string | undefined) => string }[] = [
-  { says: /timed out/i, reason: () => `it took longer than ${READING_MS / 1000} seconds, or its host does not answer.` },
+  {
+    says: /timed out/i,
+    reason: () => `it took longer than ${READING_MS / 1000} seconds, or its host does not answer.`,
+  },
   { says: /ENOENT/, reason: () => 'the server has no git. Install git there.' },
-  { says: /couldn't find remote ref|not our ref/i, reason: (ref) => `it has no branch, tag or commit "${ref ?? 'HEAD'}".` },
+  {
+    says: /couldn't find remote ref|not our ref/i,
+    reason: (ref) => `it has no branch, tag or commit "${ref ?? 'HEAD'}".`,
+  },
   {
     says: /could not read (Username|Password)|Authentication failed|Permission denied|prompts disabled|error: 40[134]|not found/i,
     reason: () => 'there is none at this address, or it asks for a login that the environment does not give.',
   },
   { says: /Could not resolve host/i, reason: () => 'its host cannot be found.' },
+  { says: /Failed to connect|Connection (refused|reset|timed out)/i, reason: () => 'its host does not answer.' },
   { says: /does not appear to be a git repository/i, reason: () => 'there is no repository at this address.' },
-  { says: /File size limit|SIGXFSZ|signal 25/i, reason: () => `it is larger than ${PACK_BYTES_MAX / 1024 / 1024} MiB.` },
+  {
+    says: /File size limit|SIGXFSZ|signal 25/i,
+    reason: () => `it is larger than ${PACK_BYTES_MAX / 1024 / 1024} MiB.`,
+  },
 ]

@@ -97,9 +97,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       desk.guests.set(execution_id, guest)
     },
     give: (execution_id, keys) => giveKeys(desk, execution_id, keys),
-    modelsOf: (execution_id) => [
-      ...new Map([...desk.models, ...(desk.guests.get(execution_id)?.own ?? [])]).values(),
-    ],
+    modelsOf: (execution_id) => [...new Map([...desk.models, ...(desk.guests.get(execution_id)?.own ?? [])]).values()],
     expel: (execution_id) => void desk.guests.delete(execution_id),
     close: () =>
       new Promise((resolve) => {

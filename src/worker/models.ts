@@ -5,7 +5,6 @@
 import { inspect } from 'node:util'
 import type { ModelKeyProvider, ModelProvider } from '../contract/index.ts'
 
-
 /** A value that no log, message or JSON shows. */
 export type Secret = { reveal(): string }
 

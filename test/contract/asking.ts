@@ -22,7 +22,11 @@ export type Ask = {
 }
 
 /** `path` is below /api/v1. Redirects are not followed. */
-export async function ask(method: string, path: string, { body, headers = {}, key = api_key }: Ask = {}): Promise<Answer> {
+export async function ask(
+  method: string,
+  path: string,
+  { body, headers = {}, key = api_key }: Ask = {},
+): Promise<Answer> {
   const sent = body === undefined || typeof body === 'string' ? body : JSON.stringify(body)
   const response = await fetch(`${API}/${path}`, {
     method,
@@ -56,7 +60,8 @@ export async function answered<T extends z.ZodType>(
   how: Ask = {},
 ): Promise<z.output<T>> {
   const answer = await ask(method, path, how)
-  if (answer.status !== status) throw new Error(`${method} ${path}: ${answer.status} instead of ${status}: ${answer.text}`)
+  if (answer.status !== status)
+    throw new Error(`${method} ${path}: ${answer.status} instead of ${status}: ${answer.text}`)
   const parsed = schema.safeParse(answer.json)
   if (parsed.success) return parsed.data
   throw new Error(`${method} ${path} does not answer in the wire format: ${parsed.error.message}\n${answer.text}`)

@@ -4,7 +4,20 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { Piece } from '../house/worker.ts'
-import { API, answered, api_key, ask, COMMAND, create, folder, NOBODY, ownWorker, reaches, refused, runOf } from './asking.ts'
+import {
+  API,
+  answered,
+  api_key,
+  ask,
+  COMMAND,
+  create,
+  folder,
+  NOBODY,
+  ownWorker,
+  reaches,
+  refused,
+  runOf,
+} from './asking.ts'
 import {
   Agent,
   AgentIdentities,
@@ -95,7 +108,9 @@ describe('follow-ups', () => {
 
   test('a message may be absent from what is queued; an unknown run is 404', async () => {
     const run_id = await create({ prompt: 'wait', config: NOBODY })
-    await answered(['POST', `agent/runs/${run_id}/followups`, z.object({})], { body: { message: 'more', mode: 'normal' } })
+    await answered(['POST', `agent/runs/${run_id}/followups`, z.object({})], {
+      body: { message: 'more', mode: 'normal' },
+    })
     expect((await refused('POST', `agent/runs/${NONE}/followups`, { body: { message: 'x' } })).status).toBe(404)
   })
 })
@@ -152,7 +167,9 @@ describe('conversation, transcript and redirects', () => {
       expect.objectContaining({ type: 'action_result', action_id: action?.id, state: 'completed' }),
     )
     expect(JSON.stringify(blocks)).toContain('from-the-shell')
-    expect(blocks).toContainEqual(expect.objectContaining({ type: 'text', text: expect.stringContaining('All is well.') }))
+    expect(blocks).toContainEqual(
+      expect.objectContaining({ type: 'text', text: expect.stringContaining('All is well.') }),
+    )
     const { conversation_id } = await runOf(run_id)
     expect(await answered(['GET', `agent/conversations/${conversation_id}`, Conversation])).toEqual(conversation)
     expect(conversation.conversation_id).toBe(conversation_id)
@@ -174,18 +191,19 @@ describe('conversation, transcript and redirects', () => {
     )
     const run = await runOf(run_id)
     if (run.session_id !== undefined) expect(session_id).toBe(run.session_id)
-    const back = await answered(['GET', `agent/sessions/${session_id ?? NONE}/redirect`, SessionRedirect], { key: null })
+    const back = await answered(['GET', `agent/sessions/${session_id ?? NONE}/redirect`, SessionRedirect], {
+      key: null,
+    })
     if (session_id !== undefined) expect(back).toMatchObject({ conversation_id })
   })
 
-  test.each([
-    'agent/runs/{}/conversation',
-    'agent/runs/{}/transcript',
-    'agent/conversations/{}',
-  ])('%s of nothing is 404, without a key 401', async (path) => {
-    expect((await refused('GET', path.replace('{}', NONE))).code).toBe('resource_not_found')
-    expect((await refused('GET', path.replace('{}', NONE), { key: null })).code).toBe('authentication_required')
-  })
+  test.each(['agent/runs/{}/conversation', 'agent/runs/{}/transcript', 'agent/conversations/{}'])(
+    '%s of nothing is 404, without a key 401',
+    async (path) => {
+      expect((await refused('GET', path.replace('{}', NONE))).code).toBe('resource_not_found')
+      expect((await refused('GET', path.replace('{}', NONE), { key: null })).code).toBe('authentication_required')
+    },
+  )
 })
 
 test('an artifact is read by its uid, and its file without a key', async () => {
@@ -271,7 +289,14 @@ describe('agent identities', () => {
       body: { prompt: null, skills: null, agent_type: null, base_model: 'm3' },
     })
     expect(kept).toEqual({ ...made, base_model: 'm3', updated_at: kept.updated_at })
-    const empty = { description: '', prompt: '', base_model: '', factory_uid: '', agent_type: '', credential_strategy: '' }
+    const empty = {
+      description: '',
+      prompt: '',
+      base_model: '',
+      factory_uid: '',
+      agent_type: '',
+      credential_strategy: '',
+    }
     const cleared = await answered(['PUT', `agent/identities/${made.uid}`, Agent], {
       body: { ...empty, skills: [], mcp_servers: {}, harness: {}, inference_providers: {}, harness_auth_secrets: {} },
     })
@@ -342,7 +367,9 @@ describe('events', () => {
     await end(piece)
     const path = `agent/events?run_ids=${piece.run_id}`
     const events = await answered(['GET', `${path}&since=0&limit=500`, Events])
-    const public_types = events.map(({ event_type }) => event_type).filter((type) => /^run_(in_progress|succ)/.test(type))
+    const public_types = events
+      .map(({ event_type }) => event_type)
+      .filter((type) => /^run_(in_progress|succ)/.test(type))
     expect(public_types).toEqual(['run_in_progress', 'run_succeeded'])
     const sequences = events.map(({ sequence }) => sequence)
     expect(sequences).toEqual([...sequences].sort((a, b) => a - b))
@@ -378,7 +405,10 @@ describe('events', () => {
       headers: { authorization: `Bearer ${api_key}` },
       signal: over.signal,
     })
-    expect([stream.status, stream.headers.get('content-type')]).toEqual([200, expect.stringMatching(/^text\/event-stream/)])
+    expect([stream.status, stream.headers.get('content-type')]).toEqual([
+      200,
+      expect.stringMatching(/^text\/event-stream/),
+    ])
     const child = await create({ prompt: 'wait', parent_run_id: parent, config: NOBODY })
     await ask('POST', `agent/runs/${child}/cancel`)
     const seen: string[] = []

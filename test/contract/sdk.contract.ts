@@ -118,16 +118,17 @@ describe('agent.runs.list', () => {
   })
 })
 
-describe('agent.runs.cancel', () => {
-  const bring: Record<string, (piece: Piece) => Promise<unknown>> = {
-    PENDING: async () => {},
-    CLAIMED: async (piece) => piece.claim(),
-    INPROGRESS: async (piece) => {
-      piece.claim()
-      await piece.start()
-    },
-  }
+/** What brings a run that was offered into a state. */
+const bring: Record<string, (piece: Piece) => Promise<unknown>> = {
+  PENDING: async () => {},
+  CLAIMED: async (piece) => piece.claim(),
+  INPROGRESS: async (piece) => {
+    piece.claim()
+    await piece.start()
+  },
+}
 
+describe('agent.runs.cancel', () => {
   test('of a queued run answers its id and ends it', async () => {
     const run_id = await create({ prompt: 'wait', config: NOBODY })
     expect(await oz.agent.runs.cancel(run_id)).toBe(run_id)

@@ -214,10 +214,7 @@ export const ArtifactItem = z.discriminatedUnion('artifact_type', [
     }),
   ),
   made('PULL_REQUEST', z.object({ url: z.string(), branch: z.string() })),
-  made(
-    'SCREENSHOT',
-    z.object({ artifact_uid: z.string(), mime_type: z.string(), description: z.string().optional() }),
-  ),
+  made('SCREENSHOT', z.object({ artifact_uid: z.string(), mime_type: z.string(), description: z.string().optional() })),
   made(
     'FILE',
     z.object({
@@ -485,9 +482,7 @@ export const ModelList = z
         vision_supported: z.boolean(),
         description: z.string().optional(),
         reasoning_level: z.string().optional(),
-        disable_reason: z
-          .enum(['PROVIDER_OUTAGE', 'OUT_OF_REQUESTS', 'ADMIN_DISABLED', 'REQUIRES_UPGRADE'])
-          .optional(),
+        disable_reason: z.enum(['PROVIDER_OUTAGE', 'OUT_OF_REQUESTS', 'ADMIN_DISABLED', 'REQUIRES_UPGRADE']).optional(),
       }),
     ),
   })

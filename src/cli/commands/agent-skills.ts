@@ -57,5 +57,9 @@ const rowsOf = ({ name, variants }: SkillAgent, now: number): string[][] =>
 function repoOf(given: string): string {
   const [, repo] = /^(?:https:\/\/github\.com\/|git@github\.com:)?([\w.-]+\/[\w.-]+?)(?:\.git)?\/?$/.exec(given) ?? []
   if (repo !== undefined) return repo
-  throw new CommandFailure('usage', `"${given}" is no repository.`, 'Write OWNER/REPO or https://github.com/OWNER/REPO.')
+  throw new CommandFailure(
+    'usage',
+    `"${given}" is no repository.`,
+    'Write OWNER/REPO or https://github.com/OWNER/REPO.',
+  )
 }

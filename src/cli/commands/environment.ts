@@ -49,7 +49,9 @@ export const images: CommandModule = {
   declare: () => {},
   async run(context) {
     const { environments } = await clientOf(context).environments.list({ signal: context.signal })
-    const used = environments.flatMap(({ config }) => (config.docker_image ? [{ ...config, image: config.docker_image }] : []))
+    const used = environments.flatMap(({ config }) =>
+      config.docker_image ? [{ ...config, image: config.docker_image }] : [],
+    )
     const own = [...new Set(used.map(({ image }) => image))]
       .filter((image) => IMAGES.every((known) => known.image !== image))
       .map((image) => ({

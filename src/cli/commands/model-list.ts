@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { clientOf, type Context } from '../context.ts'
+import { type Context, clientOf } from '../context.ts'
 import { paint } from '../output.ts'
 import { alignColumns, oneLine } from '../text.ts'
 
