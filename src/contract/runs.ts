@@ -1,5 +1,6 @@
 /** Runs: one piece of work given to an agent. Paths and fields are those of the public Oz v1 API; ours are marked. */
 import { z } from 'zod'
+import { ATTACHMENTS_MAX, CREATE_RUN_BYTES_MAX, NewAttachment } from './attachments.ts'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
 import { ListedArtifact } from './listed-artifacts.ts'
@@ -102,6 +103,12 @@ export const CreateRun = z.object({
   /** Goes on with that conversation: the agent knows what was said and done in it. */
   conversation_id: z.uuid().optional(),
   mode: RunMode.optional(),
+  /** Files for its sandbox; their bytes are no part of the prompt. */
+  attachments: z.array(NewAttachment).max(ATTACHMENTS_MAX).optional(),
+  /** From `handoff.upload_snapshot`: its workspace begins with those files. */
+  initial_snapshot_token: z.string().max(256).nullish(),
+  /** Its executions leave no snapshot of the workspace. */
+  snapshot_disabled: z.boolean().nullish(),
   /** Ours: `parent` runs beside the parent, in its sandbox and files. */
   placement: z.enum(['worker', 'parent']).optional(),
   /** Ours: the thread, ticket or job that asks for it. A ticket's gives the metadata `ticket_id` and `ticket_source`. */
@@ -222,8 +229,6 @@ export const wordsOf = (q: string): string[] => q.split(/\s+/u).filter((word) =>
 const METADATA_PAIRS_MAX = 5
 /** Words that one search may have. */
 const SEARCH_WORDS_MAX = 16
-/** Stands in `environment_id` for runs that have none. */
-export const NO_ENVIRONMENT = 'empty-environment'
 
 const Time = z.iso.datetime({ offset: true, error: 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.' })
 const Id = z.string().min(1).max(320)
@@ -289,6 +294,7 @@ export const runRoutes = {
     summary:
       'Create a run; for a run itself, a child of its own. An Idempotency-Key header makes repeating it safe for 24 hours.',
     body: CreateRun,
+    body_bytes_max: CREATE_RUN_BYTES_MAX,
     answer: CreatedRun,
   }),
   list: route({

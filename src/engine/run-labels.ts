@@ -71,7 +71,8 @@ async function peopleOf({ database }: Room, asked: string): Promise<string[]> {
 
 /** By uid, also of one that was deleted; else by name. */
 async function environmentsOf({ database }: Room, caller: Caller, asked: string): Promise<string[]> {
-  if (asked === NO_ENVIRONMENT || UID.test(asked)) return [asked]
+  if (NO_ENVIRONMENT.includes(asked.toLowerCase())) return ['empty-environment']
+  if (UID.test(asked)) return [asked]
   const found = await database.kysely
     .selectFrom('environments')
     .select('environment_uid')
