@@ -12,6 +12,7 @@ import type { Database } from '../../src/db/connect.ts'
 import { type BlobStore, folderBlobs } from '../../src/engine/blobs.ts'
 import type { UserCaller } from '../../src/engine/caller.ts'
 import type { EngineLimits } from '../../src/engine/engine.ts'
+import type { Keyring } from '../../src/engine/keyring.ts'
 import { skillReader } from '../../src/engine/skill-reader.ts'
 import { type Client, connect } from '../../src/sdk/client.ts'
 import type { ServerLimits } from '../../src/server/limits.ts'
@@ -27,6 +28,9 @@ export type HouseOptions = {
   blobs_dir?: string
   /** Another store than the folder. */
   blobs?: BlobStore
+  /** Without it no secrets can be kept. */
+  keyring?: Keyring
+  public_url?: string
   /** Repositories of this machine can be read for their skills. */
   reads_skills?: boolean
   host?: string
@@ -85,7 +89,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   if (!options.blobs_dir) closers.push(() => rm(blobs_dir, { recursive: true, force: true }))
 
   const openOne = async (other: Partial<HouseOptions> = {}): Promise<Server> => {
-    const { host, port, public_hosts, web_dir, limits, engine_limits } = { ...options, ...other }
+    const { host, port, public_hosts, web_dir, limits, engine_limits, keyring, public_url } = { ...options, ...other }
     const server = await openServer({
       database,
       clock,
@@ -98,6 +102,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       }),
       validate_answers: options.validate_answers ?? true,
       ...(host && { host }),
+      ...(keyring && { keyring }),
+      ...(public_url && { public_url }),
       ...(public_hosts && { public_hosts }),
       ...(limits && { limits }),
       ...(engine_limits && { engine_limits }),
