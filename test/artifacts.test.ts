@@ -1,11 +1,9 @@
 /** Artifacts: files that a run keeps, how they are read again, and who may. */
 import { createHash } from 'node:crypto'
-import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { ARTIFACT_BYTES_MAX, type Artifact, type NewFile } from '../src/contract/index.ts'
+import { ARTIFACT_BYTES_MAX, type Artifact, type NewFile, type ReportArtifact } from '../src/contract/index.ts'
 import { manualClock } from '../src/db/clock.ts'
-import { type Home, makeHome } from './cli/baton.ts'
+import { send, sendFile } from './house/files.ts'
 import { type House, startHouse } from './house/house.ts'
 import { type Agent, takeAgent } from './house/mcp-agent.ts'
 import type { ScriptedWorker } from './house/worker.ts'
@@ -13,21 +11,18 @@ import type { ScriptedWorker } from './house/worker.ts'
 const MINUTE = 60_000
 const clock = manualClock(new Date())
 
-let home: Home
 let house: House
 let worker: ScriptedWorker
 beforeAll(async () => {
-  home = await makeHome()
   house = await startHouse({ clock, max_concurrent_runs: 50 })
   worker = await house.worker({ capacity: 50 })
 })
 afterAll(async () => {
   await house?.close()
-  await home?.remove()
 })
 
-async function begun(): Promise<Agent> {
-  await house.client.runs.create({ body: { prompt: 'make something' } })
+async function begun(config = {}): Promise<Agent> {
+  await house.client.runs.create({ body: { prompt: 'make something', config } })
   return takeAgent(house, worker)
 }
 
@@ -50,6 +45,7 @@ test('a reported file is listed with its run, and its bytes come from a signed a
   const agent = await begun()
   const artifact_uid = await reported(agent, file({ title: 'Report', description: 'What came out' }))
   expect(await reported(agent, file({ title: 'Report', description: 'What came out' }))).toBe(artifact_uid)
+  clock.advance(1)
   expect(await reported(agent, file({ title: 'Report', content: 'other' }))).not.toBe(artifact_uid)
   const kept = { filepath: 'out/report.md', filename: 'report.md', title: 'Report', description: 'What came out' }
   const run = await house.client.runs.get({ params: { run_id: agent.run_id } })
@@ -80,6 +76,147 @@ test('a reported file is listed with its run, and its bytes come from a signed a
     'content-security-policy': "default-src 'none'; sandbox",
     'x-content-type-options': 'nosniff',
   })
+})
+
+test('a run lists each kind of artifact in its public shape, and nothing else', async () => {
+  await house.client.runs.create({ body: { prompt: 'plan something', mode: 'plan' } })
+  const agent = await takeAgent(house, worker)
+  const report = async (body: ReportArtifact) => {
+    clock.advance(1)
+    const reported = () => house.clientFor(agent.token).harnessSupport.reportArtifact({ body })
+    const { artifact_uid } = await reported()
+    expect(await reported()).toEqual({ artifact_uid })
+    return artifact_uid
+  }
+  const pull = { url: 'https://git.example/a/b/pull/7', branch: 'fix' }
+  await report({ artifact_type: 'PULL_REQUEST', data: pull })
+  const page = { reference_type: 'issue', url: 'https://git.example/a/b/issues/8', title: 'It', metadata: { n: [1] } }
+  await report({ artifact_type: 'EXTERNAL_REFERENCE', data: page })
+  const file_uid = await report({ artifact_type: 'FILE', data: file() })
+  clock.advance(1)
+  const shot = { run_id: agent.run_id, filepath: 'shot.png', mime_type: 'image/png', description: 'The page' }
+  const screenshot = await sendFile(house.client, { ...shot, artifact_type: 'SCREENSHOT' }, 'PNG')
+  clock.advance(1)
+  await agent.call('propose_plan', { plan: '# The plan', agents: [] })
+  const { artifacts } = await house.client.runs.get({ params: { run_id: agent.run_id } })
+  const facts = { filepath: 'out/report.md', filename: 'report.md', mime_type: 'text/markdown', size_bytes: 10 }
+  const plan = { document_uid: expect.any(String), notebook_uid: expect.any(String), title: 'The plan' }
+  expect(artifacts.map(({ artifact_type, data }) => [artifact_type, data])).toEqual([
+    ['PULL_REQUEST', pull],
+    ['EXTERNAL_REFERENCE', page],
+    ['FILE', { artifact_uid: file_uid, ...facts }],
+    ['SCREENSHOT', { artifact_uid: screenshot.artifact_uid, mime_type: 'image/png', description: 'The page' }],
+    ['PLAN', { artifact_uid: expect.any(String), ...plan }],
+  ])
+  for (const { created_at } of artifacts) expect(created_at).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
+  expect(await read(screenshot.artifact_uid)).toEqual({
+    artifact_uid: screenshot.artifact_uid,
+    artifact_type: 'SCREENSHOT',
+    created_at: expect.any(String),
+    data: {
+      content_type: 'image/png',
+      description: 'The page',
+      download_url: expect.any(String),
+      expires_at: expect.any(String),
+    },
+  })
+})
+
+test('what has no content of its own is not read as an artifact', async () => {
+  const agent = await begun()
+  const data = { url: 'https://git.example/a/b/pull/7', branch: 'fix' }
+  const body = { artifact_type: 'PULL_REQUEST' as const, data }
+  const { artifact_uid } = await house.clientFor(agent.token).harnessSupport.reportArtifact({ body })
+  await expect(read(artifact_uid)).rejects.toMatchObject({ code: 'invalid_request' })
+})
+
+test('a file is served in ranges, so that a broken download goes on', async () => {
+  const agent = await begun()
+  const artifact_uid = await reported(agent, file({ content: '0123456789' }))
+  const url = downloadOf(await read(artifact_uid))
+  const ask = async (headers: Record<string, string>, method = 'GET') => {
+    const response = await fetch(url, { headers, method })
+    return [response.status, response.headers.get('content-range'), await response.text()]
+  }
+  const etag = (await fetch(url)).headers.get('etag') ?? ''
+  expect(etag).toBe(`"${createHash('sha256').update('0123456789').digest('hex')}"`)
+  expect(await ask({ range: 'bytes=2-4' })).toEqual([206, 'bytes 2-4/10', '234'])
+  expect(await ask({ range: 'bytes=7-' })).toEqual([206, 'bytes 7-9/10', '789'])
+  expect(await ask({ range: 'bytes=-3' })).toEqual([206, 'bytes 7-9/10', '789'])
+  expect(await ask({ range: 'bytes=8-99', 'if-range': etag })).toEqual([206, 'bytes 8-9/10', '89'])
+  expect(await ask({ range: 'bytes=8-', 'if-range': '"another"' })).toEqual([200, null, '0123456789'])
+  expect(await ask({ range: 'bytes=10-' })).toEqual([416, 'bytes */10', ''])
+  for (const odd of ['bytes=0-1,3-4', 'bytes=5-2', 'lines=1-2', 'bytes=-'])
+    expect(await ask({ range: odd }), odd).toEqual([200, null, '0123456789'])
+  expect(await ask({}, 'HEAD')).toEqual([200, null, ''])
+})
+
+test('what a run shows to all is read without a key, but for its path; nothing else is', async () => {
+  const open = await begun({ session_sharing: { public_access: 'VIEWER' } })
+  const closed = await begun()
+  const nobody = house.clientFor(undefined)
+  const artifact_uid = await reported(open, file())
+  const { data } = await read(artifact_uid, nobody)
+  expect(data).toMatchObject({ filename: 'report.md', sha256: expect.any(String) })
+  expect(data).not.toHaveProperty('filepath')
+  expect((await read(artifact_uid)).data).toHaveProperty('filepath')
+  const stranger = await house.addTeam('strangers')
+  expect((await read(artifact_uid, stranger.client)).data).toHaveProperty('filename')
+  const led = await fetch(`${house.url}/api/v1/agent/artifacts/${artifact_uid}/download`)
+  expect([led.redirected, await led.text()]).toEqual([true, '# Räport\n'])
+  for (const uid of [await reported(closed, file()), crypto.randomUUID()])
+    await expect(read(uid, nobody)).rejects.toMatchObject({ code: 'authentication_required', status: 401 })
+  await expect(read(artifact_uid, house.clientFor('wk-1.wrong'))).rejects.toMatchObject({ status: 401 })
+})
+
+test('files are kept by whoever sees the run, by its id or its conversation, under any name that leads nowhere', async () => {
+  const agent = await begun()
+  const run = await house.client.runs.get({ params: { run_id: agent.run_id } })
+  const conversation_id = run.conversation_id ?? ''
+  const kept = await sendFile(house.clientFor(agent.token), { conversation_id, filepath: 'same.txt' }, 'one')
+  const again = await sendFile(house.client, { run_id: agent.run_id, filepath: 'same.txt' }, 'one')
+  const other = await sendFile(house.client, { run_id: agent.run_id, filepath: 'same.txt' }, 'two')
+  expect(again).toEqual(kept)
+  expect(other.artifact_uid).not.toBe(kept.artifact_uid)
+  const odd = await sendFile(house.client, { run_id: agent.run_id, filepath: 'a b/ü "x".tar.gz' }, 'odd')
+  const response = await fetch(downloadOf(await read(odd.artifact_uid)))
+  expect(response.headers.get('content-disposition')).toContain(encodeURIComponent('ü "x".tar.gz'))
+  expect(odd.mime_type).toBe('application/gzip')
+  const upload = (body: object) => house.client.artifacts.upload({ body: { run_id: agent.run_id, ...body } as never })
+  for (const filepath of ['../a', '/a', 'a/../../b', 'C:\\a', 'a\0b', 'a//b', '', '.', 'x'.repeat(1025)])
+    await expect(upload({ filepath }), filepath).rejects.toMatchObject({ code: 'invalid_request' })
+  await expect(upload({ filepath: 'a', conversation_id })).rejects.toThrow(/one of run_id and conversation_id/)
+  await expect(upload({ filepath: 'a', size_bytes: 2 ** 40 })).rejects.toMatchObject({ code: 'invalid_request' })
+  await expect(upload({ filepath: 'a.txt', artifact_type: 'SCREENSHOT' })).rejects.toThrow(/screenshot is image/)
+  const unknown = house.client.artifacts.upload({ body: { conversation_id: crypto.randomUUID(), filepath: 'a' } })
+  await expect(unknown).rejects.toMatchObject({ code: 'resource_not_found' })
+})
+
+test('an execution that was replaced adds nothing any more, by no way', async () => {
+  const agent = await begun()
+  const client = house.clientFor(agent.token)
+  const { upload_id, upload_target } = await client.artifacts.upload({ body: { run_id: agent.run_id, filepath: 'a' } })
+  await send(upload_target, 'late')
+  await house.database.kysely
+    .updateTable('runs')
+    .set({ execution_id: null })
+    .where('run_id', '=', agent.run_id)
+    .execute()
+  const { artifacts } = house.server.engine
+  const caller = {
+    kind: 'execution' as const,
+    team_id: house.owner.team_id,
+    owner_user_id: null,
+    run_id: agent.run_id,
+    execution_id: agent.execution_id,
+    by: 'execution_token' as const,
+    ended: false,
+  }
+  const superseded = { code: 'conflict' }
+  const body = { artifact_type: 'FILE' as const, data: file() }
+  await expect(artifacts.report(caller, body)).rejects.toMatchObject(superseded)
+  await expect(artifacts.confirm(caller, upload_id, undefined)).rejects.toMatchObject(superseded)
+  expect((await house.client.runs.get({ params: { run_id: agent.run_id } })).artifacts).toEqual([])
 })
 
 test('an address that was changed, is of another artifact, or has expired serves nothing, on any server', async () => {
@@ -166,7 +303,8 @@ test('another team, another run and an unknown uid see nothing; a task sees what
   await expect(read(crypto.randomUUID())).rejects.toMatchObject(absent)
   const stranger = await begun()
   await expect(read(artifact_uid, house.clientFor(stranger.token))).rejects.toMatchObject(absent)
-  const foreign = house.clientFor(stranger.token).artifacts.create({ params: { run_id: agent.run_id }, body: file() })
+  const body = { run_id: agent.run_id, filepath: 'a.txt' }
+  const foreign = house.clientFor(stranger.token).artifacts.upload({ body })
   await expect(foreign).rejects.toMatchObject({ code: 'not_authorized' })
   expect(await read(artifact_uid, house.clientFor(agent.token))).toMatchObject({ artifact_uid })
 
@@ -181,48 +319,4 @@ test('another team, another run and an unknown uid see nothing; a task sees what
   const use = await takeAgent(house, worker)
   expect(use.assignment.env_vars.WARP_API_KEY).toBe(use.token)
   expect(await read(made, house.clientFor(use.token))).toMatchObject({ artifact_uid: made })
-})
-
-test('on the command line a file goes up from inside its run or for any, and comes down as it was', async () => {
-  const agent = await begun()
-  const out = { BATON_SERVER: house.url, BATON_API_KEY: house.api_key }
-  const inside = { BATON_SERVER: house.url, BATON_API_KEY: agent.token, OZ_RUN_ID: agent.run_id }
-  const bytes = Buffer.from([0, 255, 1, 254])
-  await writeFile(join(home.folder, 'data.bin'), bytes)
-  await writeFile(join(home.folder, 'words.md'), '# Words\n')
-  const up = await home.run(['artifact', 'upload', 'data.bin', '--description', 'Bytes', '--json'], { env: inside })
-  expect(up.code, up.stderr).toBe(0)
-  const kept: { artifact_uid: string } = JSON.parse(up.stdout)
-  expect(kept).toEqual({
-    artifact_uid: expect.any(String),
-    filepath: 'data.bin',
-    description: 'Bytes',
-    mime_type: 'application/octet-stream',
-    size_bytes: 4,
-  })
-  const path = join(home.folder, 'words.md')
-  const words = await home.run(['artifact', 'upload', path, '--run-id', agent.run_id, '--json'], { env: out })
-  expect(JSON.parse(words.stdout)).toMatchObject({ filepath: 'words.md', mime_type: 'text/markdown' })
-  const support = ['harness-support', 'report-artifact', 'file', '--file', 'words.md', '--json']
-  const again = await home.run(support, { env: inside })
-  expect(JSON.parse(again.stdout)).toMatchObject({ artifact_uid: JSON.parse(words.stdout).artifact_uid })
-  const shown = await home.run(['artifact', 'get', kept.artifact_uid, '--json'], { env: out })
-  expect(JSON.parse(shown.stdout)).toMatchObject({
-    artifact_uid: kept.artifact_uid,
-    artifact_type: 'FILE',
-    filename: 'data.bin',
-    download_url: expect.any(String),
-  })
-  const down = await home.run(['artifact', 'download', kept.artifact_uid, '-O', 'copy.bin', '--json'], { env: out })
-  expect(JSON.parse(down.stdout)).toEqual({
-    artifact_uid: kept.artifact_uid,
-    artifact_type: 'FILE',
-    path: join(home.folder, 'copy.bin'),
-  })
-  expect(await readFile(join(home.folder, 'copy.bin'))).toEqual(bytes)
-  const piped = await home.run(['artifact', 'get', JSON.parse(words.stdout).artifact_uid, '-O', '-'], { env: out })
-  expect(piped.stdout).toBe('# Words\n')
-  const absent = await home.run(['artifact', 'get', crypto.randomUUID()], { env: out })
-  expect(absent).toMatchObject({ code: 5, stderr: expect.stringContaining('There is no artifact') })
-  expect((await home.run(['artifact', 'upload', 'words.md'], { env: out })).code).toBe(2)
 })

@@ -1,6 +1,5 @@
 /** Uploads: files that come by an address of their own, what is refused of them, and what is left when something dies. */
 import { createHash, randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
@@ -234,7 +233,7 @@ test('a server that is killed loses nothing that it took, and keeps nothing of w
   try {
     expect((await send(one.upload_target, whole)).status).toBe(200)
     const sending = await sendHalf(two.upload_target, half)
-    const cut = once(sending, 'close')
+    const cut = new Promise((resolve) => sending.once('close', resolve))
     await server.kill()
     await cut
     server = await startServerProcess(there)

@@ -15,8 +15,7 @@ export const get: CommandModule = {
   declare: (command) => void command.argument('<artifact>', 'its uid'),
   async run(context, { args: [uid = ''] }) {
     const artifact = await read(context, uid)
-    const { artifact_uid, artifact_type, created_at, data } = artifact
-    await context.out.show({ artifact_uid, artifact_type, created_at, ...data }, () => lines(artifact))
+    await context.out.show(flat(artifact), () => lines(artifact))
   },
 }
 
@@ -106,6 +105,13 @@ const sourceOf = ({ data }: Exclude<Artifact, { artifact_type: 'PLAN' }>): Sourc
   url: data.download_url,
   sha256: 'sha256' in data ? data.sha256 : undefined,
 })
+
+/** Every field is there, so that scripts need not ask whether it is. */
+function flat({ artifact_uid, artifact_type, created_at, data }: Artifact) {
+  const made = { artifact_uid, artifact_type, created_at }
+  if ('content' in data) return { ...made, ...data }
+  return { ...made, ...{ filepath: null, filename: null, title: null, description: null, size_bytes: null }, ...data }
+}
 
 function nameOf(artifact: Artifact): string {
   switch (artifact.artifact_type) {
