@@ -712,10 +712,12 @@ create table conversation_parts (
   run_id uuid not null,
   execution_number integer not null,
   entries integer not null,
+  forked_at timestamp with time zone not null,
   constraint conversation_parts_pkey PRIMARY KEY (conversation_id, number),
   constraint conversation_parts_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES conversations(conversation_id),
   constraint conversation_parts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
+CREATE INDEX conversation_parts_run ON public.conversation_parts USING btree (run_id);
 
 create table uploads (
   upload_id uuid not null,

@@ -129,7 +129,8 @@ describe.each(named(withBody))('the body of %s', (_, route) => {
   })
 
   test('that nests too deep is refused', async () => {
-    const response = await ask(route, { body: `{"x":${'['.repeat(100_000)}${']'.repeat(100_000)}}` })
+    const deep = Math.min(100_000, Math.floor((route.body_bytes_max ?? REQUEST_BYTES_MAX) / 2) - 10)
+    const response = await ask(route, { body: `{"x":${'['.repeat(deep)}${']'.repeat(deep)}}` })
     expect(response.status).toBe(400)
     expect((await problemOf(response)).error).toMatch(/nested deeper/)
   })

@@ -152,7 +152,8 @@ export const artifactRoutes = {
     path: '/agent/artifacts/uploads/{upload_id}/confirm',
     tag: TAG,
     callers: ['user', 'execution'],
-    summary: 'Ours: keep the file that was sent, checked. The same file of a run is kept once, however often confirmed.',
+    summary:
+      'Ours: keep the file that was sent, checked. The same file of a run is kept once, however often confirmed.',
     params: z.object({ upload_id: z.uuid() }),
     body: z.object({
       /** CRC32C of what was sent: base64 of its four bytes, the highest first. */

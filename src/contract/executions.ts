@@ -130,6 +130,12 @@ export const Assignment = z.object({
   context: z.string().nullable(),
   /** Of the tasks that this task of a batch depends on, in the order of the list; absent: it depends on none. */
   results: z.array(TaskResult).optional(),
+  /** Files that the run was given, to be taken before its agent begins; absent: none. */
+  attachments: z.int().optional(),
+  /** There is a snapshot of a workspace to begin with. */
+  restores: z.boolean().optional(),
+  /** The execution is to leave no snapshot of its workspace. */
+  snapshot_disabled: z.boolean().optional(),
   /** What the platform asks of the agent besides the prompt, such as to propose a plan first. */
   guidance: z.string().nullable(),
   /** The same for one that remembers: what its session does not hold. */
@@ -196,6 +202,8 @@ export const Control = z.discriminatedUnion('type', [
   z.object({ type: z.literal('inbox'), urgent: z.boolean() }),
   /** Children wait to be started beside this run: take them. */
   z.object({ type: z.literal('children') }),
+  /** The run was given files that this execution has not taken. */
+  z.object({ type: z.literal('attachments') }),
   /** The execution is no longer the run's current one: stop, write nothing more. */
   z.object({ type: z.literal('superseded') }),
 ])
@@ -219,7 +227,7 @@ export const executionRoutes = {
     tag: 'Runner',
     callers: ['user'],
     summary: 'Register a run that the caller works on itself, where it stands (execution_location LOCAL).',
-    body: CreateRun,
+    body: CreateRun.omit({ attachments: true, initial_snapshot_token: true, snapshot_disabled: true }),
     answer: z.object({ run_id: RunId, execution_id: ExecutionId, token: z.string() }),
   }),
   start: route({
@@ -245,9 +253,10 @@ export const executionRoutes = {
     answer: z.object({
       cancel_requested: z.boolean(),
       lease_ms: z.int(),
-      /** The same as `inbox` and `children` of the control stream, so that none is lost. */
+      /** The same as `inbox`, `children` and `attachments` of the control stream, so that none is lost. */
       inbox: z.boolean(),
       children: z.boolean(),
+      attachments: z.boolean().optional(),
     }),
   }),
   control: route({

@@ -69,6 +69,7 @@ export interface ConversationParts {
   conversation_id: string
   entries: number
   execution_number: number
+  forked_at: Timestamp
   number: number
   run_id: string
 }

@@ -23,6 +23,7 @@ import type { Runs } from '../db/tables.ts'
 import { configureExecution } from './configuration.ts'
 import { type Part, type Position, partsBefore } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
+import { hasSnapshot } from './handoff.ts'
 import { lostLetters } from './lost-letters.ts'
 import { modeWords } from './mode-words.ts'
 import { resultsFor } from './results.ts'
@@ -64,12 +65,31 @@ export async function renderAssignment(
     conversation_id: run.conversation_id,
     limits: limitsFor(room, config),
     entries_held,
+    ...(await filesFor(room, run)),
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
     ...(run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : {}),
     ...before,
     ...(cause === 'local' ? {} : await renderSecrets(room, asked, execution_id)),
+  }
+}
+
+/** What its runner is to bring into the sandbox, and whether it is to leave a snapshot. */
+async function filesFor(
+  room: Room,
+  run: Run,
+): Promise<Pick<Assignment, 'attachments' | 'restores' | 'snapshot_disabled'>> {
+  const { rows } = await sql<{ attachments: number; restores: boolean }>`
+    select ${hasSnapshot(run.run_id)} as restores, (select count(*)::int from uploads u
+      where u.run_id = ${run.run_id} and u.purpose = 'attachment' and u.confirmed_at is not null) as attachments`.execute(
+    room.database.kysely,
+  )
+  const { attachments = 0, restores = false } = rows[0] ?? {}
+  return {
+    ...(attachments > 0 ? { attachments } : {}),
+    ...(restores ? { restores } : {}),
+    ...(run.snapshot_disabled ? { snapshot_disabled: true } : {}),
   }
 }
 
@@ -147,10 +167,7 @@ async function toldSession(room: Room, { run, earlier, harness, entries_held }: 
     .select('session_id')
     .where('run_id', 'in', [run.run_id, ...before])
     .where((where) =>
-      where.or([
-        where('run_id', '!=', run.run_id),
-        where('number', entries_held > 0 ? '<=' : '<', run.executions),
-      ]),
+      where.or([where('run_id', '!=', run.run_id), where('number', entries_held > 0 ? '<=' : '<', run.executions)]),
     )
     .where('harness', '=', harness)
     .where('session_id', 'is not', null)

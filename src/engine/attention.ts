@@ -16,6 +16,10 @@ export const hasMail = (
 export const hasUrgentMail = sql<boolean>`exists (select from messages m where m.recipient_run_id = runs.run_id
   and m.delivered_at is null and m.urgent)`
 
+/** It was given files that its execution has not taken. */
+export const hasNewFiles = sql<boolean>`(select count(*) from uploads f where f.run_id = runs.run_id
+  and f.purpose = 'attachment' and f.confirmed_at is not null) > executions.attachments`
+
 /** Children wait to be started beside it. */
 export const hasChildrenBeside = sql<boolean>`exists (select from runs child where child.parent_run_id = runs.run_id
   and child.placement = 'parent' and child.state = 'QUEUED')`

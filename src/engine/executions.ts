@@ -15,7 +15,7 @@ import {
 } from '../contract/index.ts'
 import { appendEntries } from './append.ts'
 import { renderAssignment } from './assignment.ts'
-import { hasChildrenBeside, hasMail, hasUrgentMail } from './attention.ts'
+import { hasChildrenBeside, hasMail, hasNewFiles, hasUrgentMail } from './attention.ts'
 import { batched } from './batch.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import { configureRun } from './configuration.ts'
@@ -41,7 +41,13 @@ type Finish = {
   leave_inbox?: boolean | undefined
 }
 
-type Attention = { cancel_requested: boolean; inbox: boolean; urgent: boolean; children: boolean }
+type Attention = {
+  cancel_requested: boolean
+  inbox: boolean
+  urgent: boolean
+  children: boolean
+  attachments: boolean
+}
 
 /** Executions looked after by one statement. */
 const CHECKS_MAX = 200
@@ -62,6 +68,7 @@ export function executionsEngine(room: Room) {
         )
         .select(['executions.execution_id', 'runs.cancel_requested_at', 'executions.state'])
         .select([hasMail(clock.now()).as('inbox'), hasUrgentMail.as('urgent'), hasChildrenBeside.as('children')])
+        .select(hasNewFiles.as('attachments'))
         .where(sql<boolean>`executions.execution_id = any(${execution_ids}::uuid[])`)
         .execute()
       const found = new Map(rows.map((row) => [row.execution_id, row]))
@@ -185,8 +192,8 @@ export function executionsEngine(room: Room) {
     own(caller, execution_id)
     const row = await readAttention(execution_id)
     if (!row || row.state === 'ended') throw superseded()
-    const { inbox, urgent, children } = row
-    return { cancel_requested: row.cancel_requested_at !== null, inbox, urgent, children }
+    const { inbox, urgent, children, attachments } = row
+    return { cancel_requested: row.cancel_requested_at !== null, inbox, urgent, children, attachments }
   }
 
   async function list(caller: Caller, run_id: string): Promise<{ executions: Execution[] }> {

@@ -1,6 +1,7 @@
 /** Follow-ups: what a person says to a run besides its prompt, wherever the run is by then. */
 import { sql } from 'kysely'
 import { Fault, type FollowUp, type RunSource } from '../contract/index.ts'
+import type { attachmentsEngine } from './attachments.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import type { messagesEngine } from './messages.ts'
@@ -8,7 +9,11 @@ import type { plansEngine } from './plans.ts'
 import { personOf, runNotFound } from './runs.ts'
 import { visibleTo } from './visible.ts'
 
-type Reach = { messages: ReturnType<typeof messagesEngine>; plans: ReturnType<typeof plansEngine> }
+type Reach = {
+  messages: ReturnType<typeof messagesEngine>
+  plans: ReturnType<typeof plansEngine>
+  attachments: ReturnType<typeof attachmentsEngine>
+}
 
 const SUBJECT_CHARACTERS = 120
 
@@ -23,7 +28,7 @@ const CLOSED_SOURCES: readonly string[] = [
   'BENCHMARK_TRIAL',
 ] satisfies RunSource[]
 
-export function followUpsEngine(room: Room, { messages, plans }: Reach) {
+export function followUpsEngine(room: Room, { messages, plans, attachments }: Reach) {
   const db = room.database.kysely
 
   return {
@@ -49,7 +54,9 @@ export function followUpsEngine(room: Room, { messages, plans }: Reach) {
         )
       }
       if (run.open_plan !== null) {
-        await plans.revise(caller, run_id, run.open_plan, message)
+        const untold = await attachments.untold(run_id, options.key)
+        await plans.revise(caller, run_id, run.open_plan, message + untold.text)
+        await untold.said()
         return {}
       }
       // Not yet started: the prompt itself grows.
@@ -65,7 +72,10 @@ export function followUpsEngine(room: Room, { messages, plans }: Reach) {
         select run_id from grown`.execute(db)
       if (added.rows.length > 0) return {}
       const subject = (message.trim().split('\n', 1)[0] ?? '').slice(0, SUBJECT_CHARACTERS)
-      await messages.send(caller, { to: [run_id], subject, body: message }, { ...options, mode: body.mode })
+      const untold = await attachments.untold(run_id, options.key)
+      const said = { to: [run_id], subject, body: message + untold.text }
+      await messages.send(caller, said, { ...options, mode: body.mode })
+      await untold.said()
       return {}
     },
   }

@@ -4,14 +4,14 @@
  */
 import { sql } from 'kysely'
 import type { Usage } from '../contract/index.ts'
-import { hasChildrenBeside, hasMail } from './attention.ts'
+import { hasChildrenBeside, hasMail, hasNewFiles } from './attention.ts'
 import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 import { stopIfOverTokens } from './storms.ts'
 import { superseded } from './transitions.ts'
 
 type Beat = { execution_id: string; session_id: string | null; usage: Usage | null }
-type Held = { cancel_requested: boolean; inbox: boolean; children: boolean }
+type Held = { cancel_requested: boolean; inbox: boolean; children: boolean; attachments: boolean }
 /** The tree, where its tokens are limited. */
 type Counted = Held & { counted: string | null }
 type Answer = Held & { lease_ms: number }
@@ -50,6 +50,7 @@ async function renew(room: Room, beats: Beat[]): Promise<(Counted | undefined)[]
       and teams.team_id = runs.team_id
     returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested,
       ${hasMail(now)} as inbox, ${hasChildrenBeside} as children,
+      ${hasNewFiles} as attachments,
       case when teams.max_tree_tokens is not null and runs.stopped is null
         then runs.root_run_id end as counted`.execute(room.database.kysely)
   const held = new Map(rows.map(({ execution_id, ...row }) => [execution_id, row]))

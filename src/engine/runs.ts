@@ -16,12 +16,14 @@ import {
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
+import type { attachmentsEngine } from './attachments.ts'
 import { retryTasks } from './batch-retry.ts'
 import { bear } from './births.ts'
 import type { Caller } from './caller.ts'
 import { configureRun } from './configuration.ts'
 import { continuedBy } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
+import type { handoffEngine } from './handoff.ts'
 import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { inNameOf, makerOf } from './makers.ts'
@@ -33,6 +35,8 @@ import { afresh, announce, enqueueIn, followAll, type NewRun, type Step, tellPar
 import { visibleRuns } from './visible.ts'
 
 const TITLE_CHARACTERS = 80
+
+type Reach = { attachments: ReturnType<typeof attachmentsEngine>; handoff: ReturnType<typeof handoffEngine> }
 
 /** A run that is nobody's task, bounds nobody and came of no trigger. */
 export const PLAIN = {
@@ -47,7 +51,10 @@ export const PLAIN = {
 
 export type CreateOptions = { source: RunSource; idempotency_key?: string | undefined }
 
-export function runsEngine(room: Room) {
+/** What comes with a run besides its row. */
+type Bringing = (write: Kysely<Tables>, run: { team_id: string; run_id: string }) => Promise<void>
+
+export function runsEngine(room: Room, { attachments, handoff }: Reach) {
   const { clock, bell } = room
   const db = room.database.kysely
   const lists = runListEngine(room)
@@ -69,14 +76,32 @@ export function runsEngine(room: Room) {
       body: { body, source: options.source },
       now,
     }
-    const result = await once(db, use, async (write): Promise<CreatedRun> => {
+    const bring = await bringing(body)
+    const createIn = async (write: Kysely<Tables> | null): Promise<CreatedRun> => {
       const row = await newRun(write ?? db, caller, { body, source: options.source, now })
       const { run_id } = row
       const answer = write === null ? await room.enqueue(row) : await enqueueIn(write, row)
+      if (write !== null) await bring?.(write, row)
       return { run_id, task_id: run_id, state: 'QUEUED', ...answer }
-    })
+    }
+    const result = await once(db, use, (write) =>
+      write === null && bring !== null ? db.transaction().execute(createIn) : createIn(write),
+    )
     if (!result.replayed) announce(room)
     return result
+  }
+
+  /** Null: nothing. Its bytes are in the store when this resolves. */
+  async function bringing(body: CreateRun): Promise<Bringing | null> {
+    const { attachments: files = [], initial_snapshot_token, snapshot_disabled } = body
+    if (files.length === 0 && initial_snapshot_token == null && snapshot_disabled !== true) return null
+    const kept = await attachments.keep(files)
+    return async (write, { team_id, run_id }) => {
+      await attachments.attach(write, { team_id, run_id }, kept)
+      if (initial_snapshot_token != null) await handoff.begin(write, { team_id, run_id }, initial_snapshot_token)
+      if (snapshot_disabled === true)
+        await write.updateTable('runs').set({ snapshot_disabled }).where('run_id', '=', run_id).execute()
+    }
   }
 
   async function newRun(
@@ -128,8 +153,10 @@ export function runsEngine(room: Room) {
       body: { body, source: options.source },
       now,
     }
+    const bring = await bringing(body)
     const bearIn = async (write: Kysely<Tables>): Promise<CreatedRun> => {
       const born = await bear(room, write, caller, { parent_run_id, body, source: 'ORCHESTRATION', spawn_key: null })
+      await bring?.(write, { team_id: caller.team_id, run_id: born.run_id })
       return {
         run_id: born.run_id,
         task_id: born.run_id,

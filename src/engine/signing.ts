@@ -9,7 +9,7 @@ import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 
 /** Under which each kind of address is signed. */
-export type SignedPurpose = 'artifacts' | 'transcripts' | 'conversation_files' | 'uploads'
+export type SignedPurpose = 'artifacts' | 'transcripts' | 'conversation_files' | 'uploads' | 'attachments'
 
 export type Signer = {
   /** `query` goes after the `?` of the address of `subject`; both are good until `expires_at` (RFC 3339). */

@@ -8,6 +8,7 @@
 import type { Room } from './engine.ts'
 import { federationEngine } from './federation.ts'
 import { givings } from './givings.ts'
+import { handoffEngine } from './handoff.ts'
 import { KEY_MS } from './idempotency.ts'
 import { secretsEngine } from './secrets.ts'
 import { lost, settle } from './settle.ts'
@@ -26,6 +27,7 @@ export function sweepEngine(room: Room) {
   const db = room.database.kysely
   const workers = workersEngine(room)
   const uploads = uploadsEngine(room)
+  const handoff = handoffEngine(room, uploads)
   const mail = givings(room)
   const secrets = secretsEngine(room)
   const federation = federationEngine(room)
@@ -76,6 +78,7 @@ export function sweepEngine(room: Room) {
     await db.deleteFrom('sessions').where('expires_at', '<', tidied).execute()
     await db.deleteFrom('login_codes').where('expires_at', '<', tidied).execute()
     await workers.forget()
+    await handoff.sweep()
     await uploads.sweep()
     await secrets.sweep()
     await federation.sweep()

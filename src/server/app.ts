@@ -5,8 +5,10 @@ import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
 import { UPLOAD_PATH } from '../engine/uploads.ts'
 import { type Answer, isSecure, respond } from './answers.ts'
 import {
+  ATTACHMENT_PATH,
   CONVERSATION_FILE_PATH,
   DOWNLOAD_PATH,
+  sendAttachment,
   sendConversationFile,
   sendDownload,
   sendTranscript,
@@ -22,9 +24,10 @@ import { faultOf, renderFault, traceOf } from './problems.ts'
 import { renderReference } from './reference.ts'
 import type { ServerRoom } from './room.ts'
 import { accessAnswers } from './routes/access.ts'
-import { apiKeyAnswers } from './routes/api-keys.ts'
 import { agentAnswers } from './routes/agents.ts'
+import { apiKeyAnswers } from './routes/api-keys.ts'
 import { artifactAnswers } from './routes/artifacts.ts'
+import { attachmentAnswers } from './routes/attachments.ts'
 import { batchAnswers } from './routes/batches.ts'
 import { conversationAnswers, harnessConversationAnswers } from './routes/conversations.ts'
 import { environmentAnswers } from './routes/environments.ts'
@@ -66,6 +69,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     treeAnswers,
     batchAnswers,
     artifactAnswers,
+    attachmentAnswers,
     planAnswers,
     harnessSupportAnswers,
     environmentAnswers,
@@ -108,6 +112,9 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
   )
   app.get(`${CONVERSATION_FILE_PATH}:upload_id`, (c) =>
     sendConversationFile(room, c.env.incoming, { upload_id: c.req.param('upload_id'), query: c.req.query() }),
+  )
+  app.get(`${ATTACHMENT_PATH}:upload_id`, (c) =>
+    sendAttachment(room, c.env.incoming, { upload_id: c.req.param('upload_id'), query: c.req.query() }),
   )
   app.on(['PUT', 'POST'], `${UPLOAD_PATH}:upload_id`, (c) =>
     receiveUpload(room, c.env.incoming, { upload_id: c.req.param('upload_id'), query: c.req.query() }),

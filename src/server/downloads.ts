@@ -12,6 +12,7 @@ import type { ServerRoom } from './room.ts'
 export const DOWNLOAD_PATH = '/artifacts/'
 export const TRANSCRIPT_PATH = '/transcripts/'
 export const CONVERSATION_FILE_PATH = '/conversation-files/'
+export const ATTACHMENT_PATH = '/attachments/'
 
 /** The root under which the one who asks has reached this server. */
 export const rootOf = (headers: IncomingHttpHeaders, is_secure: boolean): string =>
@@ -70,6 +71,14 @@ export async function sendConversationFile(
   return sendFile(engine.blobs, incoming, await engine.conversationFiles.download(upload_id, query))
 }
 
+export async function sendAttachment(
+  { engine }: ServerRoom,
+  incoming: IncomingMessage,
+  { upload_id, query }: { upload_id: string; query: Record<string, string> },
+): Promise<Response> {
+  return sendFile(engine.blobs, incoming, await engine.attachments.served(upload_id, query))
+}
+
 /** An entry on each line, as they are read: a transcript may be larger than memory. */
 export async function sendTranscript(
   { engine }: ServerRoom,
@@ -95,11 +104,7 @@ export async function sendTranscript(
 }
 
 /** RFC 9110, section 14: one range; null: all of it, which is also what several ranges get. */
-function rangeOf(
-  headers: IncomingHttpHeaders,
-  etag: string,
-  size_bytes: number,
-): ByteRange | 'unsatisfiable' | null {
+function rangeOf(headers: IncomingHttpHeaders, etag: string, size_bytes: number): ByteRange | 'unsatisfiable' | null {
   if (headers['if-range'] !== undefined && headers['if-range'] !== etag) return null
   const [, from = '', to = ''] = /^bytes=(\d*)-(\d*)$/.exec(headers.range ?? '') ?? []
   if (from === '' && to === '') return null

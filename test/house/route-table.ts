@@ -61,6 +61,13 @@ export const FIXTURES: Record<string, Fixture> = {
         .batch_id,
     unknown: randomUUID,
   },
+  schedule_id: {
+    make: async ({ client }) => {
+      const body = { name: 'routes', cron_schedule: '0 3 * * *', prompt: 'routes', enabled: false }
+      return (await client.schedules.create({ body })).id
+    },
+    unknown: randomUUID,
+  },
   artifact_uid: {
     make: async ({ client, piece }) =>
       (await sendFile(client, { run_id: piece.run_id, filepath: 'x' }, 'x')).artifact_uid,
@@ -91,12 +98,19 @@ export const FIXTURES: Record<string, Fixture> = {
   version: { unknown: () => '1' },
 }
 
+const FILES = { files: [{ filename: 'x', mime_type: 'text/plain' }] }
+
 /** Bodies that the schema alone does not tell. */
 const BODIES: Record<string, unknown> = {
   'executions.finish': { outcome: { outcome: 'CANCELLED' }, entries: 0 },
   'artifacts.upload': { run_id: randomUUID(), filepath: 'x' },
   'batches.update': { concurrency: 1 },
   'followUps.create': { message: 'x' },
+  'schedules.create': { name: 'x', cron_schedule: '0 3 * * *', prompt: 'x', enabled: false },
+  'schedules.replace': { name: 'x', cron_schedule: '0 3 * * *', prompt: 'x', enabled: false },
+  'attachments.prepare': FILES,
+  'handoff.upload_snapshot': FILES,
+  'harness_support.upload_snapshot': FILES,
 }
 
 export const paramsOf = ({ path }: Route): string[] => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '')
@@ -166,7 +180,7 @@ const itemsOf = ({ items }: JsonSchema): JsonSchema =>
 /** Fields at the top of a query or body that name something by a UUID, and whether they take several. */
 export function namesIn(schema: z.ZodType): { name: string; several: boolean }[] {
   const rendered = z.toJSONSchema(schema, { io: 'output', unrepresentable: 'any' })
-  return Object.keys(rendered.properties ?? {}).flatMap((name) => {
+  return Object.keys(rendered.properties ?? {}).flatMap((name): { name: string; several: boolean }[] => {
     const property = propertyOf(rendered, name) ?? {}
     const forms = [property, ...((property.anyOf ?? []) as JsonSchema[])]
     if (forms.some(({ format }) => format === 'uuid')) return [{ name, several: false }]

@@ -65,9 +65,14 @@ async function followControl(
     gather_ms: limits.gather_ms,
     async step() {
       try {
-        const { cancel_requested, inbox, urgent, children } = await engine.executions.check(caller, execution_id)
+        const { cancel_requested, inbox, urgent, children, attachments } = await engine.executions.check(
+          caller,
+          execution_id,
+        )
         if (cancel_requested && !cancel_said) say({ type: 'cancel' })
         cancel_said ||= cancel_requested
+        // First, so that they are there when what is said of them is.
+        if (attachments) say({ type: 'attachments' })
         if (inbox) say({ type: 'inbox', urgent })
         if (children) say({ type: 'children' })
       } catch (thrown) {
