@@ -89,7 +89,10 @@ test('who may only look starts nothing by MCP either, and opens no worker', asyn
     new Promise<number>((resolve) => {
       const url = `ws://127.0.0.1:${house.port}${WORKER_SOCKET_PATH}?worker_id=looker`
       const socket = new WebSocket(url, { headers: { authorization: `Bearer ${key}` } })
-      socket.on('open', () => (socket.terminate(), resolve(101)))
+      socket.on('open', () => {
+        socket.terminate()
+        resolve(101)
+      })
       socket.on('unexpected-response', (_request, answer) => resolve(answer.statusCode ?? 0))
       socket.on('error', () => undefined)
     })
@@ -200,7 +203,10 @@ async function follow(key: string, signal: AbortSignal, tell: (run_id: string) =
     const headers = { authorization: `Bearer ${key}` }
     const response = await fetch(`${house.url}${API_PREFIX}/agent/events/stream${query}`, { headers, signal })
     for await (const bytes of response.body ?? [])
-      for (const [, run_id] of Buffer.from(bytes).toString().matchAll(/"run_id":"([^"]+)"/g)) tell(run_id ?? '')
+      for (const [, run_id] of Buffer.from(bytes)
+        .toString()
+        .matchAll(/"run_id":"([^"]+)"/g))
+        tell(run_id ?? '')
   } catch (error) {
     if (!signal.aborted) throw error
   }
@@ -232,7 +238,9 @@ test('environments and agents are the team’s or personal; what is of the team 
     code: 'invalid_request',
     message: expect.stringContaining('may use no personal one'),
   })
-  const agent = await ann.client.identities.create({ body: { name: newName('Eve'), environment_id: name, team: false } })
+  const agent = await ann.client.identities.create({
+    body: { name: newName('Eve'), environment_id: name, team: false },
+  })
   expect(agent.environment_id).toBe(own.uid)
   await expect(house.client.identities.get({ params: { identity_uid: agent.uid } })).rejects.toMatchObject(absent)
   const shared = await house.client.identities.create({ body: { name: newName('Sam') } })
@@ -300,7 +308,11 @@ test('an invitation is taken once, by somebody new or by who shows a key', async
   expect((await stranger.client.access.whoami()).team.team_id).toBe(stranger.caller.team_id)
   const here = house.clientFor(both.api_key)
   expect(await here.access.whoami()).toMatchObject({ role: 'viewer', team: { team_id: house.owner.team_id } })
-  const teams = (await stranger.client.teams.list()).teams.map(({ name, role, is_current }) => ({ name, role, is_current }))
+  const teams = (await stranger.client.teams.list()).teams.map(({ name, role, is_current }) => ({
+    name,
+    role,
+    is_current,
+  }))
   expect(teams).toContainEqual({ name: 'elsewhere', role: 'owner', is_current: true })
   expect(teams).toContainEqual({ name: 'default', role: 'viewer', is_current: false })
 })

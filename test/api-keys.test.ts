@@ -182,9 +182,9 @@ test('an agent’s key may do nothing that is for people, and ends with its agen
   await expect(client.identities.delete(identity)).rejects.toMatchObject(refused)
   await expect(client.team.changeLimits({ body: {} })).rejects.toMatchObject(refused)
   await expect(client.identities.get(identity)).resolves.toMatchObject({ uid })
-  await expect(ann.client.apiKeys.create({ body: { name: 'x', agent_uid: uid, expires_at: null } })).rejects.toMatchObject(
-    refused,
-  )
+  await expect(
+    ann.client.apiKeys.create({ body: { name: 'x', agent_uid: uid, expires_at: null } }),
+  ).rejects.toMatchObject(refused)
   await house.client.identities.delete(identity)
   await expect(client.access.whoami()).rejects.toMatchObject({ status: 401 })
 })

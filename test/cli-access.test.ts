@@ -34,7 +34,15 @@ test('a key is made as asked for, printed alone, listed in any order and ended b
   const who = await home.run(['whoami'], { env: { BATON_SERVER: house.url, BATON_API_KEY: made.stdout.trim() } })
   expect(who.stdout).toMatch(/^Owner, owner of team default, at http.*\nby the api key "laptop", personal, until 20/)
   const at = '2999-01-31T00:00:00Z'
-  const shown = await json<{ api_key: string; key: ApiKey }>('api-key', 'create', 'bot', '--scope', 'team', '--expires-at', at)
+  const shown = await json<{ api_key: string; key: ApiKey }>(
+    'api-key',
+    'create',
+    'bot',
+    '--scope',
+    'team',
+    '--expires-at',
+    at,
+  )
   expect(shown.key).toMatchObject({ scope: 'team', expires_at: new Date(at).toISOString() })
   await json('agent', 'create', '-n', 'Reviewer')
   const agent = await json<{ key: ApiKey }>('api-key', 'create', 'ci', '--agent', 'reviewer', '--no-expiration')
@@ -76,7 +84,10 @@ test('an invitation is made, taken by a newcomer, and what they may do is change
   const ann = await makeHome()
   try {
     const joined = await ann.run(['team', 'join', made.stdout.trim(), '--name', 'Ann'])
-    expect(joined).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Joined team default as viewer, Ann \(profile default\)\.\n$/) })
+    expect(joined).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^Joined team default as viewer, Ann \(profile default\)\.\n$/),
+    })
     const config = join(ann.folder, '.config', 'baton', 'config.json')
     expect(await readFile(config, 'utf8')).toContain('wk-1.')
     expect((await stat(config)).mode & 0o077).toBe(0)
@@ -92,9 +103,7 @@ test('an invitation is made, taken by a newcomer, and what they may do is change
     expect(again).toMatchObject({ code: 4, stderr: expect.stringContaining('taken already') })
     const removed = await baton('team', 'remove', 'Anna')
     expect(removed.stdout).toMatch(/^Removed Anna; 0 personal runs cancelled\.\nEnded key first key \(personal, /)
-    await expect
-      .poll(async () => (await ann.run(['whoami'])).code, { interval: 100, timeout: 10_000 })
-      .toBe(4)
+    await expect.poll(async () => (await ann.run(['whoami'])).code, { interval: 100, timeout: 10_000 }).toBe(4)
   } finally {
     await ann.remove()
   }
@@ -106,13 +115,17 @@ test('another team is made and kept as a profile of its own', async () => {
     const env = { BATON_SERVER: house.url }
     await own.run(['login', '--with-token'], { env, stdin: house.api_key })
     const made = await own.run(['team', 'create', 'Night Shift'])
-    expect(made.stdout).toMatch(/^Made team Night Shift as owner, Owner \(profile night-shift\)\.\n.*--config-profile night-shift/)
+    expect(made.stdout).toMatch(
+      /^Made team Night Shift as owner, Owner \(profile night-shift\)\.\n.*--config-profile night-shift/,
+    )
     expect((await own.run(['whoami'])).stdout).toContain('owner of team default')
     expect((await own.run(['whoami', '--config-profile', 'night-shift'])).stdout).toContain('owner of team Night Shift')
     const teams = (await own.run(['team', 'list'])).stdout
     expect(teams).toMatch(/ default +owner +1 member +this key acts for it$/m)
     expect(teams).toMatch(/ Night Shift +owner +1 member$/m)
-    expect((await own.run(['team', 'rename', 'days', '--config-profile', 'night-shift'])).stdout).toContain('is now days')
+    expect((await own.run(['team', 'rename', 'days', '--config-profile', 'night-shift'])).stdout).toContain(
+      'is now days',
+    )
   } finally {
     await own.remove()
   }

@@ -25,7 +25,12 @@ export const ACCESS_COMMANDS: CommandEntry[] = [
     group: ACCESS,
     load: () => import('./commands/whoami.ts'),
   },
-  { path: 'team list', aliases: ['ls'], summary: 'List the teams that you are in', load: async () => (await team()).list },
+  {
+    path: 'team list',
+    aliases: ['ls'],
+    summary: 'List the teams that you are in',
+    load: async () => (await team()).list,
+  },
   { path: 'team create', summary: 'Make a team', load: async () => (await team()).create },
   { path: 'team rename', summary: 'Rename the team', load: async () => (await team()).rename },
   { path: 'team members', summary: 'List who is in the team', load: async () => (await team()).members },

@@ -20,9 +20,7 @@ export const WhoAmI = z.object({
   role: Role.optional(),
   team: Team,
   /** The key that was shown, or that opened the session. */
-  key: z
-    .object({ uid: z.string(), name: z.string(), scope: KeyScope, expires_at: Timestamp.nullable() })
-    .optional(),
+  key: z.object({ uid: z.string(), name: z.string(), scope: KeyScope, expires_at: Timestamp.nullable() }).optional(),
   /** The agent identity that the key acts as. */
   agent: z.object({ uid: z.string(), name: z.string() }).optional(),
   run_id: z.string().optional(),

@@ -149,7 +149,8 @@ export function accessEngine(room: Room) {
       })
       .execute()
     const opened = await identifySession(secret)
-    if (opened === null) throw new Fault('authentication_required', 'What this link was made with has ended. Sign in with an API key.')
+    if (opened === null)
+      throw new Fault('authentication_required', 'What this link was made with has ended. Sign in with an API key.')
     return { caller: opened, secret, expires_at }
   }
 

@@ -281,7 +281,8 @@ export async function findEnvironment(
     .where((e) => e.or([e('environment_uid', '=', asked), e(sql`lower(name)`, '=', asked.trim().toLowerCase())]))
     .execute()
   const living = rows.filter((row) => row.deleted_at === null)
-  const found = living.find((row) => row.environment_uid === asked) ?? living.find((row) => row.owner_user_id) ?? living[0]
+  const found =
+    living.find((row) => row.environment_uid === asked) ?? living.find((row) => row.owner_user_id) ?? living[0]
   if (found) return found
   const deleted = rows.find((row) => row.environment_uid === asked)
   const what =

@@ -70,7 +70,9 @@ export function keysEngine(room: Room) {
     db
       .selectFrom('api_keys as k')
       .innerJoin('users as u', 'u.user_id', 'k.user_id')
-      .leftJoin('memberships as m', (on) => on.onRef('m.user_id', '=', 'k.user_id').onRef('m.team_id', '=', 'k.team_id'))
+      .leftJoin('memberships as m', (on) =>
+        on.onRef('m.user_id', '=', 'k.user_id').onRef('m.team_id', '=', 'k.team_id'),
+      )
       .leftJoin('identities as i', 'i.identity_uid', 'k.identity_uid')
       .selectAll('k')
       .select(['u.display_name', 'u.email', 'm.role as member_role', 'i.name as agent_name'])
@@ -165,9 +167,7 @@ export async function insertKey(
 export const livingKeys = (db: Kysely<Tables>, now: Date) =>
   db
     .selectFrom('api_keys as k')
-    .innerJoin('memberships as m', (on) =>
-      on.onRef('m.user_id', '=', 'k.user_id').onRef('m.team_id', '=', 'k.team_id'),
-    )
+    .innerJoin('memberships as m', (on) => on.onRef('m.user_id', '=', 'k.user_id').onRef('m.team_id', '=', 'k.team_id'))
     .leftJoin('identities as i', 'i.identity_uid', 'k.identity_uid')
     .where('k.revoked_at', 'is', null)
     .where('i.deleted_at', 'is', null)
@@ -182,7 +182,10 @@ export function roleOf(member: string, cap: string | null, scope: string): Role 
 /** Keys are of people: what acts for a team or an agent makes and sees none. */
 function within(caller: Caller): UserCaller {
   if (caller.kind === 'user' && caller.owner_user_id !== null) return caller
-  throw new Fault('not_authorized', "This takes a person's own key or session; a team's and an agent's key manage none.")
+  throw new Fault(
+    'not_authorized',
+    "This takes a person's own key or session; a team's and an agent's key manage none.",
+  )
 }
 
 function checkMayMake(maker: UserCaller, scope: KeyScope, { agent_uid, role }: CreateApiKey): void {

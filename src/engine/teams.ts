@@ -36,7 +36,9 @@ export function teamsEngine(room: Room, { runs }: { runs: ReturnType<typeof runs
       .selectFrom('memberships as m')
       .innerJoin('teams as t', 't.team_id', 'm.team_id')
       .select(['t.team_id', 't.name', 't.created_at', 'm.role'])
-      .select(sql<number>`(select count(*)::int from memberships all_of where all_of.team_id = t.team_id)`.as('members'))
+      .select(
+        sql<number>`(select count(*)::int from memberships all_of where all_of.team_id = t.team_id)`.as('members'),
+      )
       .where('m.user_id', '=', user_id)
     // What acts for the team or as an agent knows of no other.
     if (owner_user_id === null) rows = rows.where('t.team_id', '=', team_id)
@@ -119,9 +121,18 @@ export function teamsEngine(room: Room, { runs }: { runs: ReturnType<typeof runs
     const ended_keys = await db.transaction().execute(async (write) => {
       await lockMember(write, person(caller), { user_id, role: null })
       const of = { team_id, user_id }
-      await write.deleteFrom('login_codes').where((w) => w.and(of)).execute()
-      await write.deleteFrom('sessions').where((w) => w.and(of)).execute()
-      await write.deleteFrom('memberships').where((w) => w.and(of)).execute()
+      await write
+        .deleteFrom('login_codes')
+        .where((w) => w.and(of))
+        .execute()
+      await write
+        .deleteFrom('sessions')
+        .where((w) => w.and(of))
+        .execute()
+      await write
+        .deleteFrom('memberships')
+        .where((w) => w.and(of))
+        .execute()
       return write
         .updateTable('api_keys')
         .set({ revoked_at: clock.now() })
@@ -264,9 +275,13 @@ async function insertUser(
   { email, now }: { email: string | null; now: Date },
 ): Promise<string> {
   if (display_name === undefined) {
-    throw new Fault('invalid_request', 'Say what you are called: display_name. Or show your API key, to join as you are.', {
-      errors: [{ pointer: '/display_name', detail: 'needed of somebody new' }],
-    })
+    throw new Fault(
+      'invalid_request',
+      'Say what you are called: display_name. Or show your API key, to join as you are.',
+      {
+        errors: [{ pointer: '/display_name', detail: 'needed of somebody new' }],
+      },
+    )
   }
   const user_id = randomUUID()
   await write.insertInto('users').values({ user_id, display_name, email, created_at: now }).execute()
@@ -326,7 +341,12 @@ const openInvites = (db: Write, now: Date) =>
     .where('i.expires_at', '>', now)
 
 /** The code itself, or the link that has it. */
-const codeOf = (given: string): string => given.trim().split('#').at(-1)?.replace(/^invite=/, '') ?? ''
+const codeOf = (given: string): string =>
+  given
+    .trim()
+    .split('#')
+    .at(-1)
+    ?.replace(/^invite=/, '') ?? ''
 
 function renderInvite(row: Selectable<Invites> & { display_name: string; creator_email: string | null }): Invite {
   return {
@@ -378,5 +398,4 @@ function ownPerson(caller: Caller): UserCaller {
 
 const teamNotFound = (team_id: string): Fault =>
   new Fault('resource_not_found', `You are in no team ${team_id} with this key.`)
-const memberNotFound = (user_id: string): Fault =>
-  new Fault('resource_not_found', `The team has no member ${user_id}.`)
+const memberNotFound = (user_id: string): Fault => new Fault('resource_not_found', `The team has no member ${user_id}.`)

@@ -1,7 +1,7 @@
 /**
  * What a caller may read: the one rule, as a condition of SQL and as a check of an event. Every read goes through it.
  *
- * - Whatever has `team_id` and `owner_user_id` is a team's or, where an owner is set, one person's in that team:
+ * - What has `team_id` and `owner_user_id` is a team's or, where an owner is set, one person's in that team:
  *   `visibleTo(caller, alias)` is the condition on the rows that a caller may see and use. A personal key or session has
  *   its person's beside the team's; a team's or an agent's key has the team's alone; a personal run's execution has its
  *   owner's. Who makes such a thing takes its columns from `ownedBy(caller, team)`, and shows them as `scopeOf(row)`.

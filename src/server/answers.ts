@@ -110,7 +110,12 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
   const headers: Record<string, string> = { 'cache-control': 'no-store', 'x-trace-id': trace_id }
   const ask = {
     caller,
-    ...(await withoutSecrets(room, route, caller, await readRequest(route, incoming, exchange.params, exchange.search))),
+    ...(await withoutSecrets(
+      room,
+      route,
+      caller,
+      await readRequest(route, incoming, exchange.params, exchange.search),
+    )),
     headers: incoming.headers,
     address: asker.address,
     is_secure: isSecure(incoming),
@@ -142,7 +147,13 @@ async function withoutSecrets(room: ServerRoom, route: Route, caller: Caller | n
   const redactor = await room.engine.redactorOf(caller.execution_id)
   if (redactor === null) return parsed
   const { body } = parsed
-  if (typeof body === 'object' && body !== null && 'encoding' in body && body.encoding === 'base64' && 'content' in body)
+  if (
+    typeof body === 'object' &&
+    body !== null &&
+    'encoding' in body &&
+    body.encoding === 'base64' &&
+    'content' in body
+  )
     return { ...parsed, body: { ...Object(redactor.deep({ ...body, content: '' })), content: body.content } }
   return { ...parsed, body: redactor.deep(body) }
 }

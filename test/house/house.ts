@@ -201,5 +201,14 @@ async function insertMember(
   const user = { user_id, display_name: name, email: email ?? null, created_at }
   await kysely.insertInto('users').values(user).execute()
   await kysely.insertInto('memberships').values({ team_id, user_id, role, created_at }).execute()
-  return { kind: 'user', team_id, owner_user_id: user_id, user_id, role, identity_uid: null, key_id: null, by: 'api_key' }
+  return {
+    kind: 'user',
+    team_id,
+    owner_user_id: user_id,
+    user_id,
+    role,
+    identity_uid: null,
+    key_id: null,
+    by: 'api_key',
+  }
 }

@@ -93,13 +93,14 @@ Examples:
     await context.out.show(made, () => [made.api_key])
     if (context.out.machine) return
     const until = made.key.expires_at === null ? 'until it is expired' : `until ${made.key.expires_at}`
-    context.out.note(`This is key "${oneLine(name)}" (${scopeOf(made.key)}), which stands ${until}. It is not shown again.`)
+    context.out.note(
+      `This is key "${oneLine(name)}" (${scopeOf(made.key)}), which stands ${until}. It is not shown again.`,
+    )
   },
 }
 
 export const expire: CommandModule = {
-  declare: (command) =>
-    void command.argument('<key>', 'name or uid').option('--force', 'without asking on a terminal'),
+  declare: (command) => void command.argument('<key>', 'name or uid').option('--force', 'without asking on a terminal'),
   async run(context, given) {
     const client = clientOf(context)
     const key = await find(context, client, given)
@@ -112,7 +113,8 @@ export const expire: CommandModule = {
     }
     const ended = await client.apiKeys.expire({ params: { api_key_uid: key.uid }, signal: context.signal })
     await context.out.show({ ...ended, expired: true }, () => [`Ended key ${oneLine(key.name)} (${key.preview}).`])
-    if (is_own && !context.out.machine) context.out.note('It was the key that you used. Log in with another: baton login.')
+    if (is_own && !context.out.machine)
+      context.out.note('It was the key that you used. Log in with another: baton login.')
   },
 }
 

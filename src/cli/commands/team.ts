@@ -117,7 +117,8 @@ export const invite: CommandModule = {
   async run(context, { options }) {
     const o = Inviting.parse(options)
     const ms = o.expiresIn === undefined ? undefined : parseDuration(o.expiresIn)
-    if (ms === null) throw new CommandFailure('usage', `--expires-in "${o.expiresIn}" is no duration.`, 'Write it as 2d.')
+    if (ms === null)
+      throw new CommandFailure('usage', `--expires-in "${o.expiresIn}" is no duration.`, 'Write it as 2d.')
     const body = {
       ...(o.role === undefined ? {} : { role: o.role }),
       ...(o.email === undefined ? {} : { email: o.email }),
@@ -167,7 +168,10 @@ export const join: CommandModule = {
       .argument('<invitation>', 'the link, or the code in it')
       .option('--name <name>', 'what you are called, where you are new')
       .option('--new', 'as somebody new, though a key of yours is known')
-      .addHelpText('after', '\nThe key for the team is kept in the configuration file, as a profile of its own if you have one.')
+      .addHelpText(
+        'after',
+        '\nThe key for the team is kept in the configuration file, as a profile of its own if you have one.',
+      )
   },
   async run(context, { args: [invitation = ''], options }) {
     const o = Joining.parse(options)
@@ -217,7 +221,11 @@ async function keepKey(context: Context, server: string, { api_key, team }: Join
 }
 
 function freeName(taken: Record<string, unknown>, team: string): string {
-  const plain = team.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '') || 'team'
+  const plain =
+    team
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, '-')
+      .replace(/^-|-$/g, '') || 'team'
   for (let n = 1; ; n++) {
     const name = n === 1 ? plain : `${plain}-${n}`
     if (!(name in taken)) return name
