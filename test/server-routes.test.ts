@@ -7,6 +7,7 @@ import {
   ask as askAt,
   bodyOf,
   fill,
+  fixtureOf,
   guarded,
   named,
   namesIn,
@@ -33,6 +34,8 @@ let others: Record<'user' | 'execution', string>
 /** Of the first team, too: one who may only look, and an agent. */
 let viewer: string
 let agent: string
+/** What is personal to one of the first team. */
+let personal: Record<string, string>
 
 const tokenOf = ({ piece }: Stage) => piece.assignment.env_vars.WARP_API_KEY ?? ''
 
@@ -47,6 +50,8 @@ beforeAll(async () => {
   viewer = (await house.addMember('viewer', 'viewer')).api_key
   const made = { name: 'agent', agent_uid: values.identity_uid ?? '', expires_at: null }
   agent = (await house.client.apiKeys.create({ body: made })).api_key
+  const person = await house.addMember('personal', 'member')
+  personal = await fill(await openStage(house, person, { team: false }))
   const other = await house.addTeam('another')
   others = { user: other.api_key, execution: tokenOf(await openStage(house, other)) }
 })
@@ -156,6 +161,19 @@ describe.each(named(guarded))('%s', (_, route) => {
       expect(await said(asked, Object.values(mine)), kind).toEqual(await said(absent, Object.values(unknown)))
     }
   })
+
+  const nameable = params.filter((name) => fixtureOf(route, name).make && !fixtureOf(route, name).is_shared)
+  test.runIf(nameable.length > 0 && route.callers.includes('user'))(
+    'answers what is personal to a colleague as what nobody has',
+    async () => {
+      const theirs = valuesFor(route, personal)
+      const unknown = { ...theirs, ...unknownFor(route) }
+      const asked = await askWell(route, { values: theirs })
+      const absent = await askWell(route, { values: unknown })
+      expect(asked.status).toBe(404)
+      expect(await said(asked, Object.values(theirs))).toEqual(await said(absent, Object.values(unknown)))
+    },
+  )
 
   test.runIf(params.length > 0)('does not find what is no id', async () => {
     for (const wrong of ['nonsense', '%00', "1'--", 'null', '../runs']) {

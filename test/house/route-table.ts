@@ -31,6 +31,8 @@ export type Stage = {
   /** At work, with an entry and a message. */
   piece: Piece
   message_id: string
+  /** Whose everything is. */
+  scope: { team?: false }
 }
 
 type Fixture = {
@@ -38,6 +40,8 @@ type Fixture = {
   make?: (stage: Stage) => Promise<string> | string
   /** Another one of the same form, which nobody has. */
   unknown: () => string
+  /** It is of the team, and never one person's alone. */
+  is_shared?: true
 }
 
 const uid = () => randomUUID().replaceAll('-', '').slice(0, 22)
@@ -48,22 +52,23 @@ export const FIXTURES: Record<string, Fixture> = {
   execution_id: { make: ({ piece }) => piece.execution_id, unknown: randomUUID },
   message_id: { make: ({ message_id }) => message_id, unknown: randomUUID },
   environment_uid: {
-    make: async ({ client }) => (await client.environments.create({ body: { name: 'routes' } })).uid,
+    make: async ({ client, scope }) => (await client.environments.create({ body: { name: 'routes', ...scope } })).uid,
     unknown: uid,
   },
   identity_uid: {
-    make: async ({ client }) => (await client.identities.create({ body: { name: 'routes' } })).uid,
+    make: async ({ client, scope }) => (await client.identities.create({ body: { name: 'routes', ...scope } })).uid,
     unknown: uid,
   },
   batch_id: {
-    make: async ({ client }) =>
-      (await client.batches.create({ body: { tasks: [{ prompt: 'routes', config: { worker_host: 'nobody' } }] } }))
-        .batch_id,
+    make: async ({ client, scope }) => {
+      const tasks = [{ prompt: 'routes', config: { worker_host: 'nobody' } }]
+      return (await client.batches.create({ body: { tasks, ...scope } })).batch_id
+    },
     unknown: randomUUID,
   },
   schedule_id: {
-    make: async ({ client }) => {
-      const body = { name: 'routes', cron_schedule: '0 3 * * *', prompt: 'routes', enabled: false }
+    make: async ({ client, scope }) => {
+      const body = { name: 'routes', cron_schedule: '0 3 * * *', prompt: 'routes', enabled: false, ...scope }
       return (await client.schedules.create({ body })).id
     },
     unknown: randomUUID,
@@ -78,18 +83,21 @@ export const FIXTURES: Record<string, Fixture> = {
       (await client.artifacts.upload({ body: { run_id: piece.run_id, filepath: 'x' } })).upload_id,
     unknown: randomUUID,
   },
-  team_id: { make: ({ house }) => house.owner.team_id, unknown: randomUUID },
+  team_id: { make: ({ house }) => house.owner.team_id, unknown: randomUUID, is_shared: true },
   user_id: {
     make: async ({ house }) => (await house.addMember('routes', 'member')).caller.user_id,
     unknown: randomUUID,
+    is_shared: true,
   },
   invite_id: {
     make: async ({ client }) => (await client.teams.invite({ body: {} })).invite_id,
     unknown: randomUUID,
+    is_shared: true,
   },
   api_key_uid: {
     make: async ({ client }) => (await client.apiKeys.create({ body: { name: 'routes', expires_at: null } })).key.uid,
     unknown: randomUUID,
+    is_shared: true,
   },
   // That of a run that began it has the run's id.
   conversation_id: { make: ({ piece }) => piece.run_id, unknown: randomUUID },
@@ -215,23 +223,31 @@ export function ask(url: string, route: Route, parts: Parts): Promise<Response> 
   })
 }
 
-/** A run at work with whatever paths name, of the team that `client` speaks for. */
-export async function openStage(house: House, team: { api_key: string; client: House['client'] }): Promise<Stage> {
+/** A run at work with whatever paths name, of the team that `client` speaks for; with a scope, this person's alone. */
+export async function openStage(
+  house: House,
+  team: { api_key: string; client: House['client'] },
+  scope: Stage['scope'] = {},
+): Promise<Stage> {
   const { client, api_key } = team
-  const worker = await house.worker({ api_key, worker_host: 'stage', capacity: 100 })
-  const { run_id } = await client.runs.create({ body: { prompt: 'routes', config: { worker_host: 'stage' } } })
+  const worker_host = `stage-${randomUUID()}`
+  const worker = await house.worker({ api_key, worker_host, capacity: 100 })
+  const { run_id } = await client.runs.create({ body: { prompt: 'routes', config: { worker_host }, ...scope } })
   const piece = await worker.next()
   piece.claim()
   await piece.start()
   await piece.append({ kind: 'text', text: 'hello' })
   const { message_ids } = await client.messages.send({ body: { to: [run_id], subject: 'routes', body: 'hello' } })
-  return { house, client, piece, message_id: message_ids[0] ?? '' }
+  return { house, client, piece, message_id: message_ids[0] ?? '', scope }
 }
 
 /** A value for every fixture, so that each is made once. */
 export async function fill(stage: Stage): Promise<Record<string, string>> {
   const values: Record<string, string> = {}
-  for (const [name, { make, unknown }] of Object.entries(FIXTURES)) values[name] = (await make?.(stage)) ?? unknown()
+  for (const [name, { make, unknown, is_shared }] of Object.entries(FIXTURES)) {
+    const skips = is_shared && stage.scope.team === false
+    values[name] = (skips ? undefined : await make?.(stage)) ?? unknown()
+  }
   return values
 }
 
