@@ -313,6 +313,126 @@ describe('a foreign harness', () => {
     expect(await (await fetch((await fork.client.transcript()).download_url)).text()).toBe('{"entries":[1,2]}')
   })
 
+  test('has its conversation normalized, where its transcript is of Claude Code or Codex', async () => {
+    const at = '2026-01-02T03:04:05.000Z'
+    const claude = {
+      cwd: '/w',
+      uuid: '0b0e8d2c-0000-4000-8000-000000000001',
+      claude_version: '2.1.0',
+      entries: [
+        { type: 'queue-operation', operation: 'enqueue', timestamp: at },
+        { type: 'user', timestamp: at, uuid: 'u1', message: { role: 'user', content: 'Find dead code.' } },
+        { type: 'user', timestamp: at, isMeta: true, message: { role: 'user', content: 'Caveat: not shown' } },
+        {
+          type: 'assistant',
+          timestamp: at,
+          requestId: 'req_1',
+          message: {
+            id: 'msg_1',
+            role: 'assistant',
+            content: [
+              { type: 'thinking', thinking: 'Hm.', signature: 'x' },
+              { type: 'text', text: 'I have it looked for.' },
+              { type: 'tool_use', id: 'toolu_1', name: 'Task', input: { description: 'Look', prompt: 'Look around.' } },
+            ],
+          },
+        },
+        {
+          type: 'user',
+          timestamp: at,
+          toolUseResult: { status: 'completed', agentId: 'a1', content: [] },
+          message: {
+            role: 'user',
+            content: [{ type: 'tool_result', tool_use_id: 'toolu_1', content: [{ type: 'text', text: 'old.ts' }] }],
+          },
+        },
+        {
+          type: 'assistant',
+          timestamp: at,
+          message: {
+            role: 'assistant',
+            content: [{ type: 'tool_use', id: 'toolu_2', name: 'Bash', input: { command: 'rm old.ts' } }],
+          },
+        },
+        {
+          type: 'user',
+          timestamp: at,
+          message: {
+            role: 'user',
+            content: [{ type: 'tool_result', tool_use_id: 'toolu_2', content: 'not permitted', is_error: true }],
+          },
+        },
+        { type: 'summary', summary: 'Dead code', leafUuid: 'u1' },
+      ],
+      subagents: {
+        a1: [
+          { type: 'user', isSidechain: true, timestamp: at, message: { role: 'user', content: 'Look around.' } },
+          {
+            type: 'assistant',
+            isSidechain: true,
+            timestamp: at,
+            message: { role: 'assistant', content: [{ type: 'text', text: 'I look.' }] },
+          },
+        ],
+      },
+      todos: {},
+    }
+    const item = (payload: object) => ({ timestamp: at, type: 'response_item', payload })
+    const said = (role: string, type: string, text: string) =>
+      item({ type: 'message', role, content: [{ type, text }] })
+    const codex = {
+      cwd: '/w',
+      session_id: '0b0e8d2c-0000-4000-8000-000000000002',
+      codex_version: '0.140.0',
+      entries: [
+        { timestamp: at, type: 'session_meta', payload: { id: 'x', cwd: '/w' } },
+        said('user', 'input_text', '<environment_context>\n  <cwd>/w</cwd>\n</environment_context>'),
+        said('user', 'input_text', 'List the files.'),
+        item({ type: 'reasoning', summary: [{ type: 'summary_text', text: 'Simple.' }], encrypted_content: 'x' }),
+        item({ type: 'function_call', name: 'shell', arguments: '{"command":["ls"]}', call_id: 'call_1' }),
+        item({
+          type: 'function_call_output',
+          call_id: 'call_1',
+          output: '{"output":"ls: no","metadata":{"exit_code":2,"duration_seconds":0}}',
+        }),
+        item({ type: 'custom_tool_call', name: 'apply_patch', input: '*** Begin Patch', call_id: 'call_2' }),
+        item({ type: 'custom_tool_call_output', call_id: 'call_2', output: 'Success.' }),
+        { timestamp: at, type: 'event_msg', payload: { type: 'token_count' } },
+        said('assistant', 'output_text', 'There are none.'),
+      ],
+    }
+    const normalized = async (format: 'claude_code_cli' | 'codex_cli', transcript: object) => {
+      const { piece, client } = await taken()
+      const { conversation_id } = await client.external({ body: { format } })
+      const target = await client.uploadTranscript({ body: { conversation_id } })
+      expect((await put(target, JSON.stringify(transcript))).status).toBe(200)
+      await finish(piece)
+      return read(`runs/${piece.run_id}/conversation`)
+    }
+    const ofClaude = await normalized('claude_code_cli', claude)
+    expect(blocksOf(ofClaude)).toEqual([
+      { type: 'text', text: 'Find dead code.' },
+      { type: 'event', name: 'reasoning', data: { text: 'Hm.' } },
+      { type: 'text', text: 'I have it looked for.' },
+      expect.objectContaining({ type: 'action', id: 'toolu_1', category: 'skill', name: 'Task' }),
+      expect.objectContaining({ action_id: 'toolu_1', state: 'completed', output: { text: 'old.ts' } }),
+      expect.objectContaining({ id: 'toolu_2', category: 'command', input: { command: 'rm old.ts' } }),
+      expect.objectContaining({ action_id: 'toolu_2', state: 'failed', output: { text: 'not permitted' } }),
+    ])
+    const [own] = ofClaude.steps
+    expect(own).toMatchObject({ id: claude.uuid, summary: 'SUCCEEDED', steps: [{ id: 'toolu_1', description: 'Look' }] })
+    expect(blocksOf({ ...ofClaude, steps: own?.steps ?? [] })).toEqual([{ type: 'text', text: 'I look.' }])
+    expect(blocksOf(await normalized('codex_cli', codex))).toEqual([
+      { type: 'text', text: 'List the files.' },
+      { type: 'event', name: 'reasoning', data: { text: 'Simple.' } },
+      expect.objectContaining({ id: 'call_1', category: 'command', name: 'shell', input: { command: ['ls'] } }),
+      expect.objectContaining({ action_id: 'call_1', state: 'failed', output: { text: 'ls: no', exit_code: 2 } }),
+      expect.objectContaining({ id: 'call_2', category: 'files', name: 'apply_patch' }),
+      expect.objectContaining({ action_id: 'call_2', state: 'completed', output: { text: 'Success.' } }),
+      { type: 'text', text: 'There are none.' },
+    ])
+  })
+
   test('speaks of its own conversation alone', async () => {
     const [one, two] = [await taken(), await taken()]
     const { conversation_id } = await two.client.external({ body: { format: 'codex_cli' } })

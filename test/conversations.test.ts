@@ -8,6 +8,7 @@ import {
   CONVERSATION_ENTRIES_MAX,
   CONVERSATION_TEXT_LENGTH_MAX,
   type ConversationStep,
+  type CreateRun,
   type EntryBody,
   Problem,
   TOOL_CATEGORIES,
@@ -30,7 +31,7 @@ beforeAll(async () => {
 })
 afterAll(() => house?.close())
 
-async function begun(body: Parameters<House['client']['runs']['create']>[0]['body'] = { prompt: 'work' }) {
+async function begun(body: CreateRun = { prompt: 'work' }) {
   await house.client.runs.create({ body })
   const piece = await worker.next()
   piece.claim()
@@ -264,24 +265,11 @@ describe('what is large', () => {
 
   test('as a family is told up to a number of children, and says so', async () => {
     const parent = await begun()
-    const {
-      labels: _labels,
-      sort_title: _title,
-      sort_agent: _agent,
-      ...row
-    } = await house.database.kysely
-      .selectFrom('runs')
-      .selectAll()
-      .where('run_id', '=', parent.run_id)
-      .executeTakeFirstOrThrow()
-    const children = Array.from({ length: CONVERSATION_CHILDREN_MAX + 1 }, () => {
-      const run_id = randomUUID()
-      return {
-        ...{ ...row, run_id, conversation_id: run_id, parent_run_id: row.run_id, ancestors: [row.run_id] },
-        ...{ depth: 1, state: 'SUCCEEDED', config: '{}', metadata: '{}', execution_id: null, failure: null },
-      }
-    })
-    await house.database.kysely.insertInto('runs').values(children).execute()
+    const limits = { max_children: CONVERSATION_CHILDREN_MAX + 1 }
+    await house.database.kysely.updateTable('teams').set(limits).where('team_id', '=', house.owner.team_id).execute()
+    const body = { prompt: 'help', parent_run_id: parent.run_id, config: { worker_host: 'nobody' } }
+    const all = Array.from({ length: CONVERSATION_CHILDREN_MAX + 1 }, () => house.client.runs.create({ body }))
+    await Promise.all(all)
     const { steps } = await ofRun(parent.run_id)
     expect(steps[0]?.steps).toHaveLength(CONVERSATION_CHILDREN_MAX)
     expect(blocksOf(steps).at(-1)).toMatchObject({ type: 'event', name: 'cut', data: { reason: /children|child runs/ } })

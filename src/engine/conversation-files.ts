@@ -6,7 +6,7 @@ import { type Selectable, sql } from 'kysely'
 import { Fault, type SignedDownload, UPLOAD_BYTES_MAX, type UploadTarget } from '../contract/index.ts'
 import type { Uploads } from '../db/tables.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
-import { type Part, partsOf } from './conversation-parts.ts'
+import { type Part, partsBefore, partsOf } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
 import { runNotFound } from './runs.ts'
 import type { uploadsEngine } from './uploads.ts'
@@ -27,13 +27,13 @@ type Row = Pick<Selectable<Uploads>, 'upload_id' | 'blob_id' | 'name' | 'mime_ty
 export function conversationFilesEngine(room: Room, uploads: ReturnType<typeof uploadsEngine>) {
   const db = room.database.kysely
 
-  async function find(parts: Part[], kind: ConversationFile, forked_at: Date | null): Promise<Row | null> {
-    const whole = parts.flatMap(({ run_id, until }) => (until === null ? [run_id] : []))
-    const cut = parts.flatMap(({ run_id, until }) => (until === null ? [] : [run_id]))
+  async function find(parts: Part[], kind: ConversationFile): Promise<Row | null> {
+    const run_ids = parts.map(({ run_id }) => run_id)
+    const until = parts.map(({ until }) => until?.at ?? null)
     const { rows } = await sql<Row>`
       select upload_id, blob_id, name, mime_type from uploads
-      where purpose = ${kind} and confirmed_at is not null and (run_id = any(${whole}::uuid[])
-        or (run_id = any(${cut}::uuid[]) and confirmed_at <= ${forked_at}))
+      join unnest(${run_ids}::uuid[], ${until}::timestamptz[]) as part(run_id, until) using (run_id)
+      where purpose = ${kind} and confirmed_at is not null and (part.until is null or confirmed_at <= part.until)
       order by confirmed_at desc, upload_id limit 1`.execute(db)
     return rows[0] ?? null
   }
@@ -41,24 +41,28 @@ export function conversationFilesEngine(room: Room, uploads: ReturnType<typeof u
   async function findFor(caller: Caller, conversation_id: string, kind: ConversationFile): Promise<Row | null> {
     const { parts } = await partsOf(db, conversation_id, visibleRuns(caller))
     if (parts.length === 0) throw new Fault('resource_not_found', `There is no conversation ${conversation_id}.`)
-    const fork = await db
-      .selectFrom('conversations')
-      .select('created_at')
-      .where('conversation_id', '=', conversation_id)
+    return find(parts, kind)
+  }
+
+  /** For the run that goes on with it: also what came before it, which is not otherwise its to see. */
+  async function findOwn({ run_id }: ExecutionCaller, kind: ConversationFile): Promise<Row | null> {
+    const run = await runOf(run_id)
+    return find([...(await partsBefore(db, run)), { run_id, until: null }], kind)
+  }
+
+  async function runOf(run_id: string) {
+    const run = await db
+      .selectFrom('runs')
+      .select(['run_id', 'conversation_id', 'created_at'])
+      .where('run_id', '=', run_id)
       .executeTakeFirst()
-    return find(parts, kind, fork?.created_at ?? null)
-  }
-
-  async function conversationOf(run_id: string): Promise<string> {
-    const run = await db.selectFrom('runs').select('conversation_id').where('run_id', '=', run_id).executeTakeFirst()
     if (!run) throw runNotFound(run_id)
-    return run.conversation_id
+    return run
   }
 
-  async function sign(caller: Caller, conversation_id: string, kind: ConversationFile, root: string) {
-    const file = await findFor(caller, conversation_id, kind)
+  async function signed(file: Row | null, kind: ConversationFile, root: string): Promise<SignedDownload> {
     if (file === null)
-      throw new Fault('resource_not_found', `No ${KINDS[kind].what} of conversation ${conversation_id} was uploaded.`)
+      throw new Fault('resource_not_found', `No ${KINDS[kind].what} of this conversation was uploaded.`)
     const { query, expires_at } = await room.signer.sign('conversation_files', file.upload_id, DOWNLOAD_MS)
     return { download_url: `${root}${file.upload_id}?${query}`, expires_at }
   }
@@ -77,7 +81,12 @@ export function conversationFilesEngine(room: Room, uploads: ReturnType<typeof u
 
   return {
     /** An address of the newest; `root` is what the address begins with. */
-    sign,
+    async sign(
+      caller: Caller,
+      { conversation_id, kind, root }: { conversation_id: string; kind: ConversationFile; root: string },
+    ): Promise<SignedDownload> {
+      return signed(await findFor(caller, conversation_id, kind), kind, root)
+    },
 
     /** Whether the harness's own transcript has come. */
     async has(caller: Caller, conversation_id: string): Promise<boolean> {
@@ -86,7 +95,12 @@ export function conversationFilesEngine(room: Room, uploads: ReturnType<typeof u
 
     /** Of the conversation of the caller's own run. */
     async signOwn(caller: ExecutionCaller, kind: ConversationFile, root: string): Promise<SignedDownload> {
-      return sign(caller, await conversationOf(caller.run_id), kind, root)
+      return signed(await findOwn(caller, kind), kind, root)
+    },
+
+    /** Whether the harness of the caller's own run has a transcript to go on with. */
+    async hasOwn(caller: ExecutionCaller): Promise<boolean> {
+      return (await findOwn(caller, 'conversation_transcript')) !== null
     },
 
     /** The harness's own transcript; null: there is none, or it has more bytes. */
@@ -101,7 +115,7 @@ export function conversationFilesEngine(room: Room, uploads: ReturnType<typeof u
       caller: ExecutionCaller,
       { conversation_id, kind, root }: { conversation_id: string; kind: ConversationFile; root: string },
     ): Promise<UploadTarget> {
-      if ((await conversationOf(caller.run_id)) !== conversation_id.toLowerCase())
+      if ((await runOf(caller.run_id)).conversation_id !== conversation_id.toLowerCase())
         throw new Fault('resource_not_found', `Conversation ${conversation_id} is not that of run ${caller.run_id}.`)
       await discardOlder(caller.run_id, kind)
       const { team_id, run_id } = caller

@@ -8,12 +8,18 @@ import type { Tables } from '../db/connect.ts'
 import type { Caller } from './caller.ts'
 import { visibleRuns } from './visible.ts'
 
-/** `until`: the last entry that belongs to it; null: all that the run has. */
-export type Part = { run_id: string; until: Position | null }
+/** `until`: the last entry that belongs to it, and when that was; null: all that the run has. */
+export type Part = { run_id: string; until: (Position & { at: Date }) | null }
 /** Of an entry: its execution's number in the run, and its own in the execution. */
 export type Position = { execution_number: number; number: number }
 
-type Row = { run_id: string; execution_number: number | null; entries: number | null; visible: boolean }
+type Row = {
+  run_id: string
+  execution_number: number | null
+  entries: number | null
+  forked_at: Date | null
+  visible: boolean
+}
 
 /** `visible` is a condition on the table `runs`; `hidden`: some parts are not visible, and left out. */
 export async function partsOf(
@@ -22,10 +28,10 @@ export async function partsOf(
   visible: RawBuilder<SqlBool>,
 ): Promise<{ parts: Part[]; hidden: boolean }> {
   const { rows } = await sql<Row>`
-    select runs.run_id, p.execution_number, p.entries, (${visible}) as visible, p.number, runs.created_at
+    select runs.run_id, p.execution_number, p.entries, p.forked_at, (${visible}) as visible, p.number, runs.created_at
       from conversation_parts p join runs on runs.run_id = p.run_id where p.conversation_id = ${conversation_id}
     union all
-    select runs.run_id, null, null, (${visible}), null, runs.created_at
+    select runs.run_id, null, null, null, (${visible}), null, runs.created_at
       from runs where runs.conversation_id = ${conversation_id}
     order by number nulls last, created_at, run_id`.execute(db)
   const seen = rows.filter((row) => row.visible)
@@ -84,7 +90,10 @@ export async function positionsOf(db: Kysely<Tables>, run_ids: string[]): Promis
   return new Map(rows.map(({ run_id, ...position }) => [run_id, position]))
 }
 
-const partOf = ({ run_id, execution_number, entries }: Row): Part => ({
+const partOf = ({ run_id, execution_number, entries, forked_at }: Row): Part => ({
   run_id,
-  until: execution_number === null || entries === null ? null : { execution_number, number: entries },
+  until:
+    execution_number === null || entries === null || forked_at === null
+      ? null
+      : { execution_number, number: entries, at: forked_at },
 })

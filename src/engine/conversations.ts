@@ -97,8 +97,9 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
       created_at: clock.now(),
     }
     const rows = parts.map(({ run_id, until }, at) => {
-      const { execution_number, number } = until ?? now.get(run_id) ?? { execution_number: 0, number: 0 }
-      return { conversation_id: fork.conversation_id, number: at + 1, run_id, execution_number, entries: number }
+      const { execution_number, number: entries } = until ?? now.get(run_id) ?? { execution_number: 0, number: 0 }
+      const part = { run_id, execution_number, entries, forked_at: until?.at ?? fork.created_at }
+      return { conversation_id: fork.conversation_id, number: at + 1, ...part }
     })
     await db.transaction().execute(async (write) => {
       await write.insertInto('conversations').values(fork).execute()
@@ -157,8 +158,7 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
     },
 
     async resolvePrompt(caller: ExecutionCaller, asked: ResolvePrompt): Promise<ResolvedPrompt> {
-      const { conversation_id } = await runOf(caller, caller.run_id)
-      return resolvePrompt(room, caller, asked, await files.has(caller, conversation_id))
+      return resolvePrompt(room, caller, asked, await files.hasOwn(caller))
     },
 
     /** For anyone who knows the session: nothing but the conversation it belongs to; nothing at all of an unknown one. */

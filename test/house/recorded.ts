@@ -87,7 +87,7 @@ export const RECORDED: Recorded[] = [
     name: 'execute',
     state: 'completed',
     updates: call(
-      { title: 'ls', kind: 'execute', rawInput: { command: ['sh', '-c', 'ls'], cwd: '/w' } },
+      { title: 'ls -a', kind: 'execute', rawInput: { command: ['sh', '-c', 'ls -a'], cwd: '/w' } },
       { rawOutput: { formatted_output: 'a\n', exit_code: 0 } },
     ),
   },

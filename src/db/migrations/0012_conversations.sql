@@ -12,7 +12,7 @@ create table conversations (
   created_at timestamptz not null
 );
 
--- What a fork begins with, in order: runs, each up to where it stood when the fork was made.
+-- What a fork begins with, in order: runs, each up to where it stood when it was forked first.
 create table conversation_parts (
   conversation_id uuid not null references conversations,
   number integer not null,
@@ -20,8 +20,10 @@ create table conversation_parts (
   -- The last entry that belongs to it.
   execution_number integer not null,
   entries integer not null,
+  forked_at timestamptz not null,
   primary key (conversation_id, number)
 );
+create index conversation_parts_run on conversation_parts (run_id);
 
 create index runs_conversation on runs (conversation_id, created_at, run_id);
 create index executions_session on executions (session_id) where session_id is not null;

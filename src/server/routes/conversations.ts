@@ -16,21 +16,20 @@ export function conversationAnswers({ engine }: ServerRoom): Answer[] {
       conversations.rename(caller, params.conversation_id, body.title),
     ),
     mountRedirect(conversationRoutes.blockSnapshot, ({ caller, params, headers, is_secure }) =>
-      conversationFiles.sign(
-        caller,
-        params.conversation_id,
-        'conversation_block',
-        rootOf(headers, is_secure) + CONVERSATION_FILE_PATH,
-      ),
+      conversationFiles.sign(caller, {
+        ...params,
+        kind: 'conversation_block',
+        root: rootOf(headers, is_secure) + CONVERSATION_FILE_PATH,
+      }),
     ),
     mountOpen(conversationRoutes.session, ({ params }) => conversations.sessionOf(params.conversation_id)),
     mountOpen(conversationRoutes.ofSession, ({ params }) => conversations.ofSession(params.session_id)),
     mountRedirect(transcriptRoutes.download, async ({ caller, params, headers, is_secure }) => {
       const root = rootOf(headers, is_secure)
-      const foreign = await conversations.foreignTranscript(caller, params.run_id)
-      return foreign === null
-        ? transcripts.sign(caller, params.run_id, root + TRANSCRIPT_PATH)
-        : conversationFiles.sign(caller, foreign, 'conversation_transcript', root + CONVERSATION_FILE_PATH)
+      const conversation_id = await conversations.foreignTranscript(caller, params.run_id)
+      if (conversation_id === null) return transcripts.sign(caller, params.run_id, root + TRANSCRIPT_PATH)
+      const kind = 'conversation_transcript'
+      return conversationFiles.sign(caller, { conversation_id, kind, root: root + CONVERSATION_FILE_PATH })
     }),
   ]
 }
