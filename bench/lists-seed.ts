@@ -12,17 +12,19 @@ const TABLES = ['runs', 'run_texts', 'executions', 'artifacts']
 /** People, environments and sentences, once; the store's own team is the first of `TEAMS`. */
 export async function sowTeams(pool: pg.Pool): Promise<void> {
   await pool.query(`
+    create function bench_id(name text) returns uuid language sql immutable parallel safe
+      return overlay(overlay(md5(name) placing '4' from 13) placing '8' from 17)::uuid;
     create table bench_teams (number int primary key, team_id uuid not null, user_id uuid not null);
     insert into bench_teams select 0, team_id, user_id from memberships order by created_at limit 1;
     insert into bench_teams
-      select n, md5('team ' || n)::uuid, md5('user ' || n || ' 0')::uuid from generate_series(1, ${TEAMS - 1}) as n;
+      select n, bench_id('team ' || n), bench_id('user ' || n || ' 0') from generate_series(1, ${TEAMS - 1}) as n;
     insert into teams (team_id, name, created_at)
       select team_id, 'team ' || number, now() from bench_teams where number > 0;
     insert into users (user_id, display_name, email, created_at)
-      select md5('user ' || t.number || ' ' || u)::uuid, 'user ' || u, 'user' || u || '@team' || t.number || '.example', now()
+      select bench_id('user ' || t.number || ' ' || u), 'user ' || u, 'user' || u || '@team' || t.number || '.example', now()
       from bench_teams t, generate_series(0, 4) as u;
     insert into memberships (user_id, team_id, role, created_at)
-      select md5('user ' || t.number || ' ' || u)::uuid, t.team_id, 'member', now() from bench_teams t, generate_series(0, 4) as u;
+      select bench_id('user ' || t.number || ' ' || u), t.team_id, 'member', now() from bench_teams t, generate_series(0, 4) as u;
     create table bench_sentences as
       select id, string_agg(word, ' ') as text from (
         select id, (array['login', 'deploy', 'parser', 'cache', 'timeout', 'migration', 'worker', 'search', 'index', 'button',
@@ -39,14 +41,14 @@ export async function sowRuns(pool: pg.Pool, from: number, to: number): Promise<
   await planting(pool, async (client) => {
     for (let first = from; first < to; first += STEP)
       await sow(client, `select n, n % ${TEAMS} as team, n / ${TEAMS} as k, ${TEAMS} as stride
-        from generate_series(${first}, ${Math.min(to, first + STEP) - 1}) as n`)
+        from generate_series(${first}::bigint, ${Math.min(to, first + STEP) - 1}) as n`)
   })
 }
 
 /** As many more of the first team alone. */
 export async function growFirst(pool: pg.Pool, from: number, count: number): Promise<void> {
   await planting(pool, (client) =>
-    sow(client, `select n, 0 as team, n - ${from} as k, 1 as stride from generate_series(${from}, ${from + count - 1}) as n`),
+    sow(client, `select n, 0 as team, n - ${from} as k, 1 as stride from generate_series(${from}::bigint, ${from + count - 1}) as n`),
   )
 }
 
@@ -76,10 +78,10 @@ async function planting(pool: pg.Pool, plant: (client: pg.PoolClient) => Promise
 async function sow(client: pg.PoolClient, numbers: string): Promise<void> {
   await client.query(`
     create temp table sown on commit drop as
-    select n.n, n.k, t.team_id, md5('run ' || n.n)::uuid as run_id,
-      case when n.k % 10 in (1, 2, 3) then md5('run ' || n.n - n.k % 10 * n.stride)::uuid end as parent_run_id,
-      md5('execution ' || n.n)::uuid as execution_id,
-      md5('user ' || t.number || ' ' || n.k % 5)::uuid as creator_id, t.number as team,
+    select n.n, n.k, t.team_id, bench_id('run ' || n.n) as run_id,
+      case when n.k % 10 in (1, 2, 3) then bench_id('run ' || n.n - n.k % 10 * n.stride) end as parent_run_id,
+      bench_id('execution ' || n.n) as execution_id,
+      bench_id('user ' || t.number || ' ' || n.k % 5) as creator_id, t.number as team,
       a.text || case when n.k % 1000 = 7 then ' ${WORDS.rare}' else '' end as title,
       b.text || '. ' || c.text || '. ' || d.text as prompt,
       timestamptz '2025-01-01' + n.n * interval '20 seconds' as created_at,
@@ -104,7 +106,7 @@ async function sow(client: pg.PoolClient, numbers: string): Promise<void> {
       (array['API', 'API', 'API', 'API', 'API', 'WEB_APP', 'WEB_APP', 'CLI', 'CLI', 'SLACK'])[1 + k / 10 % 10],
       case when k % 50 = 9 then 'LOCAL' else 'REMOTE' end, creator_id,
       case when k % 10 = 4 then substr(md5('identity ' || team), 1, 22) end,
-      case when k % 20 = 11 then md5('schedule ' || team)::uuid end,
+      case when k % 20 = 11 then bench_id('schedule ' || team) end,
       created_at, created_at + interval '10 minutes' * (1 + n % 7), created_at, created_at, created_at + interval '9 minutes',
       execution_id, 1
     from sown`)

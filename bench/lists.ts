@@ -38,6 +38,7 @@ export async function lists(count: number): Promise<Figure[]> {
     const large = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton) }
     await growFirst(pool, count, BIG_TEAM)
     const big = await measure(baton, await queriesOf(pool))
+    if (process.argv.includes('--each')) console.table([...large.took].map(([name, t]) => ({ name, small: small.took.get(name)?.first, first: t.first, far: t.far, big: big.get(name)?.first, big_far: big.get(name)?.far })))
     return [
       ...figuresOf(`${count} runs of ${TEAMS} teams`, large.took, small.took),
       {
@@ -59,11 +60,11 @@ async function queriesOf(pool: Awaited<ReturnType<typeof openPool>>): Promise<Re
   const { rows } = await pool.query(`select
     (select r.run_id from runs r join bench_teams t using (team_id) where t.number = 0 and exists
       (select from runs c where c.parent_run_id = r.run_id) limit 1) as run_id,
-    md5('user 0 1')::uuid::text as creator_id, max(created_at) as now, min(created_at) + (max(created_at) - min(created_at)) / 2 as middle
+    bench_id('user 0 1')::text as creator_id, max(created_at) as now, min(created_at) + (max(created_at) - min(created_at)) / 2 as middle
     from runs`)
   const { run_id, creator_id, now, middle } = Known.parse(rows[0])
   const { rows: uids } = await pool.query<Record<string, string>>(`select substr(md5('environment 00'), 1, 22) as environment,
-    substr(md5('identity 0'), 1, 22) as identity, md5('schedule 0')::uuid::text as schedule`)
+    substr(md5('identity 0'), 1, 22) as identity, bench_id('schedule 0')::text as schedule`)
   const { environment = '', identity = '', schedule = '' } = uids[0] ?? {}
   return {
     none: {},
