@@ -7,7 +7,6 @@ import {
   ask as askAt,
   bodyOf,
   fill,
-  fixtureOf,
   guarded,
   named,
   namesIn,
@@ -15,6 +14,7 @@ import {
   openStage,
   type Parts,
   paramsOf,
+  personalOf,
   type Stage,
   table,
   unknownFor,
@@ -162,8 +162,7 @@ describe.each(named(guarded))('%s', (_, route) => {
     }
   })
 
-  const nameable = params.filter((name) => fixtureOf(route, name).make && !fixtureOf(route, name).is_shared)
-  test.runIf(nameable.length > 0 && route.callers.includes('user'))(
+  test.runIf(personalOf(route).length > 0 && route.callers.includes('user'))(
     'answers what is personal to a colleague as what nobody has',
     async () => {
       const theirs = valuesFor(route, personal)

@@ -66,6 +66,11 @@ export const FIXTURES: Record<string, Fixture> = {
     },
     unknown: randomUUID,
   },
+  secret_uid: {
+    make: async ({ client, scope }) =>
+      (await client.secrets.create({ body: { name: 'ROUTES', value: 'routes', ...scope } })).uid,
+    unknown: uid,
+  },
   schedule_id: {
     make: async ({ client, scope }) => {
       const body = { name: 'routes', cron_schedule: '0 3 * * *', prompt: 'routes', enabled: false, ...scope }
@@ -122,6 +127,13 @@ const BODIES: Record<string, unknown> = {
 }
 
 export const paramsOf = ({ path }: Route): string[] => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '')
+
+/** Parameters of a route's path that name what may be one person's alone. */
+export const personalOf = (route: Route): string[] =>
+  paramsOf(route).filter((name) => {
+    const { make, is_shared } = FIXTURES[`${route.name} ${name}`] ?? FIXTURES[name] ?? {}
+    return make !== undefined && !is_shared
+  })
 
 export function fixtureOf(route: Route, name: string): Fixture {
   const fixture = FIXTURES[`${route.name} ${name}`] ?? FIXTURES[name]
