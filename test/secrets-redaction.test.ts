@@ -1,0 +1,248 @@
+/** What runs are given in confidence is seen nowhere: not in what they print, say, report, or leave behind. */
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { LLMock } from '@copilotkit/aimock'
+import { sql } from 'kysely'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { isEnded, type NewSecret, routes, type StreamFrame } from '../src/contract/index.ts'
+import { openKeyring } from '../src/engine/keyring.ts'
+import { follow } from '../src/sdk/stream.ts'
+import { type House, startHouse } from './house/house.ts'
+import { callTool, openMcpClient } from './house/mcp-agent.ts'
+import { processesOf, startWorkerProcess, until, type WorkerProcess } from './house/processes.ts'
+
+const RUNNER = [process.execPath, join(import.meta.dirname, 'house', 'runner-process.ts')]
+const BUILT_IN = join(import.meta.dirname, '../src/agent/main.ts')
+/** Any so many characters of a secret in a row are a leak. */
+const WINDOW = 12
+
+let folder: string
+let house: House
+let crew: WorkerProcess
+let names = 0
+const model = new LLMock({ port: 0, logLevel: 'silent' })
+/** Before the model, to see the keys that it is asked with. */
+const shown_keys: unknown[] = []
+const front = createServer((incoming, outgoing) => {
+  shown_keys.push(incoming.headers['x-api-key'])
+  const { method = 'GET', headers } = incoming
+  incoming.pipe(
+    request(model.url + incoming.url, { method, headers }, (answer) => {
+      outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+      answer.pipe(outgoing)
+    }),
+  )
+})
+
+/** Real processes start here, on machines that may have little to start them with. */
+vi.setConfig({ testTimeout: 60_000 })
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'baton-redaction-'))
+  await model.start()
+  await once(front.listen(0, '127.0.0.1'), 'listening')
+  const { port } = front.address() as AddressInfo
+  house = await startHouse({
+    max_concurrent_runs: 20,
+    blobs_dir: join(folder, 'blobs'),
+    keyring: await openKeyring({ file: join(folder, 'keys') }),
+  })
+  const baton = { command: process.execPath, args: [BUILT_IN, 'acp-agent'], tool_hold_ms: 1000 }
+  crew = startWorkerProcess({
+    server: house.url,
+    api_key: house.api_key,
+    state_dir: join(folder, 'state'),
+    runner: RUNNER,
+    environment: { ANTHROPIC_BASE_URL: `http://127.0.0.1:${port}`, BATON_HARNESSES: JSON.stringify({ baton }) },
+  })
+})
+afterAll(async () => {
+  await crew.kill()
+  await house.close()
+  front.close()
+  await model.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const newName = () => `TELLTALE_${++names}`
+const newValue = () => randomBytes(24).toString('base64url')
+const keep = (body: Partial<NewSecret> & { value: NewSecret['value'] }) =>
+  house.client.secrets.create({ body: { name: newName(), ...body } })
+const runOf = (run_id: string) => house.client.runs.get({ params: { run_id } })
+const ends = (run_id: string) =>
+  until('the run ends', async () => isEnded((await runOf(run_id)).state), 50_000)
+
+function expectNothingOf(value: string, text: string): void {
+  const encoded = [
+    value,
+    Buffer.from(value).toString('base64'),
+    Buffer.from(value).toString('hex'),
+    [...value].reverse().join(''),
+  ]
+  for (const one of encoded)
+    for (let at = 2; at + WINDOW <= one.length - 2; at++) expect(text).not.toContain(one.slice(at, at + WINDOW))
+}
+
+/** Every row of every table, and every blob, unpacked where it is packed. */
+async function everythingKept(): Promise<string> {
+  const { kysely } = house.database
+  const { rows } = await sql<{ name: string }>`select relname as name from pg_class
+    where relnamespace = current_schema()::regnamespace and relkind = 'r'`.execute(kysely)
+  const texts = await Promise.all(
+    rows.map(async ({ name }) => {
+      const all = await sql<{ text: string }>`select row_to_json(t)::text as text from ${sql.table(name)} t`.execute(kysely)
+      return all.rows.map(({ text }) => text).join('\n')
+    }),
+  )
+  const files = await readdir(join(folder, 'blobs'), { recursive: true, withFileTypes: true }).catch(() => [])
+  const blobs = await Promise.all(
+    files.filter((file) => file.isFile()).map((file) => readFile(join(file.parentPath, file.name))),
+  )
+  return [...texts, ...blobs.map((blob) => unpacked(blob).toString('latin1'))].join('\n')
+}
+function unpacked(bytes: Buffer): Buffer {
+  return bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes
+}
+
+/** What a watcher of all runs is shown while `work` goes on. */
+async function watched(run_id: string, work: () => Promise<unknown>): Promise<StreamFrame[]> {
+  const seen: StreamFrame[] = []
+  const watching = new AbortController()
+  const following = (async () => {
+    const query = () => ({ run_ids: [run_id], entries_after: [''] })
+    for await (const { frame } of follow(house.client, routes.events.follow, { query, signal: watching.signal }))
+      seen.push(frame)
+  })().catch(() => {})
+  await work()
+  watching.abort()
+  await following
+  return seen
+}
+
+test('a command that prints it slowly, encoded and in its last words shows it to nobody', async () => {
+  const environment = await house.client.environments.create({ body: { name: newName() } })
+  const value = newValue()
+  const { name } = await keep({ value, environment_id: environment.uid })
+  const prompt = [
+    'echo begun',
+    `v=$${name}`,
+    // Over two seconds: the live text and the entries are cut in its middle.
+    `for i in $(seq 0 $((\${#v} - 1))); do printf %s "\${v:$i:1}"; sleep 0.07; done; echo " was slow"`,
+    `printf %s "$v" | base64; printf 'user:%s' "$v" | base64; printf %s "$v" | od -An -tx1 | tr -d ' \\n'`,
+    `echo; echo "{\\"a\\":\\"$v\\"}"; printf %s "$v" | rev`,
+    'printf "over here: %s\\n" "$v" >&2; exit 3',
+  ].join('\n')
+  const { run_id } = await house.client.runs.create({
+    body: { prompt, config: { environment_id: environment.uid, harness: { type: 'command' }, worker_host: 'crew' } },
+  })
+  const seen = await watched(run_id, () => ends(run_id))
+  const run = await runOf(run_id)
+  expect(run).toMatchObject({ state: 'FAILED', status_message: { message: expect.stringContaining('over here: •••') } })
+  const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
+  const printed = entries.map(({ body }) => (body.kind === 'output' ? body.text : '')).join('')
+  expect(printed).toContain('••• was slow')
+  const live = seen.flatMap((frame) => (frame.type === 'deltas' ? frame.deltas : []))
+  expect(live.length).toBeGreaterThan(0)
+  for (const text of [printed, live.map((delta) => delta.text).join(''), JSON.stringify([run, entries, seen])])
+    expectNothingOf(value, text)
+  expectNothingOf(value, await everythingKept())
+  expectNothingOf(value, crew.log())
+})
+
+test('a model that says it in many pieces, and a session that remembers it; the key of the model stays outside', async () => {
+  const environment = await house.client.environments.create({ body: { name: newName() } })
+  const inside = { environment_id: environment.uid }
+  const [value, key] = [newValue(), `sk-ant-${newValue()}`]
+  const { name } = await keep({ value, ...inside })
+  await keep({ type: 'anthropic_api_key', value: key, ...inside })
+  const usage = { input_tokens: 3, output_tokens: 4 }
+  const hold = join(folder, 'go')
+  const command = `echo "it is $${name}"; env | grep -c ANTHROPIC; until [ -e ${hold} ]; do sleep 0.05; done`
+  model.addFixture({
+    match: { hasToolResult: true },
+    response: { content: `You gave me ${value}, and I keep it.`, usage },
+    chunkSize: 5,
+    latency: 60,
+  })
+  model.onMessage(/Tell/, { toolCalls: [{ name: 'bash', arguments: JSON.stringify({ command }) }], usage })
+  const { run_id } = await house.client.runs.create({
+    body: { prompt: 'Tell me.', config: { ...inside, harness: { type: 'baton' }, worker_host: 'crew' } },
+  })
+  const seen = await watched(run_id, async () => {
+    const execution_id = await until(
+      'the tool is at work',
+      async () => {
+        const { execution_id = '' } = await runOf(run_id)
+        const called = model.getRequests().length > 0
+        return called && processesOf(execution_id).length > 2 ? execution_id : null
+      },
+      40_000,
+    )
+    const environments = processesOf(execution_id).map((pid) => readFileSync(`/proc/${pid}/environ`, 'latin1'))
+    expect(environments.some((text) => text.includes(value))).toBe(true)
+    for (const text of environments) expect(text).not.toContain(key)
+    await writeFile(hold, '')
+    await ends(run_id)
+  })
+  expect(await runOf(run_id)).toMatchObject({ state: 'SUCCEEDED' })
+  // The provider was asked with the real key.
+  expect(new Set(shown_keys)).toEqual(new Set([key]))
+  const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
+  const said = entries.flatMap(({ body }) => (body.kind === 'text' ? [body.text] : []))
+  expect(said).toContain('You gave me •••, and I keep it.')
+  const live = seen.flatMap((frame) => (frame.type === 'deltas' ? frame.deltas : []))
+  expect(live.map(({ text }) => text).join('')).toContain('•••')
+  const kept = await everythingKept()
+  // The session is kept, without it.
+  expect(kept).toContain(`You gave me ${'*'.repeat(value.length)}, and I keep it.`)
+  for (const secret of [value, key])
+    for (const text of [JSON.stringify([entries, seen]), live.map(({ text: one }) => one).join(''), kept, crew.log()])
+      expectNothingOf(secret, text)
+})
+
+test('what a program inside says past its runner, and a worker of it, holds it nowhere', async () => {
+  const value = newValue()
+  const secret = await keep({ value })
+  const worker = await house.worker({ worker_host: 'scripted' })
+  const begin = async () => {
+    const config = { worker_host: 'scripted', secrets: [{ name: secret.name }] }
+    await house.client.runs.create({ body: { prompt: 'lead', config } })
+    const piece = await worker.next()
+    piece.claim()
+    await piece.start()
+    return piece
+  }
+  const piece = await begin()
+  const { runner } = piece
+  await runner.harnessSupport.notifyUser({ body: { message: `It is ${value}.` } })
+  await runner.harnessSupport.reportArtifact({
+    body: {
+      artifact_type: 'EXTERNAL_REFERENCE',
+      data: { reference_type: 'page', url: `https://example.com/?q=${value}`, title: value },
+    },
+  })
+  const { run_id } = await runner.runs.create({ body: { prompt: `Use ${value}.`, config: { secrets: [] } } })
+  await runner.messages.send({ body: { to: [run_id], subject: value, body: Buffer.from(value).toString('base64') } })
+  const mcp = await openMcpClient(house.url, piece.assignment.env_vars.WARP_API_KEY ?? '')
+  const answer = await callTool(mcp, 'send_message_to_agent', { to: [run_id], subject: 'again', message: `so: ${value}` })
+  expect(answer.is_error).toBe(false)
+  await mcp.close()
+  await runner.harnessSupport.finishTask({ body: { success: true, summary: `${value} it was.` } })
+  const { prompt } = await house.client.runs.get({ params: { run_id } })
+  expect(prompt).toBe('Use •••.')
+  const other = await begin()
+  other.fail(`Its last lines were: ${value}`, 'container_exit')
+  const failed = await until('the run has a reason', async () => {
+    const { status_message } = await runOf(other.run_id)
+    return status_message?.message ? status_message : null
+  })
+  expect(failed.message).toContain('Its last lines were: •••')
+  expectNothingOf(value, await everythingKept())
+})
