@@ -147,7 +147,6 @@ function addGlobals(command: Command, hidden: boolean): void {
 }
 
 function usageFailure(root: Command, args: string[], error: CommanderError): CommandFailure {
-  const message = error.message.replace(/^error: /, '')
   let command = root
   const named: string[] = []
   for (const word of args.filter((arg) => !arg.startsWith('-'))) {
@@ -156,12 +155,16 @@ function usageFailure(root: Command, args: string[], error: CommanderError): Com
     command = next
     named.push(next.name())
   }
+  const stray = args[named.length]
+  // A group that stands for one of its commands would take a mistyped word for something of that one.
+  const is_stray = stray !== undefined && !stray.startsWith('-') && command.commands.length > 0
+  const message = is_stray ? `unknown command '${stray}'` : error.message.replace(/^error: /, '')
   const wrong = /'([^']+)'/.exec(message)?.[1]?.split(' ')[0] ?? ''
   const known =
     error.code === 'commander.unknownOption'
       ? command.options.filter((o) => o.long !== '--ws-server-url').map((o) => o.long ?? '')
       : command.commands.flatMap((c) => [c.name(), ...c.aliases()]).filter((name) => !name.startsWith('_'))
-  const meant = /unknown/.test(error.code) ? nearest(wrong, known) : undefined
+  const meant = is_stray || /unknown/.test(error.code) ? nearest(wrong, known) : undefined
   const where = ['baton', ...named].join(' ')
   const sentence = `${message.charAt(0).toUpperCase()}${message.slice(1)}${message.endsWith('.') ? '' : '.'}`
   return new CommandFailure(
