@@ -40,15 +40,21 @@ export async function sowTeams(pool: pg.Pool): Promise<void> {
 export async function sowRuns(pool: pg.Pool, from: number, to: number): Promise<void> {
   await planting(pool, async (client) => {
     for (let first = from; first < to; first += STEP)
-      await sow(client, `select n, n % ${TEAMS} as team, n / ${TEAMS} as k, ${TEAMS} as stride
-        from generate_series(${first}::bigint, ${Math.min(to, first + STEP) - 1}) as n`)
+      await sow(
+        client,
+        `select n, n % ${TEAMS} as team, n / ${TEAMS} as k, ${TEAMS} as stride
+        from generate_series(${first}::bigint, ${Math.min(to, first + STEP) - 1}) as n`,
+      )
   })
 }
 
 /** As many more of the first team alone. */
 export async function growFirst(pool: pg.Pool, from: number, count: number): Promise<void> {
   await planting(pool, (client) =>
-    sow(client, `select n, 0 as team, n - ${from} as k, 1 as stride from generate_series(${from}::bigint, ${from + count - 1}) as n`),
+    sow(
+      client,
+      `select n, 0 as team, n - ${from} as k, 1 as stride from generate_series(${from}::bigint, ${from + count - 1}) as n`,
+    ),
   )
 }
 
@@ -63,11 +69,9 @@ async function planting(pool: pg.Pool, plant: (client: pg.PoolClient) => Promise
        where indrelid = any($1::regclass[]) and not exists (select from pg_constraint where conindid = indexrelid)`,
       [TABLES],
     )
-    await client.query('begin')
     for (const { name } of rows) await client.query(`drop index ${name}`)
     await plant(client)
     for (const { definition } of rows) await client.query(definition)
-    await client.query('commit')
     await client.query('vacuum (analyze) runs, run_texts, executions, artifacts, users')
     await client.query('checkpoint')
   } finally {
@@ -77,7 +81,7 @@ async function planting(pool: pg.Pool, plant: (client: pg.PoolClient) => Promise
 
 async function sow(client: pg.PoolClient, numbers: string): Promise<void> {
   await client.query(`
-    create temp table sown on commit drop as
+    create temp table sown as
     select n.n, n.k, t.team_id, bench_id('run ' || n.n) as run_id,
       case when n.k % 10 in (1, 2, 3) then bench_id('run ' || n.n - n.k % 10 * n.stride) end as parent_run_id,
       bench_id('execution ' || n.n) as execution_id,
@@ -93,6 +97,7 @@ async function sow(client: pg.PoolClient, numbers: string): Promise<void> {
     join bench_sentences b on b.id = n.n * 6007 % ${SENTENCES}
     join bench_sentences c on c.id = n.n * 104729 % ${SENTENCES}
     join bench_sentences d on d.id = n.n * 15485863 % ${SENTENCES}`)
+  await client.query('analyze sown')
   await client.query(`
     insert into runs (run_id, team_id, parent_run_id, root_run_id, depth, conversation_id, state, title, prompt, config,
       metadata, source, execution_location, creator_id, identity_uid, schedule_id, created_at, updated_at, queued_at,

@@ -38,7 +38,17 @@ export async function lists(count: number): Promise<Figure[]> {
     const large = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton) }
     await growFirst(pool, count, BIG_TEAM)
     const big = await measure(baton, await queriesOf(pool))
-    if (process.argv.includes('--each')) console.table([...large.took].map(([name, t]) => ({ name, small: small.took.get(name)?.first, first: t.first, far: t.far, big: big.get(name)?.first, big_far: big.get(name)?.far })))
+    if (process.argv.includes('--each'))
+      console.table(
+        [...large.took].map(([name, t]) => ({
+          name,
+          small: small.took.get(name)?.first,
+          first: t.first,
+          far: t.far,
+          big: big.get(name)?.first,
+          big_far: big.get(name)?.far,
+        })),
+      )
     return [
       ...figuresOf(`${count} runs of ${TEAMS} teams`, large.took, small.took),
       {
@@ -63,7 +73,9 @@ async function queriesOf(pool: Awaited<ReturnType<typeof openPool>>): Promise<Re
     bench_id('user 0 1')::text as creator_id, max(created_at) as now, min(created_at) + (max(created_at) - min(created_at)) / 2 as middle
     from runs`)
   const { run_id, creator_id, now, middle } = Known.parse(rows[0])
-  const { rows: uids } = await pool.query<Record<string, string>>(`select substr(md5('environment 00'), 1, 22) as environment,
+  const { rows: uids } = await pool.query<
+    Record<string, string>
+  >(`select substr(md5('environment 00'), 1, 22) as environment,
     substr(md5('identity 0'), 1, 22) as identity, bench_id('schedule 0')::text as schedule`)
   const { environment = '', identity = '', schedule = '' } = uids[0] ?? {}
   return {
@@ -160,7 +172,10 @@ async function creating({ client }: Up): Promise<number> {
 function figuresOf(where: string, large: Took, small: Took): Figure[] {
   const ratios = [...large].map(([name, took]) => {
     const before = small.get(name)
-    return { name, ratio: before ? Math.max(took.first / before.first, took.far / Math.max(before.first, before.far)) : 1 }
+    return {
+      name,
+      ratio: before ? Math.max(took.first / before.first, took.far / Math.max(before.first, before.far)) : 1,
+    }
   })
   const [worst] = ratios.sort((a, b) => b.ratio - a.ratio)
   return [

@@ -20,7 +20,18 @@ import { waiting } from './waiting.ts'
 /** How many runs `lists` has: `--runs=N`. */
 const runs = Number(process.argv.find((arg) => arg.startsWith('--runs='))?.slice('--runs='.length) ?? 1_000_000)
 
-const BENCHES = { startup, dispatch, lifecycles, streams, messages, waiting, fanout, batches, trees, lists: () => lists(runs) }
+const BENCHES = {
+  startup,
+  dispatch,
+  lifecycles,
+  streams,
+  messages,
+  waiting,
+  fanout,
+  batches,
+  trees,
+  lists: () => lists(runs),
+}
 const PAGE = resolve(import.meta.dirname, '../docs/performance.md')
 const MARK = '<!-- figures: written by `npm run bench -- --write` -->'
 

@@ -150,7 +150,13 @@ test('usage is told in all and by model, time as a duration, and the session by 
   piece.claim()
   await piece.start()
   const session_id = randomUUID()
-  const usage = { input_tokens: 1000, output_tokens: 100, cache_read_tokens: 5000, cache_write_tokens: 400, cost_usd: 0.5 }
+  const usage = {
+    input_tokens: 1000,
+    output_tokens: 100,
+    cache_read_tokens: 5000,
+    cache_write_tokens: 400,
+    cost_usd: 0.5,
+  }
   await piece.runner.executions.heartbeat({ params: { execution_id: piece.execution_id }, body: { session_id, usage } })
   await piece.runner.executions.finish({
     params: { execution_id: piece.execution_id },

@@ -145,7 +145,8 @@ async function tryWalk(random: Random, plot: Plot, runs: Planted[]): Promise<voi
   const ids = seen.map((run) => run.run_id)
   expect(new Set(ids).size, `none twice: ${what}`).toBe(ids.length)
   const known = new Map(runs.map((run) => [run.run_id, run]))
-  for (const run_id of ids) expect(isWanted(asked, known.get(run_id) as Planted), `${run_id} wanted: ${what}`).toBe(true)
+  for (const run_id of ids)
+    expect(isWanted(asked, known.get(run_id) as Planted), `${run_id} wanted: ${what}`).toBe(true)
   const steady = (run: Planted) => !changed.has(run.run_id)
   const expected = before.filter((run) => steady(run) && isWanted(asked, run)).sort(compareBy(asked))
   const were = new Set(before.filter(steady).map((run) => run.run_id))
@@ -179,8 +180,7 @@ async function idsOf(query: string): Promise<string[]> {
 }
 
 describe('a list', () => {
-  const make = async (body: z.input<typeof CreateRun>) =>
-    (await house.client.runs.create({ body })).run_id
+  const make = async (body: z.input<typeof CreateRun>) => (await house.client.runs.create({ body })).run_id
 
   test('refuses a cursor of another sort or of other filters, and takes it with another page size', async () => {
     for (let n = 0; n < 3; n++) await make({ prompt: `page ${n}`, config: { name: 'paged' } })
@@ -189,7 +189,12 @@ describe('a list', () => {
     const cursor = page_info.next_cursor ?? ''
     const base = `name=paged&cursor=${encodeURIComponent(cursor)}`
     expect(await idsOf(`${base}&sort_by=created_at&limit=50`)).toHaveLength(2)
-    for (const wrong of ['sort_by=updated_at', 'sort_by=title', 'sort_by=created_at&sort_order=asc', 'q=x&sort_by=created_at'])
+    for (const wrong of [
+      'sort_by=updated_at',
+      'sort_by=title',
+      'sort_by=created_at&sort_order=asc',
+      'q=x&sort_by=created_at',
+    ])
       expect(await refused(`${base}&${wrong}`)).toMatch(/cursor does not belong/)
     expect(await refused(`name=other&sort_by=created_at&cursor=${cursor}`)).toMatch(/cursor does not belong/)
     const forged = Buffer.from(JSON.stringify({ sort: 'x', at: '\0', id: randomUUID() })).toString('base64url')

@@ -40,7 +40,8 @@ export async function labelsOf(room: Room, caller: Caller, query: ListRuns): Pro
   ]
   if (creator !== undefined) groups.push(labels('creator', await peopleOf(room, creator)))
   if (executor !== undefined) groups.push(labels('executor', await peopleOf(room, executor)))
-  if (environment_id !== undefined) groups.push(labels('environment', await environmentsOf(room, caller, environment_id)))
+  if (environment_id !== undefined)
+    groups.push(labels('environment', await environmentsOf(room, caller, environment_id)))
   if (factory_uid !== undefined) groups.push(labels('executor', await agentsOf(room, caller, factory_uid)))
   return groups.some((group) => group.length === 0) ? null : groups
 }

@@ -7,7 +7,9 @@ import { type AgentConfig, modelUsage, type RequestUsage, Usage } from '../contr
 const CATEGORY = 'primary_agent'
 const UNKNOWN_MODEL = 'unknown'
 
-const ByModel = z.array(Usage.omit({ model: true }).extend({ model: z.string().nullable(), cost_usd: z.number().nullable() }))
+const ByModel = z.array(
+  Usage.omit({ model: true }).extend({ model: z.string().nullable(), cost_usd: z.number().nullable() }),
+)
 
 /** The executions of a row of `runs` by the model that they say they used, as a scalar subquery. */
 export const usageByModel: RawBuilder<unknown> = sql`(
@@ -38,8 +40,7 @@ export function usageOf(used: Used, config: AgentConfig): { request_usage?: Requ
     cache_read_tokens: sum((model) => model.cache_read_tokens),
     cache_write_tokens: sum((model) => model.cache_write_tokens),
   }
-  const total_tokens =
-    tokens.input_tokens + tokens.output_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens
+  const total_tokens = tokens.input_tokens + tokens.output_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens
   return {
     request_usage: {
       total_tokens,

@@ -14,8 +14,8 @@ import {
 } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { creatorOf } from './makers.ts'
 import { listedArtifacts } from './listed-artifacts.ts'
+import { creatorOf } from './makers.ts'
 import { noticesOf } from './notices.ts'
 import { usageByModel, usageOf } from './run-usage.ts'
 import { runNotFound } from './runs.ts'
@@ -32,9 +32,7 @@ export async function readRun(room: Room, caller: Caller, run_id: string): Promi
 
 export async function readRuns(room: Room, caller: Caller, run_ids: string[]): Promise<Run[]> {
   if (run_ids.length === 0) return []
-  const rows = await select(room, caller)
-    .where(sql<boolean>`runs.run_id = any(${run_ids}::uuid[])`)
-    .execute()
+  const rows = await select(room, caller).where(sql<boolean>`runs.run_id = any(${run_ids}::uuid[])`).execute()
   return rows.map(render)
 }
 

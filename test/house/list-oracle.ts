@@ -4,7 +4,12 @@ import { sql } from 'kysely'
 import type { ListRuns, RunState } from '../../src/contract/index.ts'
 import type { House } from './house.ts'
 
-export type Random = { next(): number; below(n: number): number; of<T>(all: readonly T[]): T; chance(p: number): boolean }
+export type Random = {
+  next(): number
+  below(n: number): number
+  of<T>(all: readonly T[]): T
+  chance(p: number): boolean
+}
 
 /** Mulberry32. */
 export function randomOf(seed: number): Random {
@@ -61,7 +66,8 @@ export type Plot = { people: string[]; environments: string[]; identities: strin
 /** A run that is over, at a time within a few seconds of the others: many begin together. */
 export function randomRun(random: Random, plot: Plot, parents: Planted[]): Planted {
   const created = Date.parse('2026-01-01T00:00:00Z') + random.below(40) * 250
-  const at = (ms: number) => `${new Date(ms).toISOString().slice(0, -1)}${String(random.below(3) * 333).padStart(3, '0')}Z`
+  const at = (ms: number) =>
+    `${new Date(ms).toISOString().slice(0, -1)}${String(random.below(3) * 333).padStart(3, '0')}Z`
   const skill = random.of(SKILLS)
   const words = () => Array.from({ length: 1 + random.below(2) }, () => random.of(WORDS)).join(' ')
   const parent = parents.length > 0 && random.chance(0.3) ? random.of(parents) : null
@@ -137,7 +143,9 @@ export function randomFilters(random: Random, plot: Plot, runs: Planted[]): Aske
     () => ({ skill: random.of(SKILLS.filter((skill) => skill !== null)) }),
     () => ({ skill_spec: 'deploy' }),
     () => ({ schedule_id: random.of(plot.schedules) }),
-    () => ({ ancestor_run_id: (runs.find((run) => run.parent_run_id !== null) ?? some()).parent_run_id ?? some().run_id }),
+    () => ({
+      ancestor_run_id: (runs.find((run) => run.parent_run_id !== null) ?? some()).parent_run_id ?? some().run_id,
+    }),
     () => ({ artifact_type: random.of([...ARTIFACTS, 'PLAN'] as const) }),
     () => ({ created_after: some().created_at }),
     () => ({ created_before: some().created_at }),

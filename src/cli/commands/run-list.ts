@@ -29,7 +29,10 @@ export function declare(command: Command): void {
     .option('--source <source>', `${SOURCES.join(', ')}`)
     .option('--execution-location <where>', 'local or remote')
     .option('--creator <who>', 'uid or e-mail address of who made them')
-    .option('--executor <who>', 'uid of the agent, or uid or e-mail address of the person, in whose name they are worked on')
+    .option(
+      '--executor <who>',
+      'uid of the agent, or uid or e-mail address of the person, in whose name they are worked on',
+    )
     .option('--environment <environment>', 'uid or name; empty-environment: runs that have none')
     .option('--skill <skill>', 'as it was asked for')
     .option('--schedule <id>', 'made by this schedule')

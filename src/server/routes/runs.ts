@@ -1,9 +1,9 @@
 import { type Run, RunSource, runRoutes } from '../../contract/index.ts'
 import { type Answer, mount } from '../answers.ts'
 import { rootOf } from '../downloads.ts'
-import { sessionPath } from '../session-links.ts'
 import { singleHeader } from '../requests.ts'
 import type { ServerRoom } from '../room.ts'
+import { sessionPath } from '../session-links.ts'
 
 export function runAnswers({ engine }: ServerRoom): Answer[] {
   return [
