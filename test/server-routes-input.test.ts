@@ -10,6 +10,7 @@ import {
   fill,
   type JsonSchema,
   named,
+  newKeyring,
   openStage,
   type Parts,
   propertyOf,
@@ -23,7 +24,7 @@ let values: Record<string, string>
 let execution_token: string
 
 beforeAll(async () => {
-  house = await startHouse({ max_concurrent_runs: 10_000 })
+  house = await startHouse({ max_concurrent_runs: 10_000, keyring: await newKeyring() })
   const stage = await openStage(house, house)
   values = await fill(stage)
   execution_token = stage.piece.assignment.env_vars.WARP_API_KEY ?? ''

@@ -1,8 +1,7 @@
 /** What holds for every route of the contract, whoever asks and whatever it names: a new one is in these tables by itself. */
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Problem, type Route, routes } from '../src/contract/index.ts'
-import { openKeyring } from '../src/engine/keyring.ts'
 import { type House, startHouse } from './house/house.ts'
 import {
   ask as askAt,
@@ -11,6 +10,7 @@ import {
   guarded,
   named,
   namesIn,
+  newKeyring,
   OPEN,
   openStage,
   type Parts,
@@ -42,7 +42,7 @@ const tokenOf = ({ piece }: Stage) => piece.assignment.env_vars.WARP_API_KEY ?? 
 
 beforeAll(async () => {
   // Offers that nobody takes are not to keep what a test waits for from being offered.
-  const keyring = await openKeyring({ given: [{ text: randomBytes(32).toString('base64'), from: 'the test' }] })
+  const keyring = await newKeyring()
   house = await startHouse({ keyring, limits: { wrong_keys_a_minute: 100_000 }, max_concurrent_runs: 10_000 })
   stage = await openStage(house, house)
   run_id = stage.piece.run_id

@@ -3,9 +3,10 @@
  * body that it accepts. Both are made from the contract where they can be, so that a new route is in the table by
  * itself; where they cannot, the table says what to add, and the test fails until it is there.
  */
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { API_PREFIX, type Route, routes } from '../../src/contract/index.ts'
+import { openKeyring } from '../../src/engine/keyring.ts'
 import { sendFile } from './files.ts'
 import type { House } from './house.ts'
 import type { Piece } from './worker.ts'
@@ -234,6 +235,10 @@ export function ask(url: string, route: Route, parts: Parts): Promise<Response> 
     ...(body === undefined ? {} : { body }),
   })
 }
+
+/** A house with a stage needs one, for its secret. */
+export const newKeyring = () =>
+  openKeyring({ given: [{ text: randomBytes(32).toString('base64'), from: 'the test' }] })
 
 /** A run at work with whatever paths name, of the team that `client` speaks for; with a scope, this person's alone. */
 export async function openStage(
