@@ -63,7 +63,11 @@ test.each(STORES)('%s keeps, gives back and removes bytes, whole and in ranges',
   await store.remove(draft.blob_id)
   await store.remove(draft.blob_id)
   for (const blob_id of [draft.blob_id, 'f'.repeat(64), '../../etc/passwd'])
-    expect([await store.read(blob_id), await store.open(blob_id), await store.size(blob_id)]).toEqual([null, null, null])
+    expect([await store.read(blob_id), await store.open(blob_id), await store.size(blob_id)]).toEqual([
+      null,
+      null,
+      null,
+    ])
   const dropped = await store.draft(pieces(randomBytes(10)))
   await dropped.drop()
   expect(await store.size(dropped.blob_id)).toBeNull()

@@ -165,7 +165,9 @@ test('an export into a folder with files is refused', async () => {
 test('an export that fails leaves no folder that looks like one', async () => {
   const { database, blob_dir } = await filled()
   const dir = join(folder(), 'export')
-  await expect(exportAll(database, folderBlobs(blob_dir), dir, { signal: AbortSignal.abort() })).rejects.toThrow('aborted')
+  await expect(exportAll(database, folderBlobs(blob_dir), dir, { signal: AbortSignal.abort() })).rejects.toThrow(
+    'aborted',
+  )
   expect(readdirSync(dir)).toEqual([])
   await expect(importAll(await embedded(), null, dir)).rejects.toThrow('holds no complete export')
 })
@@ -175,9 +177,13 @@ test('damaged, missing and foreign files are refused before anything is written'
   const target = await embedded()
   const original = readFileSync(join(dir, 'runs.ndjson'), 'utf8')
   writeFileSync(join(dir, 'runs.ndjson'), original.replace('QUEUED', 'FAILED'))
-  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow(/is damaged: .+runs\.ndjson is not as it was written/)
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow(
+    /is damaged: .+runs\.ndjson is not as it was written/,
+  )
   rmSync(join(dir, 'runs.ndjson'))
-  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow(/is incomplete: .+runs\.ndjson cannot be read/)
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow(
+    /is incomplete: .+runs\.ndjson cannot be read/,
+  )
   writeFileSync(join(dir, 'runs.ndjson'), original)
   writeFileSync(join(dir, 'blobs', BLOB_ID.slice(0, 2), BLOB_ID), 'something else')
   await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow('is damaged')
@@ -188,7 +194,9 @@ test('damaged, missing and foreign files are refused before anything is written'
     join(dir, 'manifest.json'),
     JSON.stringify({ ...JSON.parse(manifest), schema_version: 9_999, schema_name: '9999_later' }),
   )
-  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow('made by a newer Baton: its schema is 9999_later')
+  await expect(importAll(target, folderBlobs(folder()), dir)).rejects.toThrow(
+    'made by a newer Baton: its schema is 9999_later',
+  )
   expect((await target.pool.query(`select to_regclass('runs') as there`)).rows).toEqual([{ there: null }])
 })
 

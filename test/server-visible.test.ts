@@ -45,7 +45,13 @@ const MAIL = ['messages.send', 'messages.list', 'messages.read', 'messages.deliv
 /** Children of its own run. */
 const TREE = ['runs.create', 'runs.cancel']
 /** What its own tree made; it adds to its own run alone. */
-const ARTIFACTS = ['artifacts.get', 'artifacts.upload', 'artifacts.confirm', 'conversations.block_snapshot']
+const ARTIFACTS = [
+  'artifacts.get',
+  'artifacts.download',
+  'artifacts.upload',
+  'artifacts.confirm',
+  'conversations.block_snapshot',
+]
 /** They name no run: the token does. */
 const SUPPORT = all.filter((route) => route.name.startsWith('harness_support.')).map((route) => route.name)
 const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...TREE, ...ARTIFACTS, ...SUPPORT, 'access.whoami'])
@@ -158,6 +164,7 @@ test('files are kept with its own run alone, and read of its own run and all bel
     `/agent/artifacts/${(await sendFile(house.client, { run_id, filepath: 'notes.txt' }, 'seen')).artifact_uid}`
   expect(await ask(named('artifacts.get'), await uidOf(runs.grandchild))).toBe(200)
   expect(await ask(named('artifacts.get'), await uidOf(runs.sibling))).toBe(404)
+  expect(await ask(named('artifacts.download'), `${await uidOf(runs.sibling)}/download`)).toBe(404)
 })
 
 test('mail goes to its own tree alone, and is read by its own run alone', async () => {

@@ -70,7 +70,12 @@ export type Source = { url: string; sha256: string | undefined }
  * Writes what an address serves to a new file beside `path`, and puts it there when it is whole and right: what was there
  * before is never half replaced. A connection that breaks is taken up where it broke.
  */
-export async function fetchFile(context: Context, { url, sha256 }: Source, path: string, force: boolean): Promise<number> {
+export async function fetchFile(
+  context: Context,
+  { url, sha256 }: Source,
+  path: string,
+  force: boolean,
+): Promise<number> {
   if (!force) await refuseToReplace(path)
   const draft = join(dirname(path), `.${basename(path).slice(0, 200)}.${randomUUID()}`)
   const file = await open(draft, 'wx').catch((error: NodeJS.ErrnoException) => {
@@ -88,9 +93,10 @@ export async function fetchFile(context: Context, { url, sha256 }: Source, path:
     checkSum(hash.digest('hex'), sha256)
     // A link fails where something has come there meanwhile; a rename would replace it.
     if (force) await rename(draft, path)
-    else await link(draft, path).catch((error: NodeJS.ErrnoException) => {
-      throw error.code === 'EEXIST' ? replaces(path) : error
-    })
+    else
+      await link(draft, path).catch((error: NodeJS.ErrnoException) => {
+        throw error.code === 'EEXIST' ? replaces(path) : error
+      })
     return size_bytes
   } finally {
     await file.close()

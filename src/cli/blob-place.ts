@@ -10,9 +10,7 @@ import { CommandFailure } from './exits.ts'
 import type { Environment } from './settings.ts'
 
 type S3Place = Omit<S3Options, 'drafts_dir' | 'log'>
-export type BlobPlace =
-  | { kind: 'folder'; folder: string; from: string }
-  | { kind: 's3'; s3: S3Place; from: string }
+export type BlobPlace = { kind: 'folder'; folder: string; from: string } | { kind: 's3'; s3: S3Place; from: string }
 
 type Asked = { env: Environment; cwd: string; data_dir: string; blob_dir?: string | undefined }
 
@@ -48,7 +46,11 @@ function readS3(address: string, env: Environment): S3Place {
   const prefix = rest.filter((part) => part !== '').join('/')
   const is_plain = rest.every((part) => /^[\w.-]*$/.test(part) && part !== '.' && part !== '..')
   if (!BUCKET.test(bucket) || !is_plain)
-    throw new CommandFailure('usage', `BATON_BLOBS is "${address}", which names no bucket.`, 'Write s3://bucket/prefix.')
+    throw new CommandFailure(
+      'usage',
+      `BATON_BLOBS is "${address}", which names no bucket.`,
+      'Write s3://bucket/prefix.',
+    )
   const { AWS_ACCESS_KEY_ID: access_key_id, AWS_SECRET_ACCESS_KEY: secret_access_key } = env
   if (!access_key_id || !secret_access_key)
     throw new CommandFailure('usage', `BATON_BLOBS is "${address}", and there is no key for it.`, KEYS)

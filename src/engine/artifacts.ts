@@ -39,7 +39,6 @@ const FileRow = z.object({
   description: z.string().optional(),
   title: z.string().optional(),
 })
-type FileRow = z.infer<typeof FileRow>
 
 /** What an upload of ours keeps until it is confirmed. */
 const PURPOSE = 'artifact'
@@ -106,9 +105,7 @@ export function artifactsEngine(room: Room) {
       .innerJoin('runs', 'runs.run_id', 'artifacts.run_id')
       .selectAll('artifacts')
       .where('artifact_uid', '=', artifact_uid)
-      .where((where) =>
-        where.or(caller === null ? [isPublic] : [isPublic, visibleRuns(caller), builtOn(caller)]),
-      )
+      .where((where) => where.or(caller === null ? [isPublic] : [isPublic, visibleRuns(caller), builtOn(caller)]))
       .executeTakeFirst()
     if (row) return row
     if (caller !== null) throw absent(artifact_uid)

@@ -67,8 +67,8 @@ export function s3Blobs(options: S3Options): BlobStore {
   /** The answer where it is one; null where there is no such blob. */
   async function ask(blob_id: string, { method, headers = {}, body }: Ask): Promise<Response | null> {
     for (let tries = 1; ; tries += 1) {
-      const answered = await send(urlOf(blob_id), { method, headers, ...(body && { body }) }).catch(
-        (error: unknown) => reasonOf(error),
+      const answered = await send(urlOf(blob_id), { method, headers, ...(body && { body }) }).catch((error: unknown) =>
+        reasonOf(error),
       )
       if (answered instanceof Response && answered.ok) return answered
       const problem = answered instanceof Response ? await problemOf(answered) : answered
@@ -172,5 +172,7 @@ const isPassing = (problem: Problem | string): boolean =>
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const { cause } = error
-  return cause instanceof Error ? `${error.message}: ${cause.message || String('code' in cause && cause.code)}` : error.message
+  return cause instanceof Error
+    ? `${error.message}: ${cause.message || String('code' in cause && cause.code)}`
+    : error.message
 }

@@ -112,10 +112,7 @@ export function uploadsEngine(room: Room) {
 
   return {
     /** `write`: the transaction, where there is one, in which its purpose notes it. */
-    async prepare(
-      write: Kysely<Tables>,
-      upload: NewUpload,
-    ): Promise<{ upload_id: string; target: UploadTarget }> {
+    async prepare(write: Kysely<Tables>, upload: NewUpload): Promise<{ upload_id: string; target: UploadTarget }> {
       const { team_id, run_id = null, purpose, name, mime_type, size_max, size_bytes = null } = upload
       if (size_bytes !== null && size_bytes > size_max) throw tooLarge(size_max)
       const upload_id = randomUUID()

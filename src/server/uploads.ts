@@ -37,10 +37,7 @@ export async function receiveUpload(
 type FormFile = { chunks: AsyncIterable<Uint8Array>; crc32c: string | null }
 
 /** Fields come in order, so that what is said of the file is known before it comes; what follows it is not read. */
-async function readForm(
-  incoming: IncomingMessage,
-  receive: (file: FormFile) => Promise<Received>,
-): Promise<Received> {
+async function readForm(incoming: IncomingMessage, receive: (file: FormFile) => Promise<Received>): Promise<Received> {
   const type = incoming.headers['content-type'] ?? ''
   if (!/^multipart\/form-data\s*;/i.test(type))
     throw new Fault('invalid_request', 'A file is sent with PUT as it is, or with POST as multipart/form-data.', {

@@ -103,7 +103,8 @@ function refuse(outgoing: ServerResponse, status: number, code: string): void {
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html; null: it is right. */
 function wrongIn({ method = '', url = '', headers }: IncomingMessage, body: Buffer): string | null {
-  const credentials = /^AWS4-HMAC-SHA256 Credential=(\w+)\/(\d{8})\/([\w-]+)\/s3\/aws4_request, ?SignedHeaders=([\w;-]+), ?Signature=(\w{64})$/
+  const credentials =
+    /^AWS4-HMAC-SHA256 Credential=(\w+)\/(\d{8})\/([\w-]+)\/s3\/aws4_request, ?SignedHeaders=([\w;-]+), ?Signature=(\w{64})$/
   const parts = credentials.exec(headers.authorization ?? '')
   if (!parts) return 'AccessDenied'
   const [, key_id = '', date = '', region = '', names = '', signature = ''] = parts

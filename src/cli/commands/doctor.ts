@@ -158,7 +158,9 @@ async function blobs(context: Context, data_dir: string): Promise<Check[]> {
     place = findBlobs({ env: context.env, cwd: context.cwd, data_dir })
   } catch (error) {
     if (!(error instanceof CommandFailure)) throw error
-    return [{ check, verdict: 'fail', found: error.message.replace(/\.$/, ''), ...(error.hint && { advice: error.hint }) }]
+    return [
+      { check, verdict: 'fail', found: error.message.replace(/\.$/, ''), ...(error.hint && { advice: error.hint }) },
+    ]
   }
   if (place.kind === 'folder') return []
   const found = nameOfBlobs(place)

@@ -66,7 +66,9 @@ function OneArtifact({ artifact: { artifact_type, artifact_uid, data, by } }: { 
   const title = face.title ?? face.branch ?? face.filename ?? face.description ?? face.url ?? ''
   return (
     <li className="flex max-w-full items-center gap-1.5 rounded-lg border border-line px-2.5 py-1">
-      <span className="shrink-0 text-soft first-letter:uppercase">{artifact_type.toLowerCase().replaceAll('_', ' ')}</span>
+      <span className="shrink-0 text-soft first-letter:uppercase">
+        {artifact_type.toLowerCase().replaceAll('_', ' ')}
+      </span>
       <Title type={artifact_type} uid={artifact_uid ?? face.artifact_uid} url={face.url} title={title} />
       {by !== undefined && <span className="max-w-32 truncate text-soft">by {by}</span>}
     </li>
