@@ -1,7 +1,7 @@
 /** Conversations on the command line: as the server says them, and for a person. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { Conversation } from './contract/wire.ts'
 import { type Home, makeHome } from './cli/baton.ts'
+import { Conversation } from './contract/wire.ts'
 import { type House, startHouse } from './house/house.ts'
 import { entriesOf, subAgent } from './house/recorded.ts'
 

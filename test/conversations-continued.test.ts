@@ -67,16 +67,16 @@ async function worked(prompt: string | undefined, type: string, more: Partial<Cr
   return { ...done, conversation_id, title, texts }
 }
 
-async function read(path: string, key = house.api_key): Promise<Conversation> {
+async function read(path: string, key = house.api_key): Promise<Read> {
   const response = await fetch(`${house.url}/api/v1/agent/${path}`, { headers: { authorization: `Bearer ${key}` } })
   expect(response.status, path).toBe(200)
   return Conversation.parse(await response.json())
 }
-type Conversation = ReturnType<typeof Conversation.parse>
+type Read = ReturnType<typeof Conversation.parse>
 
-const blocksOf = ({ steps }: Conversation): Block[] =>
+const blocksOf = ({ steps }: Read): Block[] =>
   steps.flatMap(({ messages }) => messages.flatMap(({ content }) => content))
-const textsOf = (conversation: Conversation) =>
+const textsOf = (conversation: Read) =>
   blocksOf(conversation).flatMap((block) => (block.type === 'text' ? [block.text] : []))
 const faultOf = (error: unknown) => error as { status: number; message: string }
 
@@ -169,7 +169,9 @@ describe('a run that goes on with a conversation', () => {
     const third = await worked(undefined, 'talk', { conversation_id: first.conversation_id })
     // The session of the first is older than what the second said.
     expect(third.given[0]).toEqual({ loaded: first.given[0]?.began })
-    expect(third.texts[0]).toMatch(/^Since what you remember[\s\S]*Which was it\?[\s\S]*Go on from where this stands\.$/)
+    expect(third.texts[0]).toMatch(
+      /^Since what you remember[\s\S]*Which was it\?[\s\S]*Go on from where this stands\.$/,
+    )
     expect(third.texts[0]).not.toContain('xylophone')
     expect(third.title).toBe(first.title)
   })
@@ -420,7 +422,11 @@ describe('a foreign harness', () => {
       expect.objectContaining({ action_id: 'toolu_2', state: 'failed', output: { text: 'not permitted' } }),
     ])
     const [own] = ofClaude.steps
-    expect(own).toMatchObject({ id: claude.uuid, summary: 'SUCCEEDED', steps: [{ id: 'toolu_1', description: 'Look' }] })
+    expect(own).toMatchObject({
+      id: claude.uuid,
+      summary: 'SUCCEEDED',
+      steps: [{ id: 'toolu_1', description: 'Look' }],
+    })
     expect(blocksOf({ ...ofClaude, steps: own?.steps ?? [] })).toEqual([{ type: 'text', text: 'I look.' }])
     expect(blocksOf(await normalized('codex_cli', codex))).toEqual([
       { type: 'text', text: 'List the files.' },

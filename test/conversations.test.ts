@@ -1,7 +1,8 @@
 /** Conversations as they are read: normalized over harnesses, whole, within limits, by whoever may. */
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sql } from 'kysely'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { z } from 'zod'
 import {
   type Block,
   CONVERSATION_CHILDREN_MAX,
@@ -45,12 +46,11 @@ const ended = async (piece: Piece, outcome?: Parameters<Piece['finish']>[0]) => 
 }
 
 /** Checked against the wire format: no field is missing, and each is what it is to be. */
-async function ofRun(run_id: string): Promise<Conversation> {
+async function ofRun(run_id: string): Promise<z.infer<typeof Conversation>> {
   const { status, body } = await get(`/agent/runs/${run_id}/conversation`)
   expect(status).toBe(200)
   return Conversation.parse(body)
 }
-type Conversation = { conversation_id: string; steps: ConversationStep[] }
 
 async function get(path: string, key: string | null = house.api_key) {
   const headers = key === null ? {} : { authorization: `Bearer ${key}` }
@@ -252,8 +252,9 @@ describe('what is large', () => {
     const piece = await begun()
     await sql`insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, body_bytes)
       select ${piece.execution_id}, n, ${piece.run_id}, ${house.owner.team_id}, 1, now(), 'text',
-        '{"kind":"text","text":"x"}', 30 from generate_series(1, ${CONVERSATION_ENTRIES_MAX + 1}) n`
-      .execute(house.database.kysely)
+        '{"kind":"text","text":"x"}', 30 from generate_series(1, ${CONVERSATION_ENTRIES_MAX + 1}) n`.execute(
+      house.database.kysely,
+    )
     const { status, body } = await get(`/agent/runs/${piece.run_id}/conversation`)
     expect(status).toBe(422)
     expect(Problem.parse(body).type).toMatch(/operation_not_supported$/)
@@ -272,7 +273,11 @@ describe('what is large', () => {
     await Promise.all(all)
     const { steps } = await ofRun(parent.run_id)
     expect(steps[0]?.steps).toHaveLength(CONVERSATION_CHILDREN_MAX)
-    expect(blocksOf(steps).at(-1)).toMatchObject({ type: 'event', name: 'cut', data: { reason: /children|child runs/ } })
+    expect(blocksOf(steps).at(-1)).toMatchObject({
+      type: 'event',
+      name: 'cut',
+      data: { reason: /children|child runs/ },
+    })
   })
 })
 
@@ -318,7 +323,10 @@ describe('the transcript', () => {
     expect((await fetch(url)).status).toBe(200)
     await refused(url.replace(piece.run_id, other.run_id), /not one that the server has signed/)
     await refused(url.replace('/transcripts/', '/artifacts/'), /not one that the server has signed/)
-    await refused(url.replace(/expires=(\d+)/, (_, at) => `expires=${Number(at) + 60}`), /not one that the server/)
+    await refused(
+      url.replace(/expires=(\d+)/, (_, at) => `expires=${Number(at) + 60}`),
+      /not one that the server/,
+    )
     await refused(`${url}x`, /not one that the server has signed/)
     await refused(url.split('?')[0] ?? '', /not one that the server has signed/)
   })

@@ -20,7 +20,6 @@ const UNSERVED = [
   '--share [recipient]',
   '--strict-mcp-startup',
   '--mcp-startup-timeout <duration>',
-  '--no-snapshot',
   '--snapshot-upload-timeout <duration>',
   '--snapshot-script-timeout <duration>',
   '--computer-use',
@@ -29,7 +28,6 @@ const UNSERVED = [
   '--bedrock-role-region <region>',
   '--profile <id>',
   '--runner <id>',
-  '--attach <path>',
 ]
 
 export function declareAsking(command: Command): Command {

@@ -215,7 +215,11 @@ function blockOf(body: Exclude<EntryBody, { kind: 'tool_result' }>, fit: Fit): B
     case 'output':
       return { type: 'event', name: body.stream, data: { text: fit.text(body.text) } }
     case 'system':
-      return { type: 'event', name: body.name, data: fit.value({ level: body.level, text: body.text, ...body.details }) }
+      return {
+        type: 'event',
+        name: body.name,
+        data: fit.value({ level: body.level, text: body.text, ...body.details }),
+      }
     case 'gap':
       return { type: 'event', name: 'gap', data: { bytes: body.bytes, reason: body.reason } }
     case 'unknown':

@@ -64,7 +64,12 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
     const about = { run_id, execution_id: foreign.id, execution_number: last.number, position: '' }
     const entries = foreign.entries.map(({ at, body }, index) => ({ ...about, number: index + 1, at, body }))
     const shown = { ...last, ...about, harness: foreign.harness, number: 1 }
-    const title = (await titleOf(db, conversation_id, parts.map((part) => part.run_id))) ?? ''
+    const title =
+      (await titleOf(
+        db,
+        conversation_id,
+        parts.map((part) => part.run_id),
+      )) ?? ''
     return [renderExecution(shown, entries, title, `/agent/runs/${run_id}/transcript`)]
   }
 
@@ -154,7 +159,7 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
     /** The conversation of a run of which nothing is known but what its harness has sent; null: there is more, or less. */
     async foreignTranscript(caller: Caller, run_id: string): Promise<string | null> {
       const run = await runOf(caller, run_id)
-      return run.has_entries ? null : ((await files.has(caller, run.conversation_id)) ? run.conversation_id : null)
+      return run.has_entries ? null : (await files.has(caller, run.conversation_id)) ? run.conversation_id : null
     },
 
     async resolvePrompt(caller: ExecutionCaller, asked: ResolvePrompt): Promise<ResolvedPrompt> {

@@ -106,8 +106,7 @@ export async function keptSession(db: Kysely<Tables>, parts: Part[], harness: st
 }
 
 const isWithin = ({ execution_number, entries }: FoundSession, until: Position): boolean =>
-  execution_number < until.execution_number ||
-  (execution_number === until.execution_number && entries <= until.number)
+  execution_number < until.execution_number || (execution_number === until.execution_number && entries <= until.number)
 
 type Replace = { caller: ExecutionCaller; session: KeptSession; fresh: Fresh[] }
 

@@ -80,11 +80,14 @@ function earlierLetters({ journal, assignment }: Drive): string[] {
 }
 
 /** What the agent must know first, and does not remember. */
-function before({ assignment: { number, config, context, missed, results }, progress, journal }: Drive): string[] {
+function before(its: Drive): string[] {
+  const { progress, journal, attachments } = its
+  const { number, config, context, missed, results } = its.assignment
   // Of another run's session, with which this one goes on, it knows nothing that is this run's own.
   const own = number === 1 && !journal.resumed ? [config.base_prompt ?? '', progress.instructions] : []
-  if (progress.remembers) return [...own, missed ?? '']
-  return [config.base_prompt ?? '', progress.instructions, context ?? '', renderResults(results)]
+  const files = [progress.restored, attachments.render()]
+  if (progress.remembers) return [...own, ...files, missed ?? '']
+  return [config.base_prompt ?? '', progress.instructions, ...files, context ?? '', renderResults(results)]
 }
 
 const pieces = (texts: string[]) => texts.filter((text) => text !== '').join('\n\n')
@@ -144,6 +147,8 @@ async function attend(talk: Talk, over: AbortSignal): Promise<void> {
 /** The text, now ours to give and in the transcript; null when a tool gave the agent some of it: it is looked again. */
 async function claimed({ its }: Talk, seen: Inbox): Promise<string | null> {
   if (seen.text === null) return null
+  // What it says may be of files that are on their way.
+  await its.attachments.taken()
   if (!(await its.mail.claim(seen))) {
     its.mail.ring()
     return null

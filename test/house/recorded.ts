@@ -132,7 +132,12 @@ export const RECORDED: Recorded[] = [
     name: 'read',
     state: 'completed',
     updates: call(
-      { title: 'ReadFile: README.md', kind: 'read', locations: [{ path: '/w/README.md' }], rawInput: { path: 'README.md' } },
+      {
+        title: 'ReadFile: README.md',
+        kind: 'read',
+        locations: [{ path: '/w/README.md' }],
+        rawInput: { path: 'README.md' },
+      },
       {},
     ),
   },
@@ -152,8 +157,8 @@ export const RECORDED: Recorded[] = [
     name: 'grep',
     state: 'completed',
     updates: call(
-      { title: 'grep', kind: 'search', rawInput: { pattern: 'TODO' } },
-      { title: 'TODO', rawOutput: { output: 'none', metadata: { matches: 0 } } },
+      { title: 'grep', kind: 'search', rawInput: { pattern: 'dead' } },
+      { title: 'dead', rawOutput: { output: 'none', metadata: { matches: 0 } } },
     ),
   },
   {
