@@ -9,7 +9,7 @@ import { until } from '../house/processes.ts'
 import { openScriptedWorker, type Piece, type ScriptedWorker } from '../house/worker.ts'
 import { Problem, RunItem } from './wire.ts'
 
-export const { url, api_key, folder } = inject('baton')
+export const { url, api_key, folder, worker_host } = inject('baton')
 export const API = `${url}/api/v1`
 
 export type Answer = { status: number; headers: Headers; text: string; json: unknown }
@@ -109,8 +109,10 @@ export const reaches = (run_id: string, ...states: string[]): Promise<z.output<t
     25_000,
   )
 
-/** What a plain command of the real worker is. */
-export const COMMAND = { harness: { type: 'command' } }
+/** For the real worker: those of tests take whatever names no other. */
+export const REAL = { worker_host }
+/** A plain command of the real worker. */
+export const COMMAND = { harness: { type: 'command' }, ...REAL }
 /** A worker that nobody is: the run stays in the queue. */
 export const NOBODY = { worker_host: 'nobody' }
 
@@ -118,14 +120,14 @@ let hosts = 0
 
 /** A worker in the test's own hands, and runs that only it is offered. */
 export async function ownWorker(): Promise<ScriptedWorker & { take(body?: Record<string, unknown>): Promise<Piece> }> {
-  const worker_host = `own-${process.pid}-${++hosts}`
-  const worker = await openScriptedWorker({ url, api_key, worker_host, capacity: 100 })
+  const own = `own-${process.pid}-${++hosts}`
+  const worker = await openScriptedWorker({ url, api_key, worker_host: own, capacity: 100 })
   return {
     ...worker,
     async take(body = {}) {
       const { config, ...rest } = body
       const given = typeof config === 'object' ? config : {}
-      await create({ prompt: 'work', ...rest, config: { ...given, worker_host } })
+      await create({ prompt: 'work', ...rest, config: { ...given, worker_host: own } })
       return worker.next()
     },
   }

@@ -14,6 +14,7 @@ import {
   folder,
   NOBODY,
   ownWorker,
+  REAL,
   reaches,
   refused,
   runOf,
@@ -66,6 +67,14 @@ async function end(piece: Piece): Promise<void> {
   await reaches(piece.run_id, 'SUCCEEDED')
 }
 
+/** Whatever still waits in its inbox. */
+async function stop(piece: Piece): Promise<void> {
+  await ask('POST', `agent/runs/${piece.run_id}/cancel`)
+  await piece.finish({ outcome: 'CANCELLED' })
+  piece.complete()
+  await reaches(piece.run_id, 'CANCELLED')
+}
+
 test('both paths make a run, with the same answer', async () => {
   for (const path of ['agent/runs', 'agent/run']) {
     const made = await answered(['POST', path, CreatedRun], { body: { prompt: 'wait', config: NOBODY } })
@@ -76,7 +85,6 @@ test('both paths make a run, with the same answer', async () => {
 test('a child names its parent, which knows it; the ancestor filter is its direct children', async () => {
   const parent = await create({ prompt: 'wait', metadata: { ticket: 'V-1' }, config: NOBODY })
   const child = await create({ prompt: 'wait', parent_run_id: parent, metadata: { 'a.b': 'c' }, config: NOBODY })
-  const grandchild = await create({ prompt: 'wait', parent_run_id: child, config: NOBODY })
   expect(await runOf(child)).toMatchObject({
     parent_run_id: parent,
     source: 'ORCHESTRATION',
@@ -85,8 +93,8 @@ test('a child names its parent, which knows it; the ancestor filter is its direc
   expect((await runOf(parent)).children).toEqual([child])
   const { runs } = await answered(['GET', `agent/runs?ancestor_run_id=${parent}`, RunList])
   expect(runs.map(({ run_id }) => run_id)).toEqual([child])
-  const events = await answered(['GET', `agent/events?run_ids=${child}`, Events])
-  expect(events).toContainEqual(expect.objectContaining({ event_type: 'child_agent_started', ref_id: grandchild }))
+  const events = await answered(['GET', `agent/events?run_ids=${parent}`, Events])
+  expect(events).toContainEqual(expect.objectContaining({ event_type: 'child_agent_started', ref_id: child }))
   expect(await refused('POST', 'agent/runs', { body: { prompt: 'x', parent_run_id: NONE } })).toMatchObject({
     status: 400,
     code: 'invalid_request',
@@ -103,7 +111,7 @@ describe('follow-ups', () => {
     expect(again.execution_id).not.toBe(piece.execution_id)
     again.claim()
     await again.start()
-    await end(again)
+    await stop(again)
   })
 
   test('a message may be absent from what is queued; an unknown run is 404', async () => {
@@ -150,6 +158,7 @@ describe('conversation, transcript and redirects', () => {
     run_id = await create({
       prompt: 'Look around.',
       config: {
+        ...REAL,
         harness: { type: 'oz' },
         model_id: 'scripted',
         environment: { variables: { BATON_SCRIPT: script } },
@@ -327,7 +336,7 @@ describe('messages', () => {
     const sender = await underWay()
     const [one, two] = [await underWay(), await underWay()]
     const body = { to: [one.run_id, two.run_id], subject: 'Hello', body: 'How are you?', sender_run_id: sender.run_id }
-    const { message_ids } = await answered(['POST', 'agent/messages', SentMessages], { body, key: sender.key })
+    const { message_ids } = await answered(['POST', 'agent/messages', SentMessages], { body })
     expect(new Set(message_ids).size).toBe(2)
     const headers = await answered(['GET', `agent/messages/${one.run_id}?limit=100&unread=true`, MessageHeaders])
     expect(headers).toMatchObject([{ message_id: message_ids[0], sender_run_id: sender.run_id, read_at: null }])
@@ -344,20 +353,19 @@ describe('messages', () => {
     expect(await answered(['GET', `agent/messages/${one.run_id}?unread=true`, MessageHeaders])).toEqual([])
     const events = await answered(['GET', `agent/events?run_ids=${one.run_id}`, Events])
     expect(events).toContainEqual(expect.objectContaining({ event_type: 'new_message', ref_id: message_ids[0] }))
-    for (const piece of [sender, one, two]) await end(piece)
+    for (const piece of [sender, one, two]) await stop(piece)
   })
 
-  test('to one that is cancelled are 422, for all of them', async () => {
-    const sender = await underWay()
-    const gone = await create({ prompt: 'wait', config: NOBODY })
-    await ask('POST', `agent/runs/${gone}/cancel`)
+  test('to one that has ended and cannot go on are 422, for all of them', async () => {
+    const sender = await create({ prompt: 'wait', config: NOBODY })
+    const gone = await create({ prompt: 'true', config: COMMAND })
+    await reaches(gone, 'SUCCEEDED')
     const other = await create({ prompt: 'wait', config: NOBODY })
-    const body = { to: [other, gone], subject: 'x', body: 'y', sender_run_id: sender.run_id }
+    const body = { to: [other, gone], subject: 'x', body: 'y', sender_run_id: sender }
     expect((await refused('POST', 'agent/messages', { body })).status).toBe(422)
     expect(await answered(['GET', `agent/messages/${other}`, MessageHeaders])).toEqual([])
     const long = { ...body, to: [other], subject: 'x'.repeat(1025) }
     expect((await refused('POST', 'agent/messages', { body: long })).status).toBe(400)
-    await end(sender)
   })
 })
 

@@ -231,8 +231,8 @@ describe('errors', () => {
     piece.claim()
     await piece.start()
     const inside = sdk({ apiKey: piece.assignment.env_vars.WARP_API_KEY ?? '', maxRetries: 0 })
-    const gone = await create({ prompt: 'wait', config: NOBODY })
-    await oz.agent.runs.cancel(gone)
+    const gone = await create({ prompt: 'true', config: COMMAND })
+    await reaches(gone, 'SUCCEEDED')
     const letter = { to: [gone], subject: 'x', body: 'y', sender_run_id: piece.run_id }
     const cases: [new (...args: never[]) => Error, () => Promise<unknown>][] = [
       [OzAPI.BadRequestError, () => oz.agent.run({})],

@@ -167,7 +167,6 @@ const Options = z.object({
   removeHost: Switch,
   addSecret: Texts,
   removeSecret: Texts,
-  removeSecret: Texts,
   addSkill: Texts,
   removeSkill: Texts,
   removeAllSkills: Switch,
