@@ -80,7 +80,8 @@ async function planting(pool: pg.Pool, plant: (client: pg.PoolClient) => Promise
 async function sow(client: pg.PoolClient, numbers: string): Promise<void> {
   await client.query(`
     create temp table sown as
-    select n.n, n.k, n.team, t.team_id, bench_id('run ' || n.n) as run_id, bench_id('execution ' || n.n) as execution_id,
+    select n.n, n.k, n.team, t.team_id, bench_id('run ' || n.n) as run_id,
+      bench_id('execution ' || n.n) as execution_id,
       case when n.k % 10 in (1, 2, 3) then bench_id('run ' || (n.n - n.k % 10 * n.stride)) end as parent_run_id,
       a.text || case when n.k % 1000 = 7 then ' ${WORDS.rare}' else '' end as title,
       b.text || '. ' || c.text || '. ' || d.text as prompt,
