@@ -1,6 +1,6 @@
 /**
- * Secrets: values that runs are given and that nobody is shown again. Oz publishes the command line's words for them and
- * no REST; all of this is ours, with the types of Oz.
+ * Secrets: values that runs are given and that nobody is shown again. Oz publishes the command line's words for them
+ * and no REST; all of this is ours, with the types of Oz.
  */
 import { z } from 'zod'
 import { NoNul, VariableName } from './config.ts'

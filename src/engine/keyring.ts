@@ -62,12 +62,12 @@ export async function openKeyring({ given = [], file = null, may_make = true }: 
             })
             return making
           },
-    how:
-      operators.length === 0 && own.length === 0 && !may_make
-        ? NO_KEYS.how
-        : `Put the key back: into ${file === null ? '' : `${file}, or into `}BATON_SECRET_KEY of the server, then start it again`,
+    how: operators.length === 0 && own.length === 0 && !may_make ? NO_KEYS.how : putBack(file),
   }
 }
+
+const putBack = (file: string | null): string =>
+  `Put the key back: into ${file === null ? '' : `${file}, or into `}BATON_SECRET_KEY of the server, then start it again`
 
 /** A server without any. */
 export const NO_KEYS: Keyring = {

@@ -29,8 +29,8 @@ export function actingRun(caller: Caller, headers: IncomingHttpHeaders): string 
 }
 
 /**
- * Who asks, where a workload token is shown beside the key. It may not contradict an execution's own token. With the key
- * of somebody in its team, it speaks for its run where only runs may.
+ * Who asks, where a workload token is shown beside the key. It may not contradict an execution's own token. With the
+ * key of somebody in its team, it speaks for its run where only runs may.
  */
 export async function actingCaller(
   workload: Workload,

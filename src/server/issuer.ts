@@ -1,6 +1,6 @@
 /**
- * The documents by which others verify the identity tokens of runs (OpenID Connect Discovery 1.0). They stand at the root
- * of the server, outside of the API, and anybody may read them.
+ * The documents by which others verify the identity tokens of runs (OpenID Connect Discovery 1.0). They stand at the
+ * root of the server, outside of the API, and anybody may read them.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { JWKS_KEPT_S } from '../engine/federation.ts'
