@@ -1,6 +1,6 @@
 /** Executions: what the runner that owns one says of it, and the list for people. */
 import { randomUUID } from 'node:crypto'
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import {
   type Assignment,
   type CreateRun,
@@ -13,6 +13,7 @@ import {
   type Outcome,
   type Usage,
 } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
 import { appendEntries } from './append.ts'
 import { renderAssignment } from './assignment.ts'
 import { hasChildrenBeside, hasMail, hasNewFiles, hasUrgentMail } from './attention.ts'
@@ -48,6 +49,9 @@ type Attention = {
   children: boolean
   attachments: boolean
 }
+
+/** Of a summary, as it is kept. */
+const SUMMARY_CHARACTERS_MAX = 16_384
 
 /** Executions looked after by one statement. */
 const CHECKS_MAX = 200
@@ -226,9 +230,10 @@ export function executionsEngine(room: Room) {
   /** What the agent says of its own work; the end of its turn makes it true. */
   async function note(caller: Caller, said: { success: boolean; summary: string }): Promise<Record<string, never>> {
     if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent can finish its task.')
+    const summary = await withPullRequests(db, caller.run_id, said.summary)
     const noted = await db
       .updateTable('executions')
-      .set({ note: JSON.stringify(said) })
+      .set({ note: JSON.stringify({ ...said, summary }) })
       .where('execution_id', '=', caller.execution_id)
       .where('state', '=', 'running')
       .executeTakeFirst()
@@ -278,6 +283,21 @@ export function executionsEngine(room: Room) {
       return appendEntries(room, execution_id, entries)
     },
   }
+}
+
+/** Who reads the summary alone finds what the run has asked to be merged. */
+async function withPullRequests(read: Kysely<Tables>, run_id: string, summary: string): Promise<string> {
+  const rows = await read
+    .selectFrom('artifacts')
+    .select(sql<string>`data->>'url'`.as('url'))
+    .where('run_id', '=', run_id)
+    .where('artifact_type', '=', 'PULL_REQUEST')
+    .orderBy('created_at')
+    .execute()
+  const missing = [...new Set(rows.map(({ url }) => url))].filter((url) => !summary.includes(url))
+  const more = missing.map((url) => `- ${url}`).join('\n')
+  const whole = `${summary}\n\nPull requests:\n${more}`
+  return more === '' || whole.length > SUMMARY_CHARACTERS_MAX ? summary : whole
 }
 
 /** A runner may speak of its own execution alone. */
