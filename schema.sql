@@ -188,6 +188,7 @@ create table executions (
   usage jsonb,
   note jsonb,
   environment jsonb,
+  last_words text,
   constraint executions_pkey PRIMARY KEY (execution_id),
   constraint executions_run_id_number_key UNIQUE (run_id, number),
   constraint executions_token_hash_key UNIQUE (token_hash),
