@@ -213,6 +213,7 @@ create table executions (
   usage jsonb,
   note jsonb,
   environment jsonb,
+  last_words text,
   attachments integer not null default 0,
   constraint executions_pkey PRIMARY KEY (execution_id),
   constraint executions_run_id_number_key UNIQUE (run_id, number),

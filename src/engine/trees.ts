@@ -12,9 +12,6 @@ import { visibleTo } from './visible.ts'
 
 export type Spawned = { name: string } & ({ run_id: string; already: boolean } | { fault: Fault })
 
-/** Characters of a run's last words. */
-const WORDS = 200
-
 export function treesEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
@@ -30,23 +27,24 @@ export function treesEngine(room: Room) {
     if (caller.kind === 'execution') await checkOwnTree(caller, top.root_run_id, run_id)
     const { rows } = await sql<Node>`
       with below as materialized (
-        select * from runs where root_run_id = ${top.root_run_id}
+        select run_id, parent_run_id, depth, config->>'name' as name, title, state, waiting_until,
+          config->'harness'->>'type' as harness, created_at, started_at, ended_at, execution_id, undelivered
+        from runs where root_run_id = ${top.root_run_id}
           and (run_id = ${run_id} or ${run_id} = root_run_id or ${run_id} = any(ancestors))
       ), used as materialized (
         select run_id, sum((usage->>'input_tokens')::float8) as input, sum((usage->>'output_tokens')::float8) as output,
           sum((usage->>'cache_read_tokens')::float8) as cache_read,
           sum((usage->>'cache_write_tokens')::float8) as cache_write,
-          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu
-        from executions where run_id = any(array(select run_id from below)) and usage is not null group by run_id
+          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu,
+          (array_agg(last_words order by number desc) filter (where last_words is not null))[1] as last_words
+        from executions where run_id = any(array(select run_id from below)) group by run_id
       )
-      select r.run_id, r.parent_run_id, r.depth, coalesce(r.config->>'name', r.title) as name, r.title, r.state,
-        r.waiting_until is not null as waiting, coalesce(x.harness, r.config->'harness'->>'type', 'oz') as harness,
+      select r.run_id, r.parent_run_id, r.depth, coalesce(r.name, r.title) as name, r.title, r.state,
+        r.waiting_until is not null as waiting, coalesce(x.harness, r.harness, 'oz') as harness,
         r.created_at, r.started_at, r.ended_at, x.worker_host, r.undelivered,
         coalesce(u.input, 0) + coalesce(u.output, 0) + coalesce(u.cache_read, 0) + coalesce(u.cache_write, 0)
           as total_tokens,
-        u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu,
-        (select right(coalesce(e.body->>'text', ''), ${WORDS}) from entries e where e.run_id = r.run_id and e.kind in ('text', 'output')
-          order by e.execution_number desc, e.number desc limit 1) as last_words
+        u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu, u.last_words
       from below r left join executions x on x.execution_id = r.execution_id left join used u on u.run_id = r.run_id
       order by r.created_at, r.run_id`.execute(db)
     return render(top.root_run_id, run_id, parentsFirst(run_id, rows))
@@ -77,7 +75,7 @@ export function treesEngine(room: Room) {
         started_at: row.started_at?.toISOString() ?? null,
         ended_at: row.ended_at?.toISOString() ?? null,
         worker_host: row.worker_host ?? undefined,
-        last_words: row.last_words?.trim() ? row.last_words.replace(/\s+/g, ' ').trim() : undefined,
+        last_words: row.last_words?.replace(/\s+/g, ' ').trim(),
       })),
       counts,
       done: rows.every((row) => isOver(row.state)),
