@@ -1,6 +1,6 @@
 /**
- * Lists of runs over HTTP: every filter by itself, first page and page `PAGE`, in a store of `SMALL` runs, then in one of very
- * many, then in a team that has `BIG_TEAM` of them. `--runs=N` says how many; all are made by `lists-seed.ts`.
+ * Lists of runs over HTTP: every filter by itself, first page and page `PAGE`, in a store of `SMALL` runs, then in one
+ * of very many (`--runs=N`), then in a team that has `BIG_TEAM` more. `--each` tells of every filter.
  */
 import { z } from 'zod'
 import { type Figure, median, ms, quantile, times } from './figures.ts'
@@ -70,13 +70,12 @@ async function queriesOf(pool: Awaited<ReturnType<typeof openPool>>): Promise<Re
   const { rows } = await pool.query(`select
     (select r.run_id from runs r join bench_teams t using (team_id) where t.number = 0 and exists
       (select from runs c where c.parent_run_id = r.run_id) limit 1) as run_id,
-    bench_id('user 0 1')::text as creator_id, max(created_at) as now, min(created_at) + (max(created_at) - min(created_at)) / 2 as middle
+    bench_id('user 0 1')::text as creator_id, max(created_at) as now,
+    min(created_at) + (max(created_at) - min(created_at)) / 2 as middle
     from runs`)
   const { run_id, creator_id, now, middle } = Known.parse(rows[0])
-  const { rows: uids } = await pool.query<
-    Record<string, string>
-  >(`select substr(md5('environment 00'), 1, 22) as environment,
-    substr(md5('identity 0'), 1, 22) as identity, bench_id('schedule 0')::text as schedule`)
+  const { rows: uids } = await pool.query<Record<string, string>>(`select bench_uid('environment 0 0') as environment,
+    bench_uid('identity 0') as identity, bench_id('schedule 0')::text as schedule`)
   const { environment = '', identity = '', schedule = '' } = uids[0] ?? {}
   return {
     none: {},
@@ -194,8 +193,9 @@ function worstOf(where: string, took: Took): Figure[] {
     const sorted = [...took].sort(([, a], [, b]) => b[page] - a[page])
     const [slowest, worst] = sorted[0] ?? ['', { first: Number.NaN, far: Number.NaN }]
     const all = sorted.map(([, each]) => each[page])
+    const which = page === 'first' ? 'first page' : `page ${PAGE}, or the last`
     return {
-      name: `${where}: ${page === 'first' ? 'first page' : `page ${PAGE}, or the last`}, p50 of the slowest of ${took.size} filters (${slowest})`,
+      name: `${where}: ${which}, p50 of the slowest of ${took.size} filters (${slowest})`,
       value: `${ms(worst[page])} (the median filter ${ms(median(all))}, nine of ten ${ms(quantile(all, 0.9))})`,
       promise: `≤ ${P50_MS_MAX} ms`,
       held: worst[page] <= P50_MS_MAX,

@@ -9,7 +9,12 @@ export async function dumpSchema(database: Database): Promise<string> {
   const tables = await rows(database, TABLES)
   const parts = await Promise.all(tables.map(({ name }) => dumpTable(database, name ?? '')))
   const functions = await rows(database, FUNCTIONS)
-  return `${[HEADER, ...extensions.map((row) => `create extension ${row.name};\n`), ...parts, ...functions.map((row) => `${row.definition?.trim()};\n`)].join('\n')}`
+  return [
+    HEADER,
+    ...extensions.map((row) => `create extension ${row.name};\n`),
+    ...parts,
+    ...functions.map((row) => `${row.definition?.trim()};\n`),
+  ].join('\n')
 }
 
 async function dumpTable(database: Database, table: string): Promise<string> {

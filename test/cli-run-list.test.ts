@@ -68,9 +68,8 @@ test('every filter of the grammar narrows the list', async () => {
   await settled.execute(house.database.kysely)
   const data = { url: 'https://example.com/1', branch: 'main' }
   await sql`insert into artifacts (artifact_uid, team_id, run_id, artifact_type, data, created_at)
-    values (${randomUUID()}, ${house.owner.team_id}, ${run_id}, 'PULL_REQUEST', ${JSON.stringify(data)}, now())`.execute(
-    house.database.kysely,
-  )
+    values (${randomUUID()}, ${house.owner.team_id}, ${run_id}, 'PULL_REQUEST',
+      ${JSON.stringify(data)}, now())`.execute(house.database.kysely)
   const flags = [
     ['--state', 'failed', '--state', 'in-progress'],
     ['--source', 'scheduled-agent'],

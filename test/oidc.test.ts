@@ -52,7 +52,11 @@ describe('an identity token', () => {
   test('is verified with what the server publishes, and says which run its bearer is', async () => {
     const environment = await house.client.environments.create({ body: { name: 'cloud' } })
     const piece = await begin({
-      config: { name: 'reviewer', environment_id: environment.uid, skills: ['acme/app:.agents/skills/review/SKILL.md'] },
+      config: {
+        name: 'reviewer',
+        environment_id: environment.uid,
+        skills: ['acme/app:.agents/skills/review/SKILL.md'],
+      },
     })
     const { token, expires_at, issuer } = await issue(piece)
     expect(issuer).toBe(house.url)
@@ -149,7 +153,15 @@ describe('an identity token', () => {
     clock.advance(2 * 3_600_000)
     expect(await kids()).toEqual([kid])
     await house.server.engine.federation.sweep()
-    expect((await house.database.kysely.selectFrom('issuer_keys').select('kid').where('kid', '=', old ?? '').execute()).length).toBe(0)
+    expect(
+      (
+        await house.database.kysely
+          .selectFrom('issuer_keys')
+          .select('kid')
+          .where('kid', '=', old ?? '')
+          .execute()
+      ).length,
+    ).toBe(0)
   })
 
   test('has a private key that is nowhere in the database in plain', async () => {

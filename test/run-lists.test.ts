@@ -4,6 +4,9 @@ import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
 import type { CreateRun, Run } from '../src/contract/index.ts'
+import { openDatabase } from '../src/db/connect.ts'
+import { migrate } from '../src/db/migrate.ts'
+import { freshDatabase } from './house/database.ts'
 import { type House, startHouse } from './house/house.ts'
 import {
   type Asked,
@@ -19,8 +22,8 @@ import {
 } from './house/list-oracle.ts'
 
 const SORTS = ['updated_at', 'created_at', 'title', 'agent'] as const
-const RUNS = 120
-const WALKS = 14
+const RUNS = 100
+const WALKS = 10
 
 let house: House
 beforeAll(async () => {
@@ -265,4 +268,24 @@ describe('a list', () => {
     await house.client.followUps.create({ params: { run_id }, body: { message: 'Afterwards, tell me.' } })
     expect(await idsOf('q=afterwards')).toEqual([run_id])
   })
+})
+
+test('where PostgreSQL may have no extensions, words are found as they are written', async () => {
+  const empty = await freshDatabase({ migrated: false })
+  const role = `plain_${randomUUID().slice(0, 8)}`
+  await empty.pool.query(`create role ${role} login; grant usage, create on schema public to ${role}`)
+  const database = openDatabase({ connection: { ...empty.connection, user: role } })
+  try {
+    await migrate(database)
+    const plain = await startHouse({ database })
+    const { run_id } = await plain.client.runs.create({ body: { prompt: 'Deploy the website.' } })
+    const find = async (q: string) => (await plain.client.runs.list({ query: { q } })).runs.map((run) => run.run_id)
+    expect(await find('DEPLOY site')).toEqual([run_id])
+    expect(await find('deplyo')).toEqual([])
+    await plain.close()
+  } finally {
+    await database.close()
+    await empty.pool.query(`drop owned by ${role} cascade; drop role ${role}`)
+    await empty.close()
+  }
 })

@@ -252,12 +252,18 @@ test('an agent identity that is gone, and a creator who has left, make no runs',
   const nameless = await create({ agent_uid: 'Ada' })
   expect(nameless.agent_uid).toBe(uid)
   await house.client.identities.delete({ params: { identity_uid: uid } })
-  const orphan = await create({ cron_schedule: '0 10 * * *' })
+  const orphan = await create({ cron_schedule: '0 10-23 * * *' })
   await pass(MINUTE_MS)
   expect((await get(nameless.id)).last_spawn_error).toMatch(/Agent identity "Ada" was deleted/)
-  await house.database.kysely.deleteFrom('memberships').where('user_id', '=', house.owner.user_id).execute()
+  const db = house.database.kysely
+  const { user_id } = house.owner
+  await db.updateTable('memberships').set({ role: 'viewer' }).where('user_id', '=', user_id).execute()
   await pass(HOUR_MS)
-  const rows = await house.database.kysely
+  expect((await get(orphan.id)).last_spawn_error).toMatch(/may only look at what the team does/)
+  await db.deleteFrom('memberships').where('user_id', '=', user_id).execute()
+  await pass(HOUR_MS)
+  // Nobody is left who could ask.
+  const rows = await db
     .selectFrom('schedules')
     .select(['last_spawn_error', 'enabled'])
     .where('schedule_id', '=', orphan.id)

@@ -85,8 +85,7 @@ test.each([
 ])(
   'a server that is killed %s leaves all of it or nothing',
   async (name, kind, moment, when) => {
-    await Promise.all([...servers].map(kill))
-    const killed = await start()
+    const killed = await theOne()
     const id = await make(name)
     await sql
       .raw(`create ${kind} trigger stalled ${moment} ${when} for each row execute function stall()`)

@@ -287,6 +287,7 @@ test('what is personal is seen by its person alone, and another team sees nothin
   const own = await made({ ...LEAST, name: 'mine', team: false })
   expect(own.scope).toEqual({ type: 'User', uid: house.owner.user_id })
   const other = await house.addTeam('others')
+  const colleague = await house.addMember('Colleague', 'member')
   for (const [method, path, body] of [
     ['GET', '', undefined],
     ['PUT', '', { ...LEAST, enabled: true }],
@@ -295,6 +296,24 @@ test('what is personal is seen by its person alone, and another team sees nothin
     ['DELETE', '', undefined],
   ] as const) {
     expect((await ask(method, `/${own.id}${path}`, body, other.api_key)).status, method).toBe(404)
+    expect((await ask(method, `/${own.id}${path}`, body, colleague.api_key)).status, method).toBe(404)
   }
   expect((await ask('GET', '', undefined, other.api_key)).answer).toEqual({ schedules: [] })
+  const seen = async ({ client }: { client: House['client'] }) =>
+    (await client.schedules.list()).schedules.map(({ id }) => id).includes(own.id)
+  expect([await seen(house), await seen(colleague)]).toEqual([true, false])
+})
+
+test("the schedule of an agent's key makes runs in the agent's name, whatever it says", async () => {
+  const { uid } = await house.client.identities.create({ body: { name: 'Keyed' } })
+  const other = await house.client.identities.create({ body: { name: 'Other' } })
+  const { api_key } = await house.client.apiKeys.create({ body: { name: 'k', agent_uid: uid, expires_at: null } })
+  const agent = house.clientFor(api_key)
+  const made = await agent.schedules.create({ body: LEAST })
+  expect(made).toMatchObject({ agent_uid: uid, created_by: { uid: house.owner.user_id } })
+  const { run_id } = await agent.schedules.runNow({ params: { schedule_id: made.id } })
+  expect(await house.client.runs.get({ params: { run_id } })).toMatchObject({ executor: { uid } })
+  await expect(agent.schedules.create({ body: { ...LEAST, agent_uid: other.uid } })).rejects.toThrow(
+    /acts as the agent/,
+  )
 })

@@ -76,8 +76,7 @@ const newValue = () => randomBytes(24).toString('base64url')
 const keep = (body: Partial<NewSecret> & { value: NewSecret['value'] }) =>
   house.client.secrets.create({ body: { name: newName(), ...body } })
 const runOf = (run_id: string) => house.client.runs.get({ params: { run_id } })
-const ends = (run_id: string) =>
-  until('the run ends', async () => isEnded((await runOf(run_id)).state), 50_000)
+const ends = (run_id: string) => until('the run ends', async () => isEnded((await runOf(run_id)).state), 50_000)
 
 function expectNothingOf(value: string, text: string): void {
   const encoded = [
@@ -97,7 +96,9 @@ async function everythingKept(): Promise<string> {
     where relnamespace = current_schema()::regnamespace and relkind = 'r'`.execute(kysely)
   const texts = await Promise.all(
     rows.map(async ({ name }) => {
-      const all = await sql<{ text: string }>`select row_to_json(t)::text as text from ${sql.table(name)} t`.execute(kysely)
+      const all = await sql<{ text: string }>`select row_to_json(t)::text as text from ${sql.table(name)} t`.execute(
+        kysely,
+      )
       return all.rows.map(({ text }) => text).join('\n')
     }),
   )
@@ -231,7 +232,11 @@ test('what a program inside says past its runner, and a worker of it, holds it n
   const { run_id } = await runner.runs.create({ body: { prompt: `Use ${value}.`, config: { secrets: [] } } })
   await runner.messages.send({ body: { to: [run_id], subject: value, body: Buffer.from(value).toString('base64') } })
   const mcp = await openMcpClient(house.url, piece.assignment.env_vars.WARP_API_KEY ?? '')
-  const answer = await callTool(mcp, 'send_message_to_agent', { to: [run_id], subject: 'again', message: `so: ${value}` })
+  const answer = await callTool(mcp, 'send_message_to_agent', {
+    to: [run_id],
+    subject: 'again',
+    message: `so: ${value}`,
+  })
   expect(answer.is_error).toBe(false)
   await mcp.close()
   await runner.harnessSupport.finishTask({ body: { success: true, summary: `${value} it was.` } })

@@ -35,7 +35,7 @@ export async function fileToSend(context: Context, file: string) {
   return { path, filepath, size_bytes, checksum: sum.text() }
 }
 
-async function findFile(context: Context, file: string, size_max: number) {
+export async function findFile(context: Context, file: string, size_max: number) {
   const path = resolve(context.cwd, file)
   const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw new CommandFailure('usage', `${file} cannot be read (${error.code ?? error.message}).`)

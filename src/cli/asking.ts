@@ -59,6 +59,7 @@ export function declareAsking(command: Command): Command {
     .option('--permissions <policy>', 'allow or deny what the harness asks leave for')
     .option('--mode <mode>', 'normal, plan or orchestrate: whether the agent proposes a plan first')
     .option('--conversation <id>', 'conversation to go on with; needs no prompt')
+    .option('--no-snapshot', 'it leaves no snapshot of its workspace for its next execution')
     .option('--parent-run-id <run>', 'make it a child of that run, whose configuration it inherits')
   declareScope(command)
   for (const flags of UNSERVED) command.addOption(command.createOption(flags).hideHelp())
@@ -94,6 +95,7 @@ const Options = z.object({
   claudeAuthSecret: z.string().optional(),
   codexAuthSecret: z.string().optional(),
   permissions: z.string().optional(),
+  snapshot: z.boolean().default(true),
   host: z.string().optional(),
   mode: RunMode.optional().catch(() => {
     throw new CommandFailure('usage', '--mode is normal, plan or orchestrate.')
@@ -159,6 +161,7 @@ export async function askedRun(
     ...(o.conversation === undefined ? {} : { conversation_id: o.conversation }),
     ...(o.parentRunId === undefined ? {} : { parent_run_id: o.parentRunId }),
     ...(o.placement === undefined ? {} : { placement: o.placement }),
+    ...(o.snapshot ? {} : { snapshot_disabled: true }),
     ...scopeOf(options),
     config,
   })

@@ -2,8 +2,8 @@
  * Conversations: what was said and done, normalized over harnesses, as the public Oz API has it; continued by several
  * runs, forked, renamed.
  *
- * A step is one execution of a run, in order. Steps within it are its sub-agents: those that the harness started itself,
- * and child runs.
+ * A step is one execution of a run, in order. Steps within it are its sub-agents: those that the harness started
+ * itself, and child runs.
  */
 import { z } from 'zod'
 import { route } from './route.ts'

@@ -26,9 +26,9 @@ export type RedactedStream = { push(piece: string): string; flush(): string }
 
 export function makeRedactor(secrets: Iterable<string>): Redactor {
   const whole_secrets = [...secrets].flatMap((secret) => [secret, ...linesOf(secret)])
-  const needles = [
-    ...new Set(whole_secrets.filter((s) => s.length >= SECRET_CHARACTERS_MIN).flatMap(spellings)),
-  ].sort((a, b) => b.length - a.length)
+  const needles = [...new Set(whole_secrets.filter((s) => s.length >= SECRET_CHARACTERS_MIN).flatMap(spellings))].sort(
+    (a, b) => b.length - a.length,
+  )
   const text = (whole: string) => needles.reduce((rest, needle) => rest.replaceAll(needle, REDACTED), whole)
   return {
     text,

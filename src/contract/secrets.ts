@@ -32,7 +32,10 @@ export const SecretParts = {
   anthropic_api_key: z.strictObject({ api_key: Hidden }),
   openai_api_key: z.strictObject({
     api_key: Hidden,
-    base_url: z.url({ protocol: /^https?$/, error: 'is no http or https address' }).max(2048).optional(),
+    base_url: z
+      .url({ protocol: /^https?$/, error: 'is no http or https address' })
+      .max(2048)
+      .optional(),
   }),
   anthropic_bedrock_api_key: z.strictObject({ api_key: Hidden, region: Region }),
   anthropic_bedrock_access_key: z.strictObject({
@@ -139,7 +142,8 @@ export const secretRoutes = {
     tag,
     callers: ['user'],
     people: true,
-    summary: 'Give a secret another value and description (ours). Executions that were offered before keep the old one.',
+    summary:
+      'Give a secret another value and description (ours). Executions that were offered before keep the old one.',
     params: SecretPath,
     body: ReplaceSecret,
     answer: Secret,

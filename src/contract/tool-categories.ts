@@ -15,9 +15,9 @@ export const ToolCategory = z.enum(TOOL_CATEGORIES)
 export type ToolCategory = z.infer<typeof ToolCategory>
 
 /**
- * By the tool's name, which says more than its kind: Claude Code (2) and Codex (its adapter 2.6) call kinds that ACP has
- * no word for `other` or `think`, and their own transcripts tell no kind at all. Of a tool of an MCP server the server's
- * name counts, too. The first that fits.
+ * By the tool's name, which says more than its kind: Claude Code (2) and Codex (its adapter 2.6) call kinds that ACP
+ * has no word for `other` or `think`, and their own transcripts tell no kind at all. Of a tool of an MCP server the
+ * server's name counts, too. The first that fits.
  */
 const NAMED: [RegExp, ToolCategory][] = [
   [/(^|[_.\s-])(code_?)?review(er|s)?([_.\s-]|$)|^insert_.*comments$/i, 'review'],

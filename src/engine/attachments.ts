@@ -52,6 +52,7 @@ export function attachmentsEngine(room: Room, uploads: ReturnType<typeof uploads
       .where('purpose', '=', PURPOSE)
       .where('confirmed_at', 'is not', null)
       .orderBy('created_at')
+      .orderBy('name')
       .orderBy('upload_id')
 
   return {

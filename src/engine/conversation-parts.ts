@@ -76,8 +76,9 @@ export async function continuedBy(
 /** The title it was given, else that of the first of these runs. */
 export async function titleOf(db: Kysely<Tables>, conversation_id: string, run_ids: string[]): Promise<string | null> {
   const { rows } = await sql<{ title: string | null }>`
-    select coalesce((select title from conversations where conversation_id = ${conversation_id}), (select title from runs
-      where run_id = any(${run_ids}::uuid[]) order by created_at, run_id limit 1)) as title`.execute(db)
+    select coalesce((select title from conversations where conversation_id = ${conversation_id}),
+      (select title from runs
+        where run_id = any(${run_ids}::uuid[]) order by created_at, run_id limit 1)) as title`.execute(db)
   return rows[0]?.title ?? null
 }
 

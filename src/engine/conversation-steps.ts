@@ -142,7 +142,7 @@ export async function readSteps(
   }
 }
 
-const CHILDREN_CUT = `Of its child runs ${CONVERSATION_CHILDREN_MAX} are told here; /agent/runs?ancestor_run_id= lists all.`
+const CHILDREN_CUT = `Of its child runs ${CONVERSATION_CHILDREN_MAX} are told; /agent/runs?ancestor_run_id= lists all.`
 
 const systemMessage = (at: Date, name: string, data: object): ConversationStep['messages'][number] => ({
   role: 'system',

@@ -156,7 +156,7 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
       return { conversation_id }
     },
 
-    /** The conversation of a run of which nothing is known but what its harness has sent; null: there is more, or less. */
+    /** The conversation of a run of which nothing is known but what its harness has sent; null: it is another. */
     async foreignTranscript(caller: Caller, run_id: string): Promise<string | null> {
       const run = await runOf(caller, run_id)
       return run.has_entries ? null : (await files.has(caller, run.conversation_id)) ? run.conversation_id : null
@@ -166,7 +166,7 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
       return resolvePrompt(room, caller, asked, await files.hasOwn(caller))
     },
 
-    /** For anyone who knows the session: nothing but the conversation it belongs to; nothing at all of an unknown one. */
+    /** For anyone who knows the session: the conversation it belongs to; nothing at all of an unknown one. */
     async ofSession(session_id: string): Promise<{ conversation_id?: string }> {
       const found = await db
         .selectFrom('executions')

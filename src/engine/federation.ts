@@ -5,8 +5,8 @@
  * published until no token of it can be valid any more. Private parts are sealed like secrets.
  */
 import { randomUUID } from 'node:crypto'
-import { sql } from 'kysely'
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, SignJWT } from 'jose'
+import { sql } from 'kysely'
 import { z } from 'zod'
 import { AgentConfig, Fault, IDENTITY_TOKEN_SECONDS, type IssueToken, type SubjectClaim } from '../contract/index.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'

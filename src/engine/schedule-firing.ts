@@ -36,6 +36,8 @@ import { actingFor, visibleTo } from './visible.ts'
 const ON_TIME_MS = 60_000
 /** Missed times that fire after all where all of them are asked for; the older ones are passed over. */
 const CATCH_UP_MOST = 100
+/** Schedules that one server deals with at a time, each over a connection of its own. */
+const AT_ONCE = 4
 
 type Schedule = Selectable<Schedules>
 type Write = Kysely<Tables>
@@ -51,6 +53,7 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
 
   /** Deals with everything that is due, and with what need not wait any more; answers how much that was. */
   async function fire(): Promise<{ settled: number }> {
+    if (!(await hasWork())) return { settled: 0 }
     const waited = await each(settleWaiting)
     const due = await each(settleDue)
     // What has just begun to wait may have a run to cancel.
@@ -58,22 +61,40 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
     return { settled: waited + due + begun }
   }
 
-  /** One schedule after the other. What goes wrong with one (a bug, the database) is tried again at the next look. */
+  /** In one query, for it is asked each second. */
+  async function hasWork(): Promise<boolean> {
+    const { rows } = await sql<{ found: boolean }>`
+      select exists (select from schedules where due_at <= ${clock.now()})
+        or exists (select from firings where state = 'waiting') as found`.execute(db)
+    return rows[0]?.found ?? false
+  }
+
+  /** Several at a time once there is one. What goes wrong with one (a bug, the database) waits for the next look. */
   async function each(settle: Settle): Promise<number> {
     const passed: string[] = []
-    for (let settled = 0; ; settled += 1) {
-      const look: Look = { schedule_id: '', cancel: [], acting: null }
-      try {
-        if (!(await db.transaction().execute((write) => settle(write, look, passed)))) return settled
-        announce(room)
-        for (const run_id of look.cancel) await cancelPrevious(look, run_id)
-        if (look.cancel.length > 0) passed.push(look.schedule_id)
-      } catch (error) {
-        if (look.schedule_id === '') throw error
-        log.error({ err: error, schedule_id: look.schedule_id }, 'schedule.settle_failed')
-        passed.push(look.schedule_id)
-      }
+    if (!(await one(settle, passed))) return 0
+    const all = async () => {
+      let settled = 0
+      while (await one(settle, passed)) settled += 1
+      return settled
     }
+    const settled = await Promise.all(Array.from({ length: AT_ONCE }, all))
+    return settled.reduce((sum, count) => sum + count, 1)
+  }
+
+  async function one(settle: Settle, passed: string[]): Promise<boolean> {
+    const look: Look = { schedule_id: '', cancel: [], acting: null }
+    try {
+      if (!(await db.transaction().execute((write) => settle(write, look, passed)))) return false
+      announce(room)
+      for (const run_id of look.cancel) await cancelPrevious(look, run_id)
+      if (look.cancel.length > 0) passed.push(look.schedule_id)
+    } catch (error) {
+      if (look.schedule_id === '') throw error
+      log.error({ err: error, schedule_id: look.schedule_id }, 'schedule.settle_failed')
+      passed.push(look.schedule_id)
+    }
+    return true
   }
 
   async function cancelPrevious({ acting, schedule_id }: Look, run_id: string): Promise<void> {

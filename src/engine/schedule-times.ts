@@ -12,8 +12,6 @@ const HOUR_MS = 3_600_000
 /** How far back the latest times are looked for, ever further. */
 const REACHES_MS = [HOUR_MS, 24 * HOUR_MS, 7 * 24 * HOUR_MS, 32 * 24 * HOUR_MS]
 
-export type Times = ReturnType<typeof timesOf>
-
 /** For what the contract let through. */
 export function timesOf({ cron_schedule, time_zone }: { cron_schedule: string; time_zone: string }) {
   const cron = new Cron(cron_schedule, { timezone: time_zone, mode: '5-part', fixedTimeRule: 'no-wildcard' })

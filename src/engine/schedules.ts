@@ -20,6 +20,7 @@ import { configureRun, ownSettings, settle } from './configuration.ts'
 import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
 import { environmentConfigOf } from './environments.ts'
+import { inNameOf } from './makers.ts'
 import { checkMode, personOf, type runsEngine } from './runs.ts'
 import { scheduleFiring, scheduleNotFound } from './schedule-firing.ts'
 import { timesOf } from './schedule-times.ts'
@@ -37,7 +38,7 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
     const user_id = personOf(caller)
     const owned = ownedBy(caller, body.team)
     const now = clock.now()
-    const columns = await columnsOf(owned, body)
+    const columns = await columnsOf(caller, owned, body)
     const { time_zone, overlap_policy, catch_up, catch_up_window_minutes } = body
     const own = {
       time_zone: time_zone ?? 'UTC',
@@ -67,7 +68,7 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
 
   async function replace(caller: Caller, schedule_id: string, body: ReplaceSchedule): Promise<Schedule> {
     const editor_id = personOf(caller)
-    const columns = await columnsOf(await read(db, caller, schedule_id), body)
+    const columns = await columnsOf(caller, await read(db, caller, schedule_id), body)
     await db.transaction().execute(async (write) => {
       const row = await lock(write, caller, schedule_id)
       const now = clock.now()
@@ -177,13 +178,13 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
   }
 
   /** What was asked for, checked as a run of it would be, and as it is stored: whole. */
-  async function columnsOf(owned: Owned, body: CreateSchedule | ReplaceSchedule) {
+  async function columnsOf(caller: Caller, owned: Owned, body: CreateSchedule | ReplaceSchedule) {
     const { prompt = '', agent_config, agent_uid, mode, metadata = {} } = body
-    const asked = {
+    const asked = inNameOf(caller, {
       prompt,
       ...(agent_config === undefined ? {} : { config: agent_config }),
       ...(agent_uid ? { agent_identity_uid: agent_uid } : {}),
-    }
+    })
     try {
       const { config, identity_uid } = await configureRun(db, owned, asked)
       return {

@@ -133,7 +133,11 @@ export function redactors(reach: Reach): RedactorOf {
   }
 }
 
-function variablesOf(type: SecretType, name: string, plain: unknown): Pick<Opened, 'provider' | 'variables' | 'hidden'> {
+function variablesOf(
+  type: SecretType,
+  name: string,
+  plain: unknown,
+): Pick<Opened, 'provider' | 'variables' | 'hidden'> {
   switch (type) {
     case 'raw_value': {
       const { value } = SecretParts[type].parse(plain)

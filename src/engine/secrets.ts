@@ -3,7 +3,7 @@
  * secret and version; an old one goes as soon as no execution at work was given it.
  */
 import { type Kysely, sql } from 'kysely'
-import { z } from 'zod'
+import type { z } from 'zod'
 import {
   type EditSecret,
   Fault,
@@ -11,8 +11,8 @@ import {
   SECRET_BYTES_MAX,
   Secret,
   SecretParts,
-  SecretType,
-  secretRoutes,
+  type SecretType,
+  type secretRoutes,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Caller } from './caller.ts'
@@ -86,7 +86,10 @@ export function secretsEngine(room: Room) {
           })
           .execute(),
       )
-      await write.insertInto('secret_versions').values({ secret_uid, version: 1, ...sealed }).execute()
+      await write
+        .insertInto('secret_versions')
+        .values({ secret_uid, version: 1, ...sealed })
+        .execute()
     })
     log.info({ secret_uid, name: body.name, user_id }, 'secret.created')
     return get(caller, secret_uid)

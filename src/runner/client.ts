@@ -1,8 +1,8 @@
-/** What a runner asks the server: the routes of executions alone, so that it loads no others. */
-import { executionRoutes } from '../contract/index.ts'
+/** What a runner asks the server: the routes that it needs alone, so that it loads no others. */
+import { attachmentRoutes, executionRoutes, handoffRoutes } from '../contract/index.ts'
 import { type CallsOf, type ClientOptions, callsOf } from '../sdk/calls.ts'
 
-const ROUTES = { executions: executionRoutes }
+const ROUTES = { attachments: attachmentRoutes, executions: executionRoutes, handoff: handoffRoutes }
 
 export type Client = CallsOf<typeof ROUTES>
 

@@ -208,7 +208,7 @@ async function gitEnd(
   return { end, lines: lines.slice(-LAST_LINES) }
 }
 
-const SAFE_CONFIG = [
+export const SAFE_CONFIG = [
   'protocol.allow=never',
   'protocol.https.allow=always',
   'protocol.ssh.allow=always',

@@ -2,7 +2,8 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Failure, harnessOf, type Outcome } from '../contract/index.ts'
-import { checkRepositories, cloneAll } from './clone.ts'
+import { ATTACHMENTS_VARIABLE } from './attachments.ts'
+import { type Checkout, checkRepositories, cloneAll } from './clone.ts'
 import { harnessEnvironment, ownAccess } from './environment.ts'
 import { diskFull, SetupFailure } from './failures.ts'
 import type { Finished } from './finish.ts'
@@ -86,7 +87,9 @@ async function prepare(its: Drive): Promise<HarnessStart> {
   await mkdir(home, { recursive: true, mode: 0o700 })
   await mkdir(options.workspace, { recursive: true })
   const own_env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
-  const env = { ...own_env, ...(await writeResults(its.folder, assignment.results)) }
+  const files = { [ATTACHMENTS_VARIABLE]: its.attachments.folder }
+  const env = { ...own_env, ...files, ...(await writeResults(its.folder, assignment.results)) }
+  if (assignment.attachments !== undefined) await its.attachments.take()
   // Beside its parent it works on the parent's files, as they are.
   const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
   await followSkills(its, cwd)
@@ -143,8 +146,35 @@ async function checkOut(its: Drive, env: Record<string, string>): Promise<string
     transcript,
     signal: stop.signal,
   })
+  await handOver(its, env, checkRepositories(repositories, true))
   await runSetup({ workspace, commands: setup_commands, env, limits, groups, transcript, signal: stop.signal })
   return cwd
+}
+
+/** What the execution before has left is put back; and what this one is to leave is known from here on. */
+async function handOver(its: Drive, env: Record<string, string>, checkouts: Checkout[]): Promise<void> {
+  const { options, assignment, transcript, groups, stop, client, progress, attachments } = its
+  if (options.place !== 'managed') return
+  const { workspace } = options
+  const { run_id, limits } = assignment
+  const tool = { groups, env, limit_ms: limits.clone_ms, signal: stop.signal }
+  const paths = checkouts.map(({ directory }) => join(workspace, directory))
+  const cloned = new Map<string, string | null>()
+  if (paths.length > 0) {
+    const { git } = await import('./git.ts')
+    for (const path of paths) {
+      const head = await git(tool, path, ['rev-parse', '--verify', '--quiet', 'HEAD']).catch(() => null)
+      cloned.set(path, head?.trim() ?? null)
+    }
+  }
+  let restored = false
+  if (assignment.restores) {
+    const { restore } = await import('./restore.ts')
+    const put = await restore({ client, run_id, workspace, folder: attachments.folder, git: tool, transcript })
+    restored = put.restored
+    progress.restored = put.told
+  }
+  if (!assignment.snapshot_disabled) progress.prepared = { workspace, cloned, env, restored }
 }
 
 /** Opening may take long (a CLI that is fetched first); a stop does not wait, but what opens after all is closed. */

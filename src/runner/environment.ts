@@ -6,7 +6,13 @@
  * the execution itself, for the harness of a managed run alone.
  */
 import { isAbsolute } from 'node:path'
-import { type Assignment, type GivenSecrets, harnessOf, MACHINE_VARIABLES, PROVIDER_VARIABLES } from '../contract/index.ts'
+import {
+  type Assignment,
+  type GivenSecrets,
+  harnessOf,
+  MACHINE_VARIABLES,
+  PROVIDER_VARIABLES,
+} from '../contract/index.ts'
 
 /** Of a run as a whole. */
 const PASSED = [
@@ -83,8 +89,7 @@ function secretVariables(secrets: GivenSecrets | undefined, worker: Record<strin
   const { variables, chosen } = secrets
   const replaced = PROVIDER_VARIABLES.filter(
     (names) =>
-      names.some((name) => name in chosen) ||
-      (names[0] === 'ANTHROPIC_API_KEY' && 'CLAUDE_CODE_USE_BEDROCK' in chosen),
+      names.some((name) => name in chosen) || (names[0] === 'ANTHROPIC_API_KEY' && 'CLAUDE_CODE_USE_BEDROCK' in chosen),
   ).flat()
   for (const name of replaced) delete worker[name]
   const kept = PROVIDER_VARIABLES.filter(([key]) => key in worker).flat()

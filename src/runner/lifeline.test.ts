@@ -34,6 +34,7 @@ function open(server: string, alone_ms: number): string[] {
     onCancel: () => {},
     onInbox: () => {},
     onChildren: () => {},
+    onAttachments: () => {},
     onSuperseded: () => {},
     onAlone: (message) => said.push(message),
   })

@@ -33,6 +33,8 @@ export type LifelineOptions = {
   onInbox: () => void
   /** Children wait to be started beside this run. */
   onChildren: () => void
+  /** The run was given files that are not here yet. */
+  onAttachments: () => void
   onSuperseded: (message: string) => void
   /** There is no server any more. Said once. */
   onAlone: (message: string) => void
@@ -44,7 +46,7 @@ export type Lifeline = {
   close(): void
 }
 
-type Beat = { cancel_requested: boolean; inbox: boolean; children: boolean }
+type Beat = { cancel_requested: boolean; inbox: boolean; children: boolean; attachments?: boolean | undefined }
 
 export function openLifeline(options: LifelineOptions): Lifeline {
   const closing = new AbortController()
@@ -86,6 +88,7 @@ export function openLifeline(options: LifelineOptions): Lifeline {
       await pause(options.heartbeat_ms, signal)
       const answer = await beat(BEAT_ANSWER_MS)
       if (answer?.cancel_requested) options.onCancel()
+      if (answer?.attachments) options.onAttachments()
       if (answer?.inbox) options.onInbox()
       if (answer?.children) options.onChildren()
     }
@@ -98,6 +101,7 @@ export function openLifeline(options: LifelineOptions): Lifeline {
         signal,
       })) {
         if (frame.type === 'cancel') options.onCancel()
+        if (frame.type === 'attachments') options.onAttachments()
         if (frame.type === 'inbox') options.onInbox()
         if (frame.type === 'children') options.onChildren()
         if (frame.type === 'superseded') options.onSuperseded('This execution is no longer the current one of its run.')

@@ -1,6 +1,7 @@
 /** Opens everything that an execution at work needs, wired to each other, and closes it all. */
 import { join } from 'node:path'
 import { type Assignment, makeRedactor, NO_USAGE, type Outcome, type Redactor, type Usage } from '../contract/index.ts'
+import { type Attachments, makeAttachments } from './attachments.ts'
 import { type Beside, makeBeside } from './beside.ts'
 import type { Client } from './client.ts'
 import { type Deltas, makeDeltas } from './deltas.ts'
@@ -13,6 +14,7 @@ import { type Mail, makeMail } from './mail.ts'
 import { secretsIn, secretsOfUrl } from './redact.ts'
 import type { RunnerOptions } from './run.ts'
 import { makeSampler } from './sample.ts'
+import type { Prepared } from './snapshot.ts'
 import { type Groups, makeGroups } from './spawn.ts'
 import { makeStop, type Stop } from './stop.ts'
 import { makeTranscript, type Transcript } from './transcript.ts'
@@ -34,6 +36,10 @@ export type Progress = {
   remembers: boolean
   /** Where the harness works; null while that is being prepared. */
   workspace: string | null
+  /** What a snapshot of the workspace is taken of; null: there is nothing to leave. */
+  prepared: Prepared | null
+  /** What the agent must know of the workspace, once, before anything else. */
+  restored: string
   /** Of the skills that the run follows; put before its prompt. */
   instructions: string
   /** The end has been sent: from now on only its answer says what became of it, for our own end supersedes us too. */
@@ -50,6 +56,7 @@ export type Open = {
   lifeline: Lifeline
   mail: Mail
   beside: Beside
+  attachments: Attachments
   sink: Sink
   progress: Progress
   usage: () => Usage
@@ -64,6 +71,8 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     session_id: null,
     remembers: false,
     workspace: null,
+    prepared: null,
+    restored: '',
     reporting: false,
     instructions: '',
   }
@@ -125,6 +134,13 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     transcript,
     told: options.signal,
   })
+  const attachments = makeAttachments({
+    client,
+    execution_id,
+    folder: join(folder, 'attachments'),
+    transcript,
+    signal: stop.signal,
+  })
   const lifeline = openLifeline({
     client,
     execution_id,
@@ -135,6 +151,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     onCancel: () => stop.because({ why: 'cancelled' }),
     onInbox: mail.ring,
     onChildren: () => void beside.take(),
+    onAttachments: () => void attachments.take(),
     onSuperseded,
     onAlone(message) {
       transcript.seal()
@@ -158,7 +175,8 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     await upload.close()
     await groups.close()
   }
-  return { stop, groups, redactor, transcript, upload, keeping, lifeline, mail, beside, sink, progress, usage, close }
+  const told = { lifeline, mail, beside, attachments }
+  return { stop, groups, redactor, transcript, upload, keeping, ...told, sink, progress, usage, close }
 }
 
 function sayBack(transcript: Transcript): (away: boolean) => void {

@@ -16,6 +16,9 @@ import { carry } from './wire.ts'
 
 /** What a runner that was told to end waits for the server to say whether that is a cancel, in milliseconds. */
 const TOLD_ASK_MS = 1500
+/** How long an end waits for a snapshot of the workspace, in milliseconds: told to end or cancelled, and else. */
+const LEAVE_TOLD_MS = 3_000
+const LEAVE_MS = 120_000
 
 export async function work(options: RunnerOptions, answer: unknown): Promise<ExitReport> {
   const parsed = Assignment.safeParse(answer)
@@ -89,9 +92,26 @@ function clean({ redactor: { text } }: Open, outcome: Outcome): Outcome {
   return outcome
 }
 
+/** The workspace, for the next execution. An end that was asked for does not wait long for it. */
+async function leave({ assignment, client, options, folder }: Work, open: Open, outcome: Outcome): Promise<void> {
+  const { progress, transcript, stop } = open
+  if (progress.prepared === null || progress.workspace === null || stop.superseded.aborted) return
+  const is_told = options.signal.aborted
+  const limit = AbortSignal.timeout(is_told || outcome.outcome === 'CANCELLED' ? LEAVE_TOLD_MS : LEAVE_MS)
+  const { leaveSnapshot } = await import('./snapshot.ts')
+  const { run_id, number } = assignment
+  const { superseded } = stop
+  await leaveSnapshot(
+    { client, run_id, number, folder, transcript, superseded },
+    progress.prepared,
+    is_told ? limit : AbortSignal.any([limit, options.signal]),
+  )
+}
+
 /** `leave_inbox`: nobody can be given what waits there; otherwise it comes before a success. */
-function tellEnd(its: Work, open: Open, outcome: Outcome, leave_inbox: boolean): Promise<Finished> {
+async function tellEnd(its: Work, open: Open, outcome: Outcome, leave_inbox: boolean): Promise<Finished> {
   const { client, journal, assignment, options } = its
+  await leave(its, open, outcome)
   open.transcript.flush()
   return reportEnd({
     client,

@@ -112,7 +112,8 @@ export async function plant({ database, owner }: House, run: Planted): Promise<v
   await sql`
     with made as (
       insert into runs (run_id, team_id, conversation_id, state, title, prompt, config, metadata, source,
-        execution_location, creator_id, identity_uid, schedule_id, parent_run_id, root_run_id, created_at, updated_at, queued_at)
+        execution_location, creator_id, identity_uid, schedule_id, parent_run_id, root_run_id, created_at, updated_at,
+        queued_at)
       values (${run.run_id}, ${owner.team_id}, ${run.run_id}, ${run.state}, ${run.title}, ${run.prompt},
         ${JSON.stringify(config)}::jsonb, ${JSON.stringify(run.metadata)}::jsonb, ${run.source}, ${run.location},
         ${run.creator}, ${run.identity}, ${run.schedule_id}, ${run.parent_run_id}, ${run.parent_run_id ?? run.run_id},

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { askedRun, declareAsking, declareTemplate } from '../asking.ts'
+import { attachmentsOf, declareAttachments } from '../attachments.ts'
 import { openInBrowser } from '../browser.ts'
 import { type Context, clientOf, type Given, webAddress } from '../context.ts'
 import { declareIdempotency, idempotencyOf } from '../idempotency.ts'
@@ -7,7 +8,7 @@ import { declareWaiting, waitAsAsked } from '../waiting.ts'
 
 export function declare(command: Command): void {
   const asking = declareAsking(command.argument('[prompt]', 'what is to be done; - reads it from stdin'))
-  declareIdempotency(declareWaiting(declareTemplate(asking)))
+  declareAttachments(declareIdempotency(declareWaiting(declareTemplate(asking))))
     .option('--host <worker>', 'the worker that is to take it')
     .option('--placement <where>', 'of a child: worker, or parent for beside its parent, in the same files')
     .option('--open', 'open its page in the browser')
@@ -17,6 +18,7 @@ export function declare(command: Command): void {
 Examples:
   baton agent run-cloud "Update the dependencies" --repo https://github.com/me/project#main
   git diff | baton agent run-cloud - --follow
+  baton agent run-cloud "What is wrong here?" --attach screenshot.png --attach build.log
   baton agent run-cloud "npm test" --harness command --repo . --wait
   baton agent run-cloud --template critic-loop --set repo=. --set task="Speed up the parser"`,
     )
@@ -25,7 +27,10 @@ Examples:
 export async function run(context: Context, given: Given): Promise<number> {
   const { options } = given
   const client = clientOf(context)
-  const body = await askedRun(context, options, given.args[0])
+  const body = {
+    ...(await askedRun(context, options, given.args[0])),
+    ...(await attachmentsOf(context, options)),
+  }
   const created = await client.runs.create({ body, signal: context.signal, ...idempotencyOf(options) })
   const page = webAddress(context, created.run_id)
   if (options.open === true) openInBrowser(page, context)

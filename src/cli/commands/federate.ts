@@ -1,6 +1,11 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { type IssueToken, IDENTITY_TOKEN_SECONDS as SECONDS, SUBJECT_CLAIMS, SubjectClaim } from '../../contract/index.ts'
+import {
+  type IssueToken,
+  IDENTITY_TOKEN_SECONDS as SECONDS,
+  SUBJECT_CLAIMS,
+  SubjectClaim,
+} from '../../contract/index.ts'
 import { actingClient, ownRun } from '../acting.ts'
 import type { CommandModule } from '../commands.ts'
 import { type Context, clientOf } from '../context.ts'
@@ -13,7 +18,10 @@ const declareRun = (command: Command): Command =>
     .option('--run-id <run>', 'the run to speak for; OZ_RUN_ID where absent')
     .option('--duration <duration>', 'how long the token stands', '1h')
     .addOption(
-      command.createOption('--subject-template <claim...>', `what its subject is made of: ${SUBJECT_CLAIMS.join(', ')}`),
+      command.createOption(
+        '--subject-template <claim...>',
+        `what its subject is made of: ${SUBJECT_CLAIMS.join(', ')}`,
+      ),
     )
 
 const Options = z.object({
@@ -103,7 +111,11 @@ async function issue(context: Context, options: Record<string, unknown>, audienc
     )
   const template = z.array(SubjectClaim).optional().safeParse(o.subjectTemplate)
   if (!template.success)
-    throw new CommandFailure('usage', 'A claim of --subject-template is none.', `There are: ${SUBJECT_CLAIMS.join(', ')}.`)
+    throw new CommandFailure(
+      'usage',
+      'A claim of --subject-template is none.',
+      `There are: ${SUBJECT_CLAIMS.join(', ')}.`,
+    )
   const body: IssueToken = {
     audience,
     requested_duration_seconds: seconds,

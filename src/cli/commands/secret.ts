@@ -69,7 +69,8 @@ Examples:
   },
   async run(context, { args: [given], options }) {
     const name = given ?? (context.interactive ? (await askLine(context, 'Name of the secret:')).trim() : '')
-    if (name === '') throw new CommandFailure('usage', 'A secret needs a name.', 'Such as: baton secret create NPM_TOKEN')
+    if (name === '')
+      throw new CommandFailure('usage', 'A secret needs a name.', 'Such as: baton secret create NPM_TOKEN')
     const type = SecretType.parse(String(options.type).replaceAll('-', '_'))
     const value = await readValue(context, options, 'The value')
     const body = { name, type, value, ...placeOf(options) }
@@ -117,7 +118,11 @@ export const update: CommandModule = {
       ...(has_value ? { value: o.value ?? (await readValue(context, options, 'The value')) } : {}),
     }
     const params = { secret_uid: uid }
-    await showSecret(context, await clientOf(context).secrets.update({ params, body, signal: context.signal }), 'Changed')
+    await showSecret(
+      context,
+      await clientOf(context).secrets.update({ params, body, signal: context.signal }),
+      'Changed',
+    )
   },
 }
 

@@ -1,0 +1,225 @@
+/**
+ * Leaves a snapshot of the workspace when an execution is about to end: of each repository its commits since the clone
+ * (a bundle) and what is not committed (a patch), of each declared file itself, and last the manifest. It counts when
+ * all of it is at the server; it never fails the run, and what could not be kept is said.
+ */
+import { copyFile, mkdir, rm, stat, writeFile } from 'node:fs/promises'
+import { basename, join, relative } from 'node:path'
+import {
+  FILES_A_REQUEST_MAX,
+  SNAPSHOT_FILE_BYTES_MAX,
+  SNAPSHOT_FILES_MAX,
+  SNAPSHOT_MANIFEST,
+  type SnapshotManifest,
+} from '../contract/index.ts'
+import { sendFile } from './carry-files.ts'
+import type { Client } from './client.ts'
+import { findDeclared } from './declarations.ts'
+import { megabytes } from './failures.ts'
+import { type Git, git } from './git.ts'
+import { makeGroups } from './spawn.ts'
+import type { Transcript } from './transcript.ts'
+
+/** One git command, and all of it together, in milliseconds. */
+const GIT_MS = 60_000
+const UPLOAD_MS = 120_000
+
+/** What stands where, since it was prepared. */
+export type Prepared = {
+  workspace: string
+  /** Repositories that were cloned, absolute, with the commit at which each stood; null: it has none yet. */
+  cloned: Map<string, string | null>
+  env: Record<string, string>
+  /** Something of an earlier snapshot was put back: then also "nothing is different" must be said. */
+  restored: boolean
+}
+
+export type SnapshotOptions = {
+  client: Client
+  run_id: string
+  /** Of this execution alone; it tells apart what several executions leave. */
+  number: number
+  /** For what is gathered. */
+  folder: string
+  transcript: Transcript
+  superseded: AbortSignal
+}
+
+type Manifest = SnapshotManifest
+type Gathered = { manifest: Manifest; files: { name: string; path: string; mime_type: string }[] }
+
+/** Never rejects, and takes no longer than `limit`. */
+export async function leaveSnapshot(options: SnapshotOptions, prepared: Prepared, limit: AbortSignal): Promise<void> {
+  const { transcript, superseded } = options
+  const signal = AbortSignal.any([limit, superseded, AbortSignal.timeout(UPLOAD_MS)])
+  await leave(options, prepared, signal).catch((error: unknown) => {
+    if (superseded.aborted) return
+    const why = signal.aborted ? 'it took too long' : sentence(error)
+    transcript.system('warning', 'snapshot', `The workspace is not kept for the next execution: ${why}.`)
+  })
+}
+
+async function leave(options: SnapshotOptions, prepared: Prepared, signal: AbortSignal): Promise<void> {
+  const { run_id, transcript } = options
+  const { workspace, env, restored } = prepared
+  const folder = join(options.folder, 'snapshot')
+  const groups = makeGroups()
+  await rm(folder, { recursive: true, force: true })
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  try {
+    const warn = (message: string) => transcript.system('warning', 'snapshot', message)
+    const cloned = [...prepared.cloned.keys()]
+    const declared = await findDeclared({ run_id, workspace, cloned, env, groups, signal, warn })
+    const gathered = await gather(prepared, declared, { folder, git: { groups, env, limit_ms: GIT_MS, signal } })
+    if (gathered.files.length === 0 && !restored && !hasTrouble(gathered.manifest)) return
+    await send(options, gathered, { folder, signal })
+    for (const { path, status, reason } of [...gathered.manifest.repos, ...gathered.manifest.files])
+      if (reason !== undefined && status !== 'uploaded') warn(`${path} is not kept for the next execution: ${reason}.`)
+  } finally {
+    await groups.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function send(
+  { client, number }: SnapshotOptions,
+  { manifest, files }: Gathered,
+  { folder, signal }: { folder: string; signal: AbortSignal },
+): Promise<void> {
+  const generation = `e${number}.${Date.now().toString(36)}`
+  const path = join(folder, SNAPSHOT_MANIFEST)
+  await writeFile(path, `${JSON.stringify(manifest)}\n`)
+  const all = [...files, { name: SNAPSHOT_MANIFEST, path, mime_type: 'application/json' }]
+  for (let at = 0; at < all.length; at += FILES_A_REQUEST_MAX) {
+    const some = all.slice(at, at + FILES_A_REQUEST_MAX)
+    const named = some.map(({ name, mime_type }) => ({ filename: name, mime_type }))
+    const body = { mode: 'checkpoint' as const, generation, files: named }
+    const { uploads } = await client.handoff.uploadSnapshot({ body, signal })
+    for (const [nth, file] of some.entries()) {
+      const target = uploads[nth]
+      if (target) await sendFile(target, file.path, signal)
+    }
+  }
+  await client.handoff.commitSnapshot({ body: { generation, files: all.map(({ name }) => name) }, signal })
+}
+
+const hasTrouble = ({ repos, files }: Manifest): boolean =>
+  [...repos, ...files].some(({ status }) => status !== 'clean' && status !== 'uploaded')
+
+type Gathering = { folder: string; git: Git }
+
+async function gather(
+  { workspace, cloned }: Prepared,
+  declared: { repos: string[]; files: string[] },
+  { folder, git: tool }: Gathering,
+): Promise<Gathered> {
+  const files: Gathered['files'] = []
+  const manifest: Manifest = { version: 1, repos: [], files: [] }
+  for (const [at, path] of declared.repos.entries()) {
+    const repo = { path, relative: below(workspace, path) }
+    try {
+      const kept = await gatherRepo(tool, path, {
+        base: cloned.get(path) ?? null,
+        stem: join(folder, `repo-${at + 1}`),
+      })
+      for (const file of kept.files) files.push(file)
+      manifest.repos.push({ ...repo, ...kept.entry })
+    } catch (error) {
+      tool.signal.throwIfAborted()
+      manifest.repos.push({ ...repo, status: 'gather_failed', reason: sentence(error) })
+    }
+  }
+  const room = SNAPSHOT_FILES_MAX - 1 - files.length
+  for (const [at, path] of declared.files.entries()) {
+    const file = { path, relative: below(workspace, path) }
+    const size = await sizeOf(path)
+    if (size === null) manifest.files.push({ ...file, status: 'read_failed', reason: 'it is no file that can be read' })
+    else if (size > SNAPSHOT_FILE_BYTES_MAX) manifest.files.push({ ...file, status: 'skipped', reason: tooLarge(size) })
+    else if (at >= room)
+      manifest.files.push({ ...file, status: 'skipped', reason: `at most ${SNAPSHOT_FILES_MAX} files are kept` })
+    else {
+      const name = `file-${at + 1}-${basename(path)
+        .replace(/[\\\p{Cc}]/gu, '_')
+        .slice(-200)}`
+      files.push({ name, path, mime_type: 'application/octet-stream' })
+      manifest.files.push({ ...file, status: 'uploaded', name })
+    }
+  }
+  return { manifest, files }
+}
+
+type RepoEntry = Omit<Manifest['repos'][number], 'path' | 'relative'>
+
+async function gatherRepo(
+  tool: Git,
+  path: string,
+  { base, stem }: { base: string | null; stem: string },
+): Promise<{ entry: RepoEntry; files: Gathered['files'] }> {
+  const status = await git(tool, path, ['status', '--porcelain=v2', '--branch', '--untracked-files=normal'])
+  const head = /^# branch\.oid ([0-9a-f]+)$/m.exec(status)?.[1]
+  const named = /^# branch\.head (.+)$/m.exec(status)?.[1] ?? null
+  const branch = named === '(detached)' ? null : named
+  const changed = status.split('\n').some((line) => line !== '' && !line.startsWith('#'))
+  const where = { ...(head === undefined ? {} : { head }), branch }
+  if (!changed && head !== undefined && head === base) return { entry: { ...where, status: 'clean' }, files: [] }
+  const files: Gathered['files'] = []
+  const entry: RepoEntry = { ...where, status: 'uploaded' }
+  if (head !== undefined && head !== base && (await isOwn(tool, path, head))) {
+    const bundle = `${stem}.bundle`
+    await git(tool, path, ['bundle', 'create', '--quiet', bundle, 'HEAD', '--not', '--remotes'])
+    await checkSize(bundle)
+    files.push({ name: basename(bundle), path: bundle, mime_type: 'application/octet-stream' })
+    entry.bundle = basename(bundle)
+  }
+  if (changed) {
+    const patch = `${stem}.patch`
+    await writePatch(tool, path, { patch, index: `${stem}.index`, has_head: head !== undefined })
+    await checkSize(patch)
+    files.push({ name: basename(patch), path: patch, mime_type: 'text/x-patch' })
+    entry.patch = basename(patch)
+  }
+  return { entry, files }
+}
+
+/** It has commits that no remote branch has. */
+const isOwn = async (tool: Git, path: string, head: string): Promise<boolean> =>
+  (await git(tool, path, ['rev-list', '--max-count=1', head, '--not', '--remotes'])).trim() !== ''
+
+/** With what git does not know of yet, through an index of our own: the agent's is as it was. */
+async function writePatch(
+  tool: Git,
+  path: string,
+  { patch, index, has_head }: { patch: string; index: string; has_head: boolean },
+): Promise<void> {
+  const own = (await git(tool, path, ['rev-parse', '--path-format=absolute', '--git-path', 'index'])).trim()
+  await copyFile(own, index).catch(() => {})
+  const variables = { GIT_INDEX_FILE: index }
+  await git(tool, path, ['add', '--all', '--', '.'], variables)
+  const against = has_head ? 'HEAD' : EMPTY_TREE
+  const plain = ['--binary', '--full-index', '--no-ext-diff', '--no-textconv', '--no-color', '--no-renames']
+  await git(tool, path, ['diff', '--cached', ...plain, `--output=${patch}`, against, '--'], variables)
+}
+
+/** The name that git gives a tree without files. */
+const EMPTY_TREE = '4b825dc642cb6eb9a060e54bf8d69288fbee4904'
+
+async function checkSize(path: string): Promise<void> {
+  const size = (await sizeOf(path)) ?? 0
+  if (size > SNAPSHOT_FILE_BYTES_MAX) throw new Error(tooLarge(size))
+}
+
+const tooLarge = (size: number): string =>
+  `it has ${megabytes(size)}, and ${megabytes(SNAPSHOT_FILE_BYTES_MAX)} are kept`
+
+async function sizeOf(path: string): Promise<number | null> {
+  const found = await stat(path).catch(() => null)
+  return found?.isFile() ? found.size : null
+}
+
+/** Null: it lies elsewhere. */
+export function below(workspace: string, path: string): string | null {
+  const way = relative(workspace, path)
+  return way === '..' || way.startsWith('../') || way.startsWith('/') ? null : way
+}
+
+const sentence = (error: unknown): string => (error instanceof Error ? error.message : String(error))

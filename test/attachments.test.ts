@@ -1,0 +1,193 @@
+/** Files that a run is given: with its prompt, and later; in the sandbox of whichever execution works on it. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FILES_A_RUN_MAX } from '../src/contract/index.ts'
+import { makeHome } from './cli/baton.ts'
+import { workByHand } from './house/hand.ts'
+import { type House, startHouse } from './house/house.ts'
+import type { ScriptedWorker } from './house/worker.ts'
+
+let folder: string
+let house: House
+let worker: ScriptedWorker
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'baton-attachments-'))
+  house = await startHouse({ max_concurrent_runs: 100, engine_limits: { heartbeat_ms: 200 } })
+  worker = await house.worker({ capacity: 100 })
+})
+afterAll(async () => {
+  await house.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const config = { harness: { type: 'claude' } }
+const file = (file_name: string, data: string | Buffer, mime_type = 'text/plain') => ({
+  file_name,
+  mime_type,
+  data: Buffer.from(data).toString('base64'),
+})
+
+/** Sent to the addresses that the server gives; answers the ids. */
+async function send(run_id: string, files: { filename: string; content: string }[]): Promise<string[]> {
+  const body = { files: files.map(({ filename }) => ({ filename, mime_type: 'text/plain' })) }
+  const { attachments } = await house.client.attachments.prepare({ params: { run_id }, body })
+  for (const [at, { upload_url }] of attachments.entries()) {
+    const response = await fetch(upload_url, { method: 'PUT', body: files[at]?.content ?? '' })
+    expect(response.status).toBe(200)
+  }
+  return attachments.map(({ attachment_id }) => attachment_id)
+}
+
+test('files that come with a run lie in its sandbox, outside its repositories, and its agent is told where', async () => {
+  const picture = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0, 255, 254])
+  const attachments = [file('notes.txt', 'remember me'), file('picture.png', picture, 'image/png')]
+  await house.client.runs.create({ body: { prompt: 'Look at it.', config, attachments } })
+  let told = ''
+  let dir = ''
+  const report = await workByHand(house, await worker.next(), folder, async ({ text, start }) => {
+    told = text
+    dir = start.env.BATON_ATTACHMENTS_DIR ?? ''
+    const paths = [...text.matchAll(/^- (\/\S+) \(/gm)].map(([, path]) => path ?? '')
+    expect(paths.map((path) => readFileSync(path))).toEqual([Buffer.from('remember me'), picture])
+    expect(paths.every((path) => path.startsWith(`${dir}/`) && path.includes('/.baton/'))).toBe(true)
+    return undefined
+  })
+  expect(report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
+  expect(told).toMatch(/Look at it\./)
+})
+
+test('files that come later reach the execution that is at work, with the follow-up and before it', async () => {
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'Begin.', config } })
+  const texts: string[] = []
+  let path = ''
+  const report = await workByHand(house, await worker.next(), folder, async ({ text, start, turn }) => {
+    texts.push(text)
+    if (turn === 1) {
+      const [id] = await send(run_id, [{ filename: 'later.txt', content: 'late' }])
+      path = join(start.env.BATON_ATTACHMENTS_DIR ?? '', id ?? '', 'later.txt')
+      await house.client.followUps.create({ params: { run_id }, body: { message: 'And this.' } })
+    } else expect(readFileSync(path, 'utf8')).toBe('late')
+    return undefined
+  })
+  expect(report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
+  expect(texts).toHaveLength(2)
+  expect(texts[1]).toMatch(
+    /And this\.[\s\S]*in the folder \$BATON_ATTACHMENTS_DIR:\n- [0-9a-f-]+\/later\.txt \(text\/plain\)/,
+  )
+})
+
+test('the next execution has the files of before and those that came since, each told once', async () => {
+  const attachments = [file('first.txt', 'one')]
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'Begin.', config, attachments } })
+  await workByHand(house, await worker.next(), folder, async () => undefined)
+  await send(run_id, [{ filename: 'second.txt', content: 'two' }])
+  const follow = (key: string) =>
+    house.client.followUps.create({
+      params: { run_id },
+      body: { message: 'Go on.' },
+      headers: { 'idempotency-key': key },
+    })
+  await follow('once')
+  // The same request again is no second message, though the files are told by now.
+  await follow('once')
+  const read: string[] = []
+  await workByHand(house, await worker.next(), folder, async ({ text }) => {
+    const paths = [...text.matchAll(/^- (\/\S+) \(/gm)].map(([, path]) => path ?? '')
+    read.push(...paths.map((path) => readFileSync(path, 'utf8')))
+    expect(text).toMatch(/Go on\.\n\nFiles for you/)
+    return undefined
+  })
+  expect(read).toEqual(['one', 'two'])
+  expect(await house.client.messages.list({ params: { run_id } })).toHaveLength(1)
+  await house.client.followUps.create({ params: { run_id }, body: { message: 'Once more.' } })
+  await workByHand(house, await worker.next(), folder, async ({ text }) => {
+    expect(text).not.toMatch(/Files for you/)
+    return undefined
+  })
+})
+
+test('addresses of attachments serve them without a key, to whoever may see the run', async () => {
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'x', config: { worker_host: 'nobody' } } })
+  const params = { run_id }
+  const [id = ''] = await send(run_id, [{ filename: 'a b.txt', content: 'kept' }])
+  const { attachments } = await house.client.attachments.download({ params, body: { attachment_ids: [id] } })
+  const { attachment_id, download_url = '' } = attachments[0] ?? {}
+  expect(attachment_id).toBe(id)
+  const served = await fetch(download_url)
+  expect(served.headers.get('content-disposition')).toBe("attachment; filename*=UTF-8''a%20b.txt")
+  expect(await served.text()).toBe('kept')
+  expect((await fetch(download_url.replace(/signature=../, 'signature=AA'))).status).toBe(403)
+  const other = await house.addTeam('other')
+  const refused = (client: House['client'], attachment_ids: string[]) =>
+    expect(client.attachments.download({ params, body: { attachment_ids } })).rejects.toMatchObject({ status: 404 })
+  await refused(other.client, [id])
+  await refused(house.client, [id, crypto.randomUUID()])
+  // Asked for, and never sent.
+  const body = { files: [{ filename: 'x', mime_type: 'text/plain' }] }
+  const prepared = await house.client.attachments.prepare({ params, body })
+  await refused(house.client, [prepared.attachments[0]?.attachment_id ?? ''])
+})
+
+test('what is too much, too large or no file is refused by name, and makes no run', async () => {
+  const before = (await house.client.runs.list({ query: { limit: 500 } })).runs.length
+  const create = (attachments: ReturnType<typeof file>[]) =>
+    house.client.runs.create({ body: { prompt: 'x', attachments } })
+  await expect(create(Array(ATTACHMENTS_MAX + 1).fill(file('x', 'x')))).rejects.toMatchObject({ status: 400 })
+  await expect(create([file('../x', 'x')])).rejects.toMatchObject({ message: expect.stringContaining('file name') })
+  await expect(create([file('x', 'x', 'text')])).rejects.toMatchObject({ message: expect.stringContaining('MIME') })
+  await expect(create([{ ...file('x', ''), data: '@@@' }])).rejects.toMatchObject({
+    details: { errors: [{ pointer: '/attachments/0/data', detail: 'it is not base64' }] },
+  })
+  await expect(create([file('x', Buffer.alloc(ATTACHMENT_BYTES_MAX + 1))])).rejects.toMatchObject({
+    status: 400,
+    message: expect.stringContaining(`at most ${ATTACHMENT_BYTES_MAX}`),
+  })
+  expect((await house.client.runs.list({ query: { limit: 500 } })).runs.length).toBe(before)
+  const sizes = [ATTACHMENT_BYTES_MAX, ...Array.from({ length: ATTACHMENTS_MAX - 1 }, (_, at) => at)]
+  const five = sizes.map((size, at) => file(`${at}`, Buffer.alloc(size, at)))
+  const headers = { 'idempotency-key': 'five' }
+  const body = { prompt: 'x', config: { worker_host: 'nobody' }, attachments: five }
+  const made = await house.client.runs.create({ body, headers })
+  expect(await house.client.runs.create({ body, headers })).toEqual(made)
+}, 60_000)
+
+test('a run has so many files and no more', async () => {
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'x', config: { worker_host: 'nobody' } } })
+  const files = Array.from({ length: 25 }, (_, at) => ({ filename: `${at}`, mime_type: 'text/plain' }))
+  const prepare = () => house.client.attachments.prepare({ params: { run_id }, body: { files } })
+  for (let sent = 0; sent < FILES_A_RUN_MAX; sent += files.length) await prepare()
+  await expect(prepare()).rejects.toMatchObject({ details: { errors: [{ pointer: '/files' }] } })
+})
+
+test('the command line gives a run files, at most five, and says which file is not one', async () => {
+  const home = await makeHome()
+  try {
+    const env = { BATON_SERVER: house.url, BATON_API_KEY: house.api_key }
+    writeFileSync(join(home.folder, 'notes.md'), '# Notes')
+    writeFileSync(join(home.folder, 'bytes.bin'), Buffer.from([0, 1, 2]))
+    const ask = (...args: string[]) =>
+      home.run(['agent', 'run-cloud', '-p', 'Read.', '--host', 'here', ...args, '--json'], { env, cwd: home.folder })
+    const made = await ask('--attach', 'notes.md', '--attach', 'bytes.bin', '--no-snapshot')
+    expect(made.code, made.stderr).toBe(0)
+    const here = await house.worker({ worker_host: 'here', capacity: 100 })
+    const { run_id } = JSON.parse(made.stdout) as { run_id: string }
+    let piece = await here.next()
+    while (piece.run_id !== run_id) piece = await here.next()
+    piece.claim()
+    expect(await piece.start()).toMatchObject({ attachments: 2, snapshot_disabled: true })
+    const { execution_id } = piece
+    const { attachments } = await piece.runner.attachments.take({ params: { execution_id } })
+    expect(attachments).toMatchObject([
+      { filename: 'bytes.bin', mime_type: 'application/octet-stream', size_bytes: 3 },
+      { filename: 'notes.md', mime_type: 'text/markdown', size_bytes: 7 },
+    ])
+    const six = Array.from({ length: 6 }, () => ['--attach', 'notes.md']).flat()
+    expect(await ask(...six)).toMatchObject({ code: 2, stderr: expect.stringMatching(/at most 5 files, not 6/) })
+    expect((await ask('--attach', 'gone.txt')).stderr).toMatch(/gone\.txt/)
+  } finally {
+    await home.remove()
+  }
+}, 60_000)
