@@ -11,6 +11,8 @@ export default defineConfig({
   input: { baton: 'src/cli/main.ts' },
   platform: 'node',
   // `pg` takes its native sibling only when it is installed; the others start worker threads from their own files.
+  // The contract only makes values: a part that uses a few of its shapes loads the files of those alone.
+  treeshake: { moduleSideEffects: [{ test: /src\/(contract|sdk)\//, sideEffects: false }] },
   external: ['pg-native', 'pino', 'jq-wasm'],
   output: {
     dir: 'dist',

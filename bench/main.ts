@@ -1,6 +1,6 @@
 /**
- * `npm run bench [NAME…]`: measures what docs/performance.md says, prints it, and with `--write` writes it there. Figures depend on the
- * machine; the ratios in them are of things measured side by side in one run.
+ * `npm run bench [NAME…]`: measures what docs/performance.md says, prints it, and with `--write` writes it there. Figures
+ * depend on the machine; the ratios in them are of things measured side by side in one run.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
@@ -42,14 +42,14 @@ if (unknown !== undefined) {
   process.exit(2)
 }
 
-const sections: string[] = []
+const sections = new Map<string, string>()
 let held = true
 for (const [name, bench] of Object.entries(BENCHES)) {
   if (names.length > 0 && !names.includes(name)) continue
   const figures = await bench()
   held &&= figures.every((figure) => figure.held !== false)
   const section = render(name, figures)
-  sections.push(section)
+  sections.set(name, section)
   console.log(section)
 }
 if (process.argv.includes('--write')) write(sections)
@@ -63,8 +63,13 @@ function render(name: string, figures: Figure[]): string {
   return `### ${name}\n\n| what | measured | promised | |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`
 }
 
-function write(written: string[]): void {
-  const head = readFileSync(PAGE, 'utf8').split(MARK)[0]
+/** What was not measured now stays as it was written. */
+function write(written: Map<string, string>): void {
+  const [head = '', before = ''] = readFileSync(PAGE, 'utf8').split(MARK)
+  const kept = new Map(
+    before.split(/^(?=### )/m).map((section) => [/^### (\S+)/.exec(section)?.[1], section.trimEnd()]),
+  )
   const machine = `Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB.`
-  writeFileSync(PAGE, `${head}${MARK}\n\n${machine}\n\n${written.join('\n')}`)
+  const all = Object.keys(BENCHES).flatMap((name) => written.get(name)?.trimEnd() ?? kept.get(name) ?? [])
+  writeFileSync(PAGE, `${head}${MARK}\n\n${machine}\n\n${all.join('\n\n')}\n`)
 }

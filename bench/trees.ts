@@ -103,9 +103,10 @@ async function live(pool: pg.Pool, which: string, entries: number): Promise<void
   const usage = { input_tokens: 1200, output_tokens: 300, cache_read_tokens: 90_000, cost_usd: 0.12, cpu_seconds: 4 }
   await pool.query(
     `insert into executions (execution_id, run_id, team_id, number, state, cause, token_hash, worker_host, offered_at, started_at,
-       ended_at, harness, entries, outcome, usage)
+       ended_at, harness, entries, outcome, usage, last_words)
      select gen_random_uuid(), run_id, team_id, number, 'ended', 'start', sha256((run_id::text || number)::bytea),
-       'machine', created_at, created_at, created_at + interval '1 minute', 'claude', ${entries}, 'SUCCEEDED', $1
+       'machine', created_at, created_at, created_at + interval '1 minute', 'claude', ${entries}, 'SUCCEEDED', $1,
+       repeat('What it said. ', 14)
      from runs, generate_series(1, case when run_id::text < '34' then 2 else 1 end) as number where ${which}`,
     [JSON.stringify(usage)],
   )

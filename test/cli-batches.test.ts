@@ -297,7 +297,7 @@ test('a terminal shows tasks at work and failed tries below the lines of those t
   const terminal = Object.assign(screen, { isTTY: true, columns: 80, rows: 24 })
   const leaving = new AbortController()
   const tasks = ['one', 'flaky', 'slow'].map((name) => ({ name, prompt: name, max_retries: 1 }))
-  const { batch_id } = await house.client.batches.create({ body: { tasks, concurrency: 1 } })
+  const { batch_id } = await house.client.batches.create({ body: { tasks, concurrency: 3 } })
   const watching = runCommandLine({
     args: ['batch', 'watch', batch_id],
     version: '0.1.0',
@@ -312,12 +312,15 @@ test('a terminal shows tasks at work and failed tries below the lines of those t
   })
   const shown = (words: string | RegExp) => until(`${words} is shown`, () => plain(text).search(words) >= 0)
   await shown('running · 0 of 3 completed')
-  const one = await begun()
+  const pieces = [await begun(), await begun(), await begun()]
+  const [one, flaky, slow] = tasks.map(({ name }) => pieces.find((piece) => piece.assignment.task.title === name))
+  if (!one || !flaky || !slow) throw new Error('Not every task has begun.')
+  // The slow one keeps the only place that is left, so that the flaky one waits.
+  await house.client.batches.update({ params: { batch_id }, body: { concurrency: 1 } })
   await one.append({ kind: 'text', text: `${'word '.repeat(60)}at last` })
   await one.finish()
   await shown(/COMPLETED one in .*: … .*word at last/)
-  await (await begun()).finish(BUSY)
-  const slow = await begun()
+  await flaky.finish(BUSY)
   await slow.append({ kind: 'output', text: 'half way', stream: 'stdout' })
   await shown(/running {2}slow .* half way/)
   await shown(/failed {3}flaky .* try 1 of 2 {2}next try when there is room: The mo/)

@@ -1,5 +1,6 @@
 /** The command line's beginning: the only place that reads the process's environment, catches signals and exits. */
 import about from '../../package.json' with { type: 'json' }
+import { readManaged, runManaged } from './managed.ts'
 
 const args = process.argv.slice(2)
 
@@ -22,19 +23,23 @@ async function main(): Promise<void> {
       throw error
     })
   }
+  const managed = readManaged(args, process.env)
+  if (managed !== null) process.exit(await runManaged(managed, lineOf(stopping.signal)))
   const { runCommandLine } = await import('./command-line.ts')
-  process.exit(
-    await runCommandLine({
-      args,
-      version: about.version,
-      env: process.env,
-      cwd: process.cwd(),
-      pid: process.pid,
-      stdin: process.stdin,
-      stdout: process.stdout,
-      stderr: process.stderr,
-      signal: stopping.signal,
-      self: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
-    }),
-  )
+  process.exit(await runCommandLine(lineOf(stopping.signal)))
+}
+
+function lineOf(signal: AbortSignal) {
+  return {
+    args,
+    version: about.version,
+    env: process.env,
+    cwd: process.cwd(),
+    pid: process.pid,
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signal,
+    self: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
+  }
 }

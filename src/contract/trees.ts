@@ -10,6 +10,8 @@ import { RequestUsage } from './usage.ts'
 /** Why the storm guard stopped a tree. */
 export const STOPS = ['hops', 'messages', 'wakes', 'runs', 'tokens'] as const
 
+export const TreeStop = z.object({ reason: z.enum(STOPS), message: z.string(), at: Timestamp })
+
 export const TreeLimits = z.object({
   max_depth: z.int(),
   max_children: z.int(),
@@ -65,7 +67,7 @@ export const Tree = z.object({
   messages: z.int(),
   wakes: z.int(),
   /** Set while the storm guard holds the tree; a person releases it. */
-  stopped: z.object({ reason: z.enum(STOPS), message: z.string(), at: Timestamp }).nullable(),
+  stopped: TreeStop.nullable(),
 })
 export type Tree = z.infer<typeof Tree>
 

@@ -50,6 +50,7 @@ export function openDatabase(address: DatabaseAddress, options: DatabaseOptions 
   const pool = new pg.Pool({
     ...client_config,
     max: options.pool_max ?? POOL_MAX,
+    pipeline: true,
     statement_timeout: options.statement_timeout_ms ?? STATEMENT_TIMEOUT_MS,
     lock_timeout: LOCK_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,

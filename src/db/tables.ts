@@ -145,6 +145,7 @@ export interface Executions {
   expires_at: Timestamp | null
   failure: Json | null
   harness: string
+  last_words: string | null
   note: Json | null
   number: number
   offered_at: Timestamp

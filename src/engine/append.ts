@@ -40,6 +40,9 @@ export async function appendEntries(
   return { highest: held.highest ?? held.entries }
 }
 
+/** Characters of an execution's last words. */
+const WORDS_CHARACTERS = 200
+
 type Held = { run_id: string; entries: number; highest: number | null }
 
 /** One statement: locks the execution, inserts what is new and joins on without a gap, and moves the mark. */
@@ -57,12 +60,16 @@ async function insert(room: Room, execution_id: string, kept: Kept[]): Promise<H
         ${kept.map((e) => e.body_bytes)}::int[]
       ) as e(number, at, kind, body, blob_id, body_bytes)
       where e.number > held.entries and ${first}::int <= held.entries + 1
+    ), words as (
+      select right(rtrim(body->>'text', E' \\t\\r\\n'), ${WORDS_CHARACTERS}) as last from fresh
+      where kind in ('text', 'output') and body->>'text' ~ '\\S' order by number desc limit 1
     ), made as (
       insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes)
       select ${execution_id}, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes from fresh
       returning number, body_bytes
     ), grown as (
-      update executions set entries = more.highest, transcript_bytes = transcript_bytes + more.bytes
+      update executions set entries = more.highest, transcript_bytes = transcript_bytes + more.bytes,
+        last_words = coalesce((select last from words), last_words)
       from (select max(number) as highest, sum(body_bytes) as bytes from made) as more
       where executions.execution_id = ${execution_id} and more.highest is not null
     )

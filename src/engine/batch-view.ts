@@ -10,8 +10,6 @@ import { visibleRuns } from './visible.ts'
 export type ListTasks = { state?: TaskState[] | undefined; after: number; limit: number }
 
 const SORT = 'batches'
-/** Characters of a task's last words. */
-const WORDS = 200
 
 /** What a person calls the state of the task whose run is `r`. */
 const taskState = sql<TaskState>`case
@@ -190,9 +188,8 @@ export async function listTasks(room: Room, caller: Caller, batch_id: string, qu
       r.queued_at, r.failure, r.status_message, r.started_at, r.ended_at,
       coalesce(x.harness, r.config->'harness'->>'type', 'oz') as harness,
       array(select o.name from batch_tasks o where o.run_id = any(page.depends_on) order by o.number) as needs,
-      (select right(coalesce(e.body->>'text', ''), ${WORDS}) from entries e
-        where e.run_id = r.run_id and e.kind in ('text', 'output')
-        order by e.execution_number desc, e.number desc limit 1) as last_words
+      (select w.last_words from executions w where w.run_id = r.run_id and w.last_words is not null
+        order by w.number desc limit 1) as last_words
     from page join runs r using (run_id) left join executions x on x.execution_id = r.execution_id
     order by page.number`.execute(room.database.kysely)
   return { tasks: rows.slice(0, query.limit).map(renderTask), has_more: rows.length > query.limit }
@@ -214,7 +211,7 @@ function renderTask(row: TaskRow): BatchTask {
     depends_on: row.needs,
     harness: row.harness,
     error: state === 'completed' ? null : (failure?.message ?? (state === 'cancelled' ? row.status_message : null)),
-    last_words: row.last_words?.trim() ? row.last_words.replace(/\s+/g, ' ').trim() : null,
+    last_words: row.last_words?.replace(/\s+/g, ' ').trim() ?? null,
     started_at: row.started_at?.toISOString() ?? null,
     ended_at: row.ended_at?.toISOString() ?? null,
   }

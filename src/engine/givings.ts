@@ -69,7 +69,7 @@ export function givings(room: Room) {
       const parked = await parkOne(parking)
       if (parked?.anew) {
         bell.ring('log', {})
-        bell.ring('queue', {})
+        if (parked.crowded) bell.ring('queue', {})
       }
       return parked?.undelivered === 0
     },
@@ -131,8 +131,8 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
   return all.map((_, place) => given.has(place))
 }
 
-/** `anew`: it waits only now. */
-type Parked = { anew: boolean; undelivered: number }
+/** `anew`: it waits only now. `crowded`: a run of its team is queued, perhaps for the place that it leaves. */
+type Parked = { anew: boolean; undelivered: number; crowded: boolean }
 
 async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(Parked | undefined)[]> {
   const { rows } = await sql<Parked & { execution_id: string }>`
@@ -156,7 +156,9 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
     ), parked as (
       select * from held where anew
     ), ${says('run_waiting', sql`parked`, now)}
-    select execution_id, undelivered, anew from held`.execute(db)
+    select execution_id, undelivered, anew,
+      exists (select from runs queued where queued.team_id = held.team_id and queued.state = 'QUEUED') as crowded
+    from held`.execute(db)
   const parked = new Map(rows.map((row) => [row.execution_id, row]))
   return all.map((one) => parked.get(one.execution_id))
 }

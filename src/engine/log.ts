@@ -2,7 +2,7 @@
  * The log. An event is written in the transaction of its cause, and numbers become visible in order: the counter row is
  * bumped by the last statement before commit, so that whoever holds a higher number commits later.
  */
-import { sql, type Transaction } from 'kysely'
+import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { EventType } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Room } from './engine.ts'
@@ -35,14 +35,19 @@ export async function logged<T>(room: Logging, work: (write: Write, events: NewE
 }
 
 async function append(write: Write, events: NewEvent[], occurred_at: Date): Promise<void> {
-  await sql`
-    with bump as (update event_counter set value = value + ${events.length} returning value)
-    insert into events (sequence, team_id, event_type, run_id, ref_id, execution_id, occurred_at)
-    select bump.value - ${events.length} + e.place, e.team_id, e.event_type, e.run_id, e.ref_id, e.execution_id,
-      ${occurred_at}
-    from bump, unnest(
-      ${events.map((e) => e.team_id)}::uuid[], ${events.map((e) => e.event_type)}::text[],
-      ${events.map((e) => e.run_id)}::uuid[],
-      ${events.map((e) => e.ref_id ?? null)}::text[], ${events.map((e) => e.execution_id ?? null)}::uuid[]
-    ) with ordinality as e(team_id, event_type, run_id, ref_id, execution_id, place)`.execute(write)
+  await sql`with ${logs(events, occurred_at)} select`.execute(write)
 }
+
+/** Two parts of a statement, which log these events. It is the last before its transaction's commit. */
+export const logs = (events: NewEvent[], occurred_at: Date): RawBuilder<unknown> => sql`
+    bump as (update event_counter set value = value + ${events.length} returning value),
+    said as (
+      insert into events (sequence, team_id, event_type, run_id, ref_id, execution_id, occurred_at)
+      select bump.value - ${events.length} + e.place, e.team_id, e.event_type, e.run_id, e.ref_id, e.execution_id,
+        ${occurred_at}
+      from bump, unnest(
+        ${events.map((e) => e.team_id)}::uuid[], ${events.map((e) => e.event_type)}::text[],
+        ${events.map((e) => e.run_id)}::uuid[],
+        ${events.map((e) => e.ref_id ?? null)}::text[], ${events.map((e) => e.execution_id ?? null)}::uuid[]
+      ) with ordinality as e(team_id, event_type, run_id, ref_id, execution_id, place)
+    )`

@@ -49,6 +49,8 @@ export function mailEngine(room: Room) {
   const { clock, bell } = room
   const db = room.database.kysely
   const mail = givings(room)
+  /** Executions for which a call is held here, with the number of calls. */
+  const held = new Map<string, number>()
   const read = batched({
     most: LOOKS_MAX,
     keyOf: (execution_id: string) => execution_id,
@@ -178,6 +180,9 @@ export function mailEngine(room: Room) {
         ringing.close()
       }
     },
+
+    /** Whether a call is held here that looks as soon as the bell rings for this execution's mail. */
+    holds: (execution_id: string): boolean => held.has(execution_id),
   }
 
   /** Resolves when the bell rings for this execution; rings while nobody listens are kept. */
@@ -188,6 +193,7 @@ export function mailEngine(room: Room) {
       rung = true
       wake?.()
     }
+    held.set(execution_id, (held.get(execution_id) ?? 0) + 1)
     const deaf = [
       bell.hear('control', (rung) => rung.execution_id === execution_id && ring()),
       bell.hear('mail', (rung) => rung.execution_id === execution_id && ring()),
@@ -212,6 +218,11 @@ export function mailEngine(room: Room) {
       },
       close: () => {
         for (const stop of deaf) stop()
+        const others = (held.get(execution_id) ?? 1) - 1
+        if (others > 0) held.set(execution_id, others)
+        else held.delete(execution_id)
+        // What nobody has looked at since is for whoever listens next.
+        if (rung) bell.ring('mail', { execution_id })
       },
     }
   }

@@ -23,7 +23,7 @@ import { batched } from './batch.ts'
 import { isOver } from './births.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { logged, type NewEvent } from './log.ts'
+import { logs, type NewEvent } from './log.ts'
 import { runNotFound } from './runs.ts'
 import { checkStorm, type Guarded, type Storm, stopTree } from './storms.ts'
 import { afresh, followIn } from './transitions.ts'
@@ -203,8 +203,16 @@ type Sent =
 const SENDS_MAX = 50
 
 /** In the order in which they came: a tree's messages wait for its root's row once, not one after the other. */
-const sendAll = (room: Room, all: Sending[]): Promise<Sent[]> =>
-  logged(room, (write, events) => sendAllIn(room, write, events, all))
+async function sendAll(room: Room, all: Sending[]): Promise<Sent[]> {
+  const { sent, events } = await room.database.kysely.transaction().execute(async (write) => {
+    const { sent, kept } = await acceptAll(room, write, all)
+    const events = newsOf(kept)
+    if (events.length > 0) await keep(write, kept, sql`, ${logs(events, room.clock.now())}`)
+    return { sent, events }
+  })
+  if (events.length > 0) room.bell.ring('log', {})
+  return sent
+}
 
 /** A person's word to a run whose row, and its root's, are locked already. */
 export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent[], word: Word): Promise<void> {
@@ -216,13 +224,16 @@ export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent
     to: [run_id],
     body: { to: [run_id], subject, body },
   }
-  const [sent] = await sendAllIn(room, write, events, [sending])
-  if (sent !== undefined && 'fault' in sent) throw sent.fault
+  const { sent, kept } = await acceptAll(room, write, [sending])
+  if (sent[0] !== undefined && 'fault' in sent[0]) throw sent[0].fault
+  if (kept.letters.length > 0) await keep(write, kept)
+  events.push(...newsOf(kept))
 }
 
 type Word = { caller: UserCaller; run_id: string; subject: string; body: string }
 
-async function sendAllIn(room: Room, write: Kysely<Tables>, events: NewEvent[], all: Sending[]): Promise<Sent[]> {
+/** Judges each; what is to be kept of them is not in the database yet. */
+async function acceptAll(room: Room, write: Kysely<Tables>, all: Sending[]): Promise<{ sent: Sent[]; kept: Kept }> {
   const { family, before } = await lockRuns(write, all)
   const kept: Kept = { letters: [], counts: new Map() }
   const sent: Sent[] = []
@@ -234,11 +245,16 @@ async function sendAllIn(room: Room, write: Kysely<Tables>, events: NewEvent[], 
       sent.push({ fault: thrown })
     }
   }
-  if (kept.letters.length > 0) await keep(write, kept)
-  for (const { team_id, recipient_run_id, message_id } of kept.letters)
-    events.push({ team_id, event_type: 'new_message', run_id: recipient_run_id, ref_id: message_id })
-  return sent
+  return { sent, kept }
 }
+
+const newsOf = ({ letters }: Kept): NewEvent[] =>
+  letters.map(({ team_id, recipient_run_id, message_id }) => ({
+    team_id,
+    event_type: 'new_message',
+    run_id: recipient_run_id,
+    ref_id: message_id,
+  }))
 
 type Family = Map<string, Guarded>
 
@@ -417,7 +433,7 @@ async function wake(write: Kysely<Tables>, run: Guarded, now: Date): Promise<voi
 }
 
 /** The letters, and the counts of those who get them and of their trees: one statement, for a row may be both. */
-async function keep(write: Kysely<Tables>, { letters, counts }: Kept): Promise<void> {
+async function keep(write: Kysely<Tables>, { letters, counts }: Kept, more = sql``): Promise<void> {
   await sql`
     with kept as (
       insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,
@@ -425,7 +441,7 @@ async function keep(write: Kysely<Tables>, { letters, counts }: Kept): Promise<v
       select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.recipient_run_id, m.number, m.subject,
         m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.send_hash, m.mode, m.sent_at
       from jsonb_populate_recordset(null::messages, ${JSON.stringify(letters)}::jsonb) as m
-    )
+    )${more}
     update runs set messages = runs.messages + c.own, undelivered = runs.undelivered + c.own,
       tree_messages = runs.tree_messages + c.sent, tree_wakes = runs.tree_wakes + c.wakes
     from jsonb_to_recordset(${JSON.stringify([...counts.values()])}::jsonb)

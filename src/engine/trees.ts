@@ -1,6 +1,16 @@
 /** Trees: what is below a run, starting children from an agent's call, letting a stopped tree go on. */
-import { sql } from 'kysely'
-import { type AgentConfig, CreateRun, Fault, type SpawnChild, Tree } from '../contract/index.ts'
+import { type RawBuilder, sql } from 'kysely'
+import {
+  type AgentConfig,
+  CreateRun,
+  Fault,
+  type RunState,
+  type SpawnChild,
+  type Tree,
+  TreeLimits,
+  type TreeNode,
+  TreeStop,
+} from '../contract/index.ts'
 import { bear, isOver, plainName } from './births.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
@@ -11,9 +21,6 @@ import { announce } from './transitions.ts'
 import { visibleTo } from './visible.ts'
 
 export type Spawned = { name: string } & ({ run_id: string; already: boolean } | { fault: Fault })
-
-/** Characters of a run's last words. */
-const WORDS = 200
 
 export function treesEngine(room: Room) {
   const { clock, bell } = room
@@ -28,74 +35,65 @@ export function treesEngine(room: Room) {
       .executeTakeFirst()
     if (!top) throw runNotFound(run_id)
     if (caller.kind === 'execution') await checkOwnTree(caller, top.root_run_id, run_id)
+    const { root_run_id } = top
+    const below = sql<boolean>`root_run_id = ${root_run_id}
+      and (run_id = ${run_id} or ${run_id} = root_run_id or ${run_id} = any(ancestors))`
+    const [nodes, artifacts, root] = await Promise.all([
+      readNodes(below),
+      readArtifacts(below),
+      db
+        .selectFrom('runs')
+        .innerJoin('teams', 'teams.team_id', 'runs.team_id')
+        .selectAll('teams')
+        .select(['runs.stopped', 'runs.tree_messages', 'runs.tree_wakes'])
+        .where('runs.run_id', '=', root_run_id)
+        .executeTakeFirstOrThrow(),
+    ])
+    return {
+      root_run_id: run_id,
+      nodes: parentsFirst(run_id, nodes).map(renderNode),
+      counts: countStates(nodes),
+      done: nodes.every((node) => isOver(node.state)),
+      usage: usageOf(nodes),
+      artifacts,
+      limits: TreeLimits.parse(root),
+      messages: root.tree_messages,
+      wakes: root.tree_wakes,
+      stopped: TreeStop.nullable().parse(root.stopped ?? null),
+    }
+  }
+
+  async function readNodes(below: RawBuilder<boolean>): Promise<Node[]> {
     const { rows } = await sql<Node>`
       with below as materialized (
-        select * from runs where root_run_id = ${top.root_run_id}
-          and (run_id = ${run_id} or ${run_id} = root_run_id or ${run_id} = any(ancestors))
+        select run_id, parent_run_id, depth, config->>'name' as name, title, state, waiting_until,
+          config->'harness'->>'type' as harness, created_at, started_at, ended_at, execution_id, undelivered
+        from runs where ${below}
       ), used as materialized (
         select run_id, sum((usage->>'input_tokens')::float8) as input, sum((usage->>'output_tokens')::float8) as output,
           sum((usage->>'cache_read_tokens')::float8) as cache_read,
           sum((usage->>'cache_write_tokens')::float8) as cache_write,
-          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu
-        from executions where run_id = any(array(select run_id from below)) and usage is not null group by run_id
+          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu,
+          (array_agg(last_words order by number desc) filter (where last_words is not null))[1] as last_words
+        from executions where run_id = any(array(select run_id from below)) group by run_id
       )
-      select r.run_id, r.parent_run_id, r.depth, coalesce(r.config->>'name', r.title) as name, r.title, r.state,
-        r.waiting_until is not null as waiting, coalesce(x.harness, r.config->'harness'->>'type', 'oz') as harness,
+      select r.run_id, r.parent_run_id, r.depth, coalesce(r.name, r.title) as name, r.title, r.state,
+        r.waiting_until is not null as waiting, coalesce(x.harness, r.harness, 'oz') as harness,
         r.created_at, r.started_at, r.ended_at, x.worker_host, r.undelivered,
-        coalesce(u.input, 0) + coalesce(u.output, 0) + coalesce(u.cache_read, 0) + coalesce(u.cache_write, 0)
-          as total_tokens,
-        u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu,
-        (select right(coalesce(e.body->>'text', ''), ${WORDS}) from entries e where e.run_id = r.run_id and e.kind in ('text', 'output')
-          order by e.execution_number desc, e.number desc limit 1) as last_words
+        u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu, u.last_words
       from below r left join executions x on x.execution_id = r.execution_id left join used u on u.run_id = r.run_id
       order by r.created_at, r.run_id`.execute(db)
-    return render(top.root_run_id, run_id, parentsFirst(run_id, rows))
+    return rows
   }
 
-  async function render(root_run_id: string, run_id: string, rows: Node[]): Promise<Tree> {
-    const root = await db
-      .selectFrom('runs')
-      .innerJoin('teams', 'teams.team_id', 'runs.team_id')
-      .selectAll('teams')
-      .select(['runs.stopped', 'runs.tree_messages', 'runs.tree_wakes'])
-      .where('runs.run_id', '=', root_run_id)
-      .executeTakeFirstOrThrow()
-    const artifacts = await db
+  async function readArtifacts(below: RawBuilder<boolean>): Promise<Tree['artifacts']> {
+    const rows = await db
       .selectFrom('artifacts')
-      .selectAll()
-      .where(sql<boolean>`run_id = any(${rows.map((row) => row.run_id)}::uuid[])`)
+      .select(['run_id', 'artifact_uid', 'artifact_type', 'created_at', 'data'])
+      .where('run_id', 'in', (from) => from.selectFrom('runs').select('run_id').where(below))
       .orderBy('created_at')
       .execute()
-    const sum = (pick: (row: Node) => number | null) => rows.reduce((total, row) => total + (pick(row) ?? 0), 0)
-    const counts: Record<string, number> = {}
-    for (const row of rows) counts[row.state] = (counts[row.state] ?? 0) + 1
-    return Tree.parse({
-      root_run_id: run_id,
-      nodes: rows.map((row) => ({
-        ...row,
-        created_at: row.created_at.toISOString(),
-        started_at: row.started_at?.toISOString() ?? null,
-        ended_at: row.ended_at?.toISOString() ?? null,
-        worker_host: row.worker_host ?? undefined,
-        last_words: row.last_words?.trim() ? row.last_words.replace(/\s+/g, ' ').trim() : undefined,
-      })),
-      counts,
-      done: rows.every((row) => isOver(row.state)),
-      usage: {
-        total_tokens: sum((row) => row.total_tokens),
-        input_tokens: sum((row) => row.input),
-        output_tokens: sum((row) => row.output),
-        cache_read_tokens: sum((row) => row.cache_read),
-        cache_write_tokens: sum((row) => row.cache_write),
-        inference_cost_usd: sum((row) => row.cost),
-        cpu_seconds: sum((row) => row.cpu),
-      },
-      artifacts: artifacts.map((one) => ({ ...one, created_at: one.created_at.toISOString() })),
-      limits: root,
-      messages: root.tree_messages,
-      wakes: root.tree_wakes,
-      stopped: root.stopped ?? null,
-    })
+    return rows.map((row) => ({ ...row, created_at: row.created_at.toISOString() }))
   }
 
   async function checkOwnTree(caller: ExecutionCaller, root_run_id: string, run_id: string): Promise<void> {
@@ -195,13 +193,53 @@ function parentsFirst(top: string, rows: Node[]): Node[] {
   return ordered
 }
 
+const tokensOf = (node: Node): number =>
+  (node.input ?? 0) + (node.output ?? 0) + (node.cache_read ?? 0) + (node.cache_write ?? 0)
+
+const renderNode = (node: Node): TreeNode => ({
+  run_id: node.run_id,
+  parent_run_id: node.parent_run_id,
+  depth: node.depth,
+  name: node.name,
+  title: node.title,
+  state: node.state,
+  waiting: node.waiting,
+  harness: node.harness,
+  created_at: node.created_at.toISOString(),
+  started_at: node.started_at?.toISOString() ?? null,
+  ended_at: node.ended_at?.toISOString() ?? null,
+  ...(node.worker_host === null ? {} : { worker_host: node.worker_host }),
+  ...(node.last_words === null ? {} : { last_words: node.last_words.replace(/\s+/g, ' ').trim() }),
+  undelivered: node.undelivered,
+  total_tokens: tokensOf(node),
+})
+
+function countStates(nodes: Node[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const { state } of nodes) counts[state] = (counts[state] ?? 0) + 1
+  return counts
+}
+
+function usageOf(nodes: Node[]): Tree['usage'] {
+  const sum = (pick: (node: Node) => number | null) => nodes.reduce((total, node) => total + (pick(node) ?? 0), 0)
+  return {
+    total_tokens: sum(tokensOf),
+    input_tokens: sum((node) => node.input),
+    output_tokens: sum((node) => node.output),
+    cache_read_tokens: sum((node) => node.cache_read),
+    cache_write_tokens: sum((node) => node.cache_write),
+    inference_cost_usd: sum((node) => node.cost),
+    cpu_seconds: sum((node) => node.cpu),
+  }
+}
+
 type Node = {
   run_id: string
   parent_run_id: string | null
   depth: number
   name: string
   title: string
-  state: string
+  state: RunState
   waiting: boolean
   harness: string
   created_at: Date
@@ -209,7 +247,6 @@ type Node = {
   ended_at: Date | null
   worker_host: string | null
   undelivered: number
-  total_tokens: number
   input: number | null
   output: number | null
   cache_read: number | null

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { type AttachedFile, isPlainName, LATER_ATTACHMENT_BYTES_MAX } from '../contract/index.ts'
-import type { Client } from '../sdk/client.ts'
+import type { Client } from './client.ts'
 import { megabytes } from './failures.ts'
 import type { Transcript } from './transcript.ts'
 

@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import type { TaskAssignment } from '../contract/index.ts'
-import type { Client } from '../sdk/client.ts'
+import type { Client } from './client.ts'
 import { cliEntry, type Surroundings, surroundingsBeside } from './environment.ts'
 import type { Transcript } from './transcript.ts'
 import { ANSWER_MS } from './upload.ts'

@@ -4,7 +4,7 @@ import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { dirname } from 'node:path'
 import type { UploadTarget } from '../contract/index.ts'
-import { pause } from '../sdk/client.ts'
+import { pause } from '../sdk/calls.ts'
 import { requester } from './wire.ts'
 
 /** Tries of one file, and the pause before the second of them; the next is twice as long. In milliseconds. */

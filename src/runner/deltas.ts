@@ -5,7 +5,8 @@
  * what was dropped too: a reader sees that it missed some, and gets the whole text with the entry.
  */
 import type { Delta, EntryBody, RedactedStream, Redactor } from '../contract/index.ts'
-import { type Client, pause } from '../sdk/client.ts'
+import { pause } from '../sdk/calls.ts'
+import type { Client } from './client.ts'
 import { TEXT_LENGTH_MAX } from './fit.ts'
 
 /** Between two sends, in milliseconds. */

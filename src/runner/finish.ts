@@ -1,6 +1,7 @@
 /** Reports the end of an execution: first every entry, then the outcome, until the server has answered. */
 import type { Outcome, Usage } from '../contract/index.ts'
-import { type Client, pause } from '../sdk/client.ts'
+import { pause } from '../sdk/calls.ts'
+import type { Client } from './client.ts'
 import type { Journal } from './journal.ts'
 import { ANSWER_MS, awayDelay, isAway, isSuperseded, type Upload } from './upload.ts'
 

@@ -4,7 +4,8 @@
  * session, and what cannot be kept is said once: the transcript stands in for it.
  */
 import { Fault } from '../contract/index.ts'
-import { type Client, pause, Unreachable } from '../sdk/client.ts'
+import { pause, Unreachable } from '../sdk/calls.ts'
+import type { Client } from './client.ts'
 import type { Journal } from './journal.ts'
 import type { Packed, Stamps } from './pack.ts'
 import type { Transcript } from './transcript.ts'

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { NO_USAGE } from '../contract/index.ts'
-import { connect } from '../sdk/client.ts'
+import { connect } from './client.ts'
 import { type Lifeline, openLifeline } from './lifeline.ts'
 
 /** Nothing listens there. */

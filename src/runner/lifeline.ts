@@ -6,9 +6,10 @@
  * all that `baton up` had. Then nobody is left to work for, and the runner ends by itself.
  */
 import { existsSync } from 'node:fs'
-import { Fault, routes, type Usage } from '../contract/index.ts'
-import { type Client, pause } from '../sdk/client.ts'
+import { executionRoutes, Fault, type Usage } from '../contract/index.ts'
+import { pause } from '../sdk/calls.ts'
 import { follow } from '../sdk/stream.ts'
+import type { Client } from './client.ts'
 import { duration } from './failures.ts'
 import { isSuperseded } from './upload.ts'
 
@@ -95,7 +96,7 @@ export function openLifeline(options: LifelineOptions): Lifeline {
 
   async function listen(): Promise<void> {
     try {
-      for await (const { frame } of follow(options.client, routes.executions.control, {
+      for await (const { frame } of follow(options.client, executionRoutes.control, {
         params: { execution_id: options.execution_id },
         signal,
       })) {

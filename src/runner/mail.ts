@@ -5,7 +5,8 @@
  * the same letters at the same moment, and whichever of the two the server hears first surfaces them.
  */
 import type { Inbox } from '../contract/index.ts'
-import { type Client, pause } from '../sdk/client.ts'
+import { pause } from '../sdk/calls.ts'
+import type { Client } from './client.ts'
 import { ANSWER_MS, awayDelay, isAway, isSuperseded } from './upload.ts'
 
 export type Mail = {

@@ -1,9 +1,9 @@
 /** Opens everything that an execution at work needs, wired to each other, and closes it all. */
 import { join } from 'node:path'
 import { type Assignment, makeRedactor, NO_USAGE, type Outcome, type Redactor, type Usage } from '../contract/index.ts'
-import type { Client } from '../sdk/client.ts'
 import { type Attachments, makeAttachments } from './attachments.ts'
 import { type Beside, makeBeside } from './beside.ts'
+import type { Client } from './client.ts'
 import { type Deltas, makeDeltas } from './deltas.ts'
 import { duration, timedOut } from './failures.ts'
 import type { Sink } from './harnesses/harness.ts'

@@ -3,7 +3,7 @@
  * begins a new session, and the transcript says so once; what happened before is then in its first prompt.
  */
 import type { Assignment, KeptSession } from '../contract/index.ts'
-import { pause, Unreachable } from '../sdk/client.ts'
+import { pause, Unreachable } from '../sdk/calls.ts'
 import type { Drive } from './drive.ts'
 import { short } from './failures.ts'
 import { type Harness, HarnessFailure, type HarnessStart, type OpenHarness } from './harnesses/harness.ts'

@@ -12,8 +12,8 @@ import {
   SNAPSHOT_MANIFEST,
   type SnapshotManifest,
 } from '../contract/index.ts'
-import type { Client } from '../sdk/client.ts'
 import { sendFile } from './carry-files.ts'
+import type { Client } from './client.ts'
 import { findDeclared } from './declarations.ts'
 import { megabytes } from './failures.ts'
 import { type Git, git } from './git.ts'

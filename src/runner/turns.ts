@@ -7,7 +7,7 @@
  * urgent message interrupts it, where it cannot. A command has no turns and is told nothing.
  */
 import type { Inbox, Outcome } from '../contract/index.ts'
-import { pause } from '../sdk/client.ts'
+import { pause } from '../sdk/calls.ts'
 import type { Drive } from './drive.ts'
 import type { Finished } from './finish.ts'
 import type { OpenHarness, TurnEnd } from './harnesses/harness.ts'

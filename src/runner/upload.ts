@@ -5,7 +5,8 @@
  * been superseded; then nothing more is sent.
  */
 import { type EntryBody, Fault, type NewEntry } from '../contract/index.ts'
-import { type Client, pause, Unreachable } from '../sdk/client.ts'
+import { pause, Unreachable } from '../sdk/calls.ts'
+import type { Client } from './client.ts'
 import { bodyBytes } from './fit.ts'
 import type { Journal } from './journal.ts'
 

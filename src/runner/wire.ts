@@ -4,7 +4,7 @@
  * WebSocket that comes with `fetch`. A runner that lives for a second notices.
  */
 import type { IncomingMessage } from 'node:http'
-import type { Carried, Carry } from '../sdk/client.ts'
+import type { Carried, Carry } from '../sdk/calls.ts'
 
 export const requester = (url: URL) =>
   process.getBuiltinModule(url.protocol === 'https:' ? 'node:https' : 'node:http').request

@@ -5,7 +5,7 @@
  */
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { type Answered, API_PREFIX, Fault, type Route } from '../contract/index.ts'
-import { type Carried, type Client, fillPath, pause, queryOf } from './client.ts'
+import { type Asking, type Carried, fillPath, pause, queryOf } from './calls.ts'
 
 /** Reconnect delays, in milliseconds; the last one repeats. */
 export const RECONNECT_MS = [250, 1000, 2000, 5000, 10_000]
@@ -24,7 +24,7 @@ export type FollowOptions = {
 
 /** Yields parsed frames until the signal aborts (returns) or the server refuses for good (throws the fault). */
 export async function* follow<R extends Route>(
-  client: Client,
+  client: Asking,
   route: R,
   options: FollowOptions,
 ): AsyncGenerator<{ id?: string; frame: Answered<R> }> {
@@ -50,7 +50,7 @@ export async function* follow<R extends Route>(
 
 /** One connection: yields until the server ends it or the line dies. */
 export async function* openStream<R extends Route>(
-  client: Client,
+  client: Asking,
   route: R,
   options: FollowOptions,
   last_id?: string,

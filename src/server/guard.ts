@@ -1,10 +1,12 @@
 /**
  * The guard of what stays open: streams and worker sockets end within `identify_again_ms` after their key was revoked,
- * on every server. However many are open, it asks the database a few questions each time, never one for each.
+ * on every server. However many are open, it asks the database a few questions each time, never one for each; and what
+ * it learned of a token spares its next requests a question of their own.
  */
 import type { Logger } from 'pino'
 import type { Shown } from '../engine/access.ts'
 import type { Engine } from '../engine/engine.ts'
+import type { KnownCallers } from './known.ts'
 import type { ServerLimits } from './limits.ts'
 import { pollLoop } from './poll.ts'
 
@@ -18,7 +20,9 @@ export type Guarded = {
 
 export type Guard = ReturnType<typeof openGuard>
 
-export function openGuard({ engine, limits, log }: { engine: Engine; limits: ServerLimits; log: Logger }) {
+type GuardRoom = { engine: Engine; known: KnownCallers; limits: ServerLimits; log: Logger }
+
+export function openGuard({ engine, known, limits, log }: GuardRoom) {
   const open = new Map<string, { shown: Shown; alike: Set<Guarded> }>()
   const loop = pollLoop({
     name: 'guard',
@@ -29,9 +33,11 @@ export function openGuard({ engine, limits, log }: { engine: Engine; limits: Ser
     async step() {
       const asked = [...open.values()]
       if (asked.length === 0) return
+      const began = Date.now()
       const standings = await engine.access.standings(asked.map(({ shown }) => shown))
-      for (const [at, { alike }] of asked.entries()) {
+      for (const [at, { shown, alike }] of asked.entries()) {
         const standing = standings[at]
+        if (standing === 'known') known.keep(shown, began)
         for (const one of alike) {
           if (standing === 'unknown' || (standing === 'ended' && !one.outlives_execution)) one.end()
         }

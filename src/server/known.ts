@@ -27,7 +27,7 @@ export function knownCallers(engine: Engine, kept_ms: number) {
     async identify(shown: Shown): Promise<Caller | null> {
       // Signing out must hold for the very next request.
       if ('session' in shown) return engine.access.identify(shown)
-      const key = createHash('sha256').update(shown.token).digest('base64')
+      const key = keyOf(shown.token)
       const seen = known.get(key)
       if (seen && Date.now() < seen.until) return seen.caller
       const caller = await engine.access.identify(shown)
@@ -37,8 +37,15 @@ export function knownCallers(engine: Engine, kept_ms: number) {
       if (known.size > KNOWN_MAX && oldest !== undefined) known.delete(oldest)
       return caller
     },
+    /** It was looked up elsewhere, from `began` (milliseconds since 1970): an execution's standing is all there is to it. */
+    keep(shown: Shown, began: number): void {
+      const seen = 'token' in shown ? known.get(keyOf(shown.token)) : undefined
+      if (seen?.caller.kind === 'execution' && !seen.caller.ended) seen.until = began + kept_ms
+    },
     /** The execution has ended, or is about to: look again next time. */
     forget,
     close: deaf,
   }
 }
+
+const keyOf = (token: string): string => createHash('sha256').update(token).digest('base64')

@@ -86,6 +86,7 @@ export async function openServer(options: ServerOptions): Promise<Server> {
   })
   try {
     const hub = await openHub({ engine, limits, log })
+    const known = knownCallers(engine, limits.identify_kept_ms)
     const room: ServerRoom = {
       engine,
       database,
@@ -100,8 +101,8 @@ export async function openServer(options: ServerOptions): Promise<Server> {
       version: packageFile.version,
       watches: openWatches({ engine, limits, log }),
       streams: openStreams(limits),
-      known: knownCallers(engine, limits.identify_kept_ms),
-      guard: openGuard({ engine, limits, log }),
+      known,
+      guard: openGuard({ engine, known, limits, log }),
       wrong_keys: wrongKeys(limits.wrong_keys_a_minute, () => clock.now()),
       validate_answers: options.validate_answers ?? false,
     }

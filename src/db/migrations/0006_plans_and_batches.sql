@@ -73,3 +73,6 @@ create table batch_tasks (
   unique (batch_run_id, number)
 );
 create index batch_tasks_dependent on batch_tasks (batch_run_id) where depends_on <> '{}';
+
+-- The end of the last text that an execution's agent or command said: what lists and trees show of each run.
+alter table executions add column last_words text;

@@ -45,8 +45,8 @@ export function answer(structuredContent: Record<string, unknown>, text: string)
 /** Whoever calls a tool has read what the one before answered. */
 export function answerOrSay(its: ToolRoom, work: () => Promise<CallToolResult>): Promise<CallToolResult> {
   return sayFaults(its, async () => {
-    await its.room.engine.mail.heard(its.caller)
-    return work()
+    const [result] = await Promise.all([work(), its.room.engine.mail.heard(its.caller)])
+    return result
   })
 }
 

@@ -84,7 +84,10 @@ async function followControl(
   })
   const deaf = [
     engine.bell.hear('control', (ring) => ring.execution_id === execution_id && loop.wake()),
-    engine.bell.hear('mail', (ring) => ring.execution_id === execution_id && loop.wake()),
+    // A call that is held here takes the mail; what it leaves rings again.
+    engine.bell.hear('mail', (ring) => {
+      if (ring.execution_id === execution_id && !engine.mail.holds(execution_id)) loop.wake()
+    }),
     engine.bell.hear('reconnected', loop.wake),
   ]
   await ended(stream)

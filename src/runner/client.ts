@@ -1,0 +1,9 @@
+/** What a runner asks the server: the routes that it needs alone, so that it loads no others. */
+import { attachmentRoutes, executionRoutes, handoffRoutes } from '../contract/index.ts'
+import { type CallsOf, type ClientOptions, callsOf } from '../sdk/calls.ts'
+
+const ROUTES = { attachments: attachmentRoutes, executions: executionRoutes, handoff: handoffRoutes }
+
+export type Client = CallsOf<typeof ROUTES>
+
+export const connect = (options: ClientOptions): Client => callsOf(ROUTES, options)
