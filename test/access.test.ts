@@ -50,6 +50,7 @@ const WORK: Record<Role, [string, (person: Person) => Promise<unknown>][]> = {
     ['change limits', ({ client }) => client.team.changeLimits({ body: { max_children: 100 } })],
     ['invite', ({ client }) => client.teams.invite({ body: {} })],
     ['change roles', ({ client }) => client.teams.changeRole({ ...member(ann), body: { role: 'member' } })],
+    ['make a key of a worker', ({ client }) => workerKey(client)],
     ['make a key of an agent', ({ client }) => agentKey(client)],
     ['rename the team', ({ client }) => client.teams.update({ ...here(), body: { name: 'default' } })],
   ],
@@ -61,6 +62,8 @@ const WORK: Record<Role, [string, (person: Person) => Promise<unknown>][]> = {
 const here = () => ({ params: { team_id: house.owner.team_id } })
 const teamKey = (client: House['client']) =>
   client.apiKeys.create({ body: { name: 'k', scope: 'team', expires_at: null } })
+const workerKey = (client: House['client']) =>
+  client.apiKeys.create({ body: { name: 'k', scope: 'worker', expires_at: null } })
 async function agentKey(client: House['client']) {
   const { uid } = await house.client.identities.create({ body: { name: newName('agent') } })
   return client.apiKeys.create({ body: { name: 'k', agent_uid: uid, expires_at: null } })
@@ -175,6 +178,19 @@ test('a colleague meets a personal run nowhere, whatever they ask', async () => 
   expect(JSON.stringify(await callTool(mcp, 'list_runs', { limit: 100 }))).not.toContain(run_id)
   await mcp.close()
   await piece.finish()
+})
+
+test("a personal run is offered to the team's workers and its owner's, not to a colleague's", async () => {
+  const worker_host = 'shared-name'
+  const { run_id } = await ann.client.runs.create({ body: { prompt: 'mine', team: false, config: { worker_host } } })
+  const theirs = await house.worker({ api_key: people.member.api_key, worker_host })
+  const { run_id: shared } = await ann.client.runs.create({ body: { prompt: 'ours', config: { worker_host } } })
+  expect((await theirs.next()).run_id).toBe(shared)
+  expect(theirs.waiting()).toBe(0)
+  const own = await house.worker({ api_key: ann.api_key, worker_host })
+  expect((await own.next()).run_id).toBe(run_id)
+  await theirs.close()
+  await own.close()
 })
 
 test('streams tell of personal runs to their owner alone, live and replayed', async () => {

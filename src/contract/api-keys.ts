@@ -74,8 +74,8 @@ export const apiKeyRoutes = {
     // Of the kinds of keys some take more.
     role: 'viewer',
     summary:
-      'Make an API key; `api_key` is its value, which is never shown again (ours). A key of an agent takes an admin, of ' +
-      'the team or a worker a member.',
+      'Make an API key; `api_key` is its value, which is never shown again (ours). A key of an agent or ' +
+      'a worker takes an admin, of the team a member.',
     body: CreateApiKey,
     answer: z.object({ api_key: z.string(), key: ApiKey }),
     status: 201,

@@ -5,8 +5,7 @@
  * limit is exact with any number of servers; runs are taken oldest first with skip locked.
  */
 import { randomUUID } from 'node:crypto'
-import type { Kysely, Selectable } from 'kysely'
-import { sql } from 'kysely'
+import { type Kysely, type RawBuilder, type Selectable, type SqlBool, sql } from 'kysely'
 import { AgentConfig, type FrozenEnvironment, harnessOf, type TaskAssignment } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
@@ -24,6 +23,8 @@ export type Connection = {
   worker_host: string
   free: number
   brokers?: readonly string[]
+  /** Of personal runs it takes those of this person; null: none; absent: everybody's, as a worker of the team. */
+  only_for?: string | null
 }
 export type Offer = { connection_id: string; assignment: TaskAssignment }
 
@@ -77,8 +78,7 @@ export function dispatchEngine(room: Room) {
       const most = Math.min(free, slots, BATCH)
       if (most <= 0) return []
       const now = room.clock.now()
-      const hosts = [...new Set(connections.map((connection) => connection.worker_host))]
-      const runs = await nextRuns(write, { team_id, hosts, most, now })
+      const runs = await nextRuns(write, { team_id, connections, most, now })
       const taken = assign(runs, connections)
       await offerAll(room, write, taken, now)
       return taken
@@ -107,11 +107,11 @@ export function dispatchEngine(room: Room) {
  */
 async function nextRuns(
   write: Kysely<Tables>,
-  { team_id, hosts, most, now }: { team_id: string; hosts: string[]; most: number; now: Date },
+  { team_id, connections, most, now }: { team_id: string; connections: Connection[]; most: number; now: Date },
 ): Promise<Selectable<Runs>[]> {
   const ready = sql`q.state = 'QUEUED' and q.placement = 'worker' and not q.held
     and (q.not_before is null or q.not_before <= ${now})
-    and (q.worker_host is null or q.worker_host = any(${hosts}::text[]))`
+    and ${fitsOne(connections)}`
   const { rows } = await sql<Selectable<Runs>>`
     with recursive lanes as (
       (select lane_run_id from runs where state = 'QUEUED' and lane_run_id is not null order by lane_run_id limit 1)
@@ -232,13 +232,26 @@ async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: 
  * Spreads runs over connections: a named worker's runs to it, the others to whoever has most room. Those without
  * room stay.
  */
+/** A condition on queued runs `q`: one of the connections may take it. */
+function fitsOne(connections: Connection[]): RawBuilder<SqlBool> {
+  const hosts = connections.map(({ worker_host }) => worker_host)
+  if (connections.every(({ only_for }) => only_for === undefined))
+    return sql`(q.worker_host is null or q.worker_host = any(${[...new Set(hosts)]}::text[]))`
+  const people = connections.map(({ only_for }) => (only_for === undefined ? 'anybody' : (only_for ?? 'nobody')))
+  return sql`exists (select from unnest(${hosts}::text[], ${people}::text[]) as c(host, person)
+    where (q.worker_host is null or q.worker_host = c.host)
+      and (q.owner_user_id is null or c.person = 'anybody' or c.person = q.owner_user_id::text))`
+}
+
+const fits = ({ worker_host, only_for }: Connection, run: Selectable<Runs>): boolean =>
+  (run.worker_host === null || run.worker_host === worker_host) &&
+  (run.owner_user_id === null || only_for === undefined || only_for === run.owner_user_id)
+
 function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
   const taken: Taken[] = []
   for (const run of runs) {
-    const fits = connections.filter(
-      (c) => c.free > 0 && (run.worker_host === null || run.worker_host === c.worker_host),
-    )
-    const connection = fits.reduce<Connection | undefined>(
+    const able = connections.filter((c) => c.free > 0 && fits(c, run))
+    const connection = able.reduce<Connection | undefined>(
       (best, c) => (best === undefined || c.free > best.free ? c : best),
       undefined,
     )

@@ -188,13 +188,16 @@ function within(caller: Caller): UserCaller {
   )
 }
 
+/** A worker sees all that it works on, personal runs and secrets among it. */
+const LEAST: Record<KeyScope, Role> = { personal: 'viewer', team: 'member', agent: 'admin', worker: 'admin' }
+
 function checkMayMake(maker: UserCaller, scope: KeyScope, { agent_uid, role }: CreateApiKey): void {
   if (scope === 'agent' && agent_uid === undefined) {
     throw new Fault('invalid_request', 'Name the agent identity that the key acts as: agent_uid.', {
       errors: [{ pointer: '/agent_uid', detail: 'needed for an agent key' }],
     })
   }
-  const least: Role = scope === 'agent' ? 'admin' : scope === 'personal' ? 'viewer' : 'member'
+  const least = LEAST[scope]
   if (!isAtLeast(maker.role, least))
     throw new Fault('not_authorized', `A key of scope ${scope} takes the role ${least}; you are ${maker.role}.`)
   if (role !== undefined && !isAtLeast(maker.role, role)) {

@@ -2,10 +2,10 @@
  * What a caller may read: the one rule, as a condition of SQL and as a check of an event. Every read goes through it.
  *
  * - What has `team_id` and `owner_user_id` is a team's or, where an owner is set, one person's in that team:
- *   `visibleTo(caller, alias)` is the condition on the rows that a caller may see and use. A personal key or session has
- *   its person's beside the team's; a team's or an agent's key has the team's alone; a personal run's execution has its
- *   owner's. Who makes such a thing takes its columns from `ownedBy(caller, team)`, and shows them as `scopeOf(row)`.
- *   What acts later by itself for a personal thing (a schedule) asks `actingFor` first: its owner may have left.
+ *   `visibleTo(caller, alias)` is the condition on the rows that a caller may see and use. A personal key or session
+ *   has its person's beside the team's; a team's or an agent's key has the team's alone; a personal run's execution
+ *   has its owner's. Who makes such a thing takes its columns from `ownedBy(caller, team)`, and shows them as
+ *   `scopeOf(row)`. What acts later by itself for a thing asks `actingFor` first: its maker may have left.
  * - Runs, and what belongs to a run, are narrower for an execution: its own run and all that descends from it, so that
  *   a token taken from a sandbox tells nothing of other work, and no agent reads its parent's or its siblings'
  *   transcripts. A worker's key opens connections and sees no run. That is `visibleRuns(caller)`.

@@ -10,7 +10,7 @@ import { type RawData, type WebSocket, WebSocketServer } from 'ws'
 import { Fault, FromWorker, isAtLeast, type ToWorker, WORKER_SOCKET_PATH } from '../contract/index.ts'
 import type { Shown } from '../engine/access.ts'
 import type { Caller } from '../engine/caller.ts'
-import type { Offer } from '../engine/dispatch.ts'
+import type { Connection as Dispatchable, Offer } from '../engine/dispatch.ts'
 import { identify, shownBy } from './callers.ts'
 import { openDispatcher } from './dispatcher.ts'
 import { checkHost, checkOrigin } from './hosts.ts'
@@ -30,6 +30,8 @@ type Connection = {
   wrong_frames: number
   /** Providers for which the worker takes keys of single executions. */
   brokers: readonly string[]
+  /** Whose personal runs it takes, where not everybody's. */
+  only: Pick<Dispatchable, 'only_for'>
 }
 
 const TICK_MS = 1_000
@@ -54,11 +56,12 @@ export function openWorkerSockets(room: ServerRoom) {
   acceptor.on('headers', (lines) => lines.push(`x-baton-version: ${room.version}`))
   const dispatcher = openDispatcher(room, {
     connections: () =>
-      [...connections.values()].map(({ connection_id, team_id, worker_host, brokers, slots }) => ({
+      [...connections.values()].map(({ connection_id, team_id, worker_host, brokers, only, slots }) => ({
         connection_id,
         team_id,
         worker_host,
         brokers,
+        ...only,
         free: slots.free(),
       })),
     deliver,
@@ -100,6 +103,7 @@ export function openWorkerSockets(room: ServerRoom) {
           chains: new Map(),
           wrong_frames: 0,
           brokers: [],
+          only: onlyFor(caller),
         })
       })
     } catch (thrown) {
@@ -328,6 +332,12 @@ export function openWorkerSockets(room: ServerRoom) {
 
 const WAITS = { run_waiting: true, run_resumed: true }
 const ENDS = new Set(['run_succeeded', 'run_failed', 'run_errored', 'run_cancelled'])
+
+/** What is personal goes to the team's workers, which its admins answer for, and to its owner's own. */
+function onlyFor(caller: Caller): Pick<Dispatchable, 'only_for'> {
+  const is_of_team = caller.kind === 'worker' || (caller.kind === 'user' && isAtLeast(caller.role, 'admin'))
+  return is_of_team ? {} : { only_for: caller.owner_user_id }
+}
 
 function refuse(socket: Duplex, fault: Fault, trace_id: string): void {
   const { status, headers, body } = renderFault(fault, trace_id, WORKER_SOCKET_PATH)

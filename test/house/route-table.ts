@@ -237,8 +237,7 @@ export function ask(url: string, route: Route, parts: Parts): Promise<Response> 
 }
 
 /** A house with a stage needs one, for its secret. */
-export const newKeyring = () =>
-  openKeyring({ given: [{ text: randomBytes(32).toString('base64'), from: 'the test' }] })
+export const newKeyring = () => openKeyring({ given: [{ text: randomBytes(32).toString('base64'), from: 'the test' }] })
 
 /** A run at work with whatever paths name, of the team that `client` speaks for; with a scope, this person's alone. */
 export async function openStage(
