@@ -4,6 +4,32 @@ create extension btree_gin;
 
 create extension pg_trgm;
 
+set check_function_bodies = off;
+
+CREATE OR REPLACE FUNCTION public.run_agent(config jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN lower("left"(regexp_replace(regexp_replace((config ->> 'skill_spec'::text), '[:/]*(SKILL\.md)?/*$'::text, ''::text, 'i'::text), '^.*[:/]'::text, ''::text), 64));
+
+CREATE OR REPLACE FUNCTION public.run_label(kind text, value text)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (hashtextextended(((kind || ' '::text) || value), (0)::bigint) >> 12);
+
+CREATE OR REPLACE FUNCTION public.run_labels(source text, execution_location text, creator text, executor text, schedule_id uuid, parent_run_id uuid, config jsonb, metadata jsonb)
+ RETURNS bigint[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (SELECT array_agg(run_label(labels.kind, labels.value)) AS array_agg FROM (VALUES ('source'::text,run_labels.source), ('execution_location'::text,run_labels.execution_location), ('creator'::text,run_labels.creator), ('executor'::text,run_labels.executor), ('schedule'::text,(run_labels.schedule_id)::text), ('parent'::text,CASE WHEN (run_labels.parent_run_id IS NULL) THEN 'none'::text ELSE NULL::text END), ('name'::text,(run_labels.config ->> 'name'::text)), ('model'::text,COALESCE((run_labels.config ->> 'model_id'::text), ((run_labels.config -> 'harness'::text) ->> 'model_id'::text))), ('environment'::text,COALESCE((run_labels.config ->> 'environment_id'::text), 'empty-environment'::text)) UNION ALL SELECT 'skill'::text, skill.value AS skill FROM jsonb_array_elements_text((run_labels.config -> 'skills'::text)) skill(value) UNION ALL SELECT 'metadata'::text, ((pairs.key || '='::text) || pairs.said) FROM jsonb_each_text(run_labels.metadata) pairs(key, said)) labels(kind, value) WHERE (labels.value IS NOT NULL));
+
+CREATE OR REPLACE FUNCTION public.run_text(title text, prompt text, config jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN ((((title || ' '::text) || COALESCE((config ->> 'skill_spec'::text), ''::text)) || ' '::text) || "left"(prompt, 1000));
+
 create table schema_migrations (
   version integer not null,
   name text not null,
@@ -62,7 +88,6 @@ create table api_keys (
   preview text not null default 'wk-1.…'::text,
   constraint api_keys_pkey PRIMARY KEY (key_id),
   constraint api_keys_hash_key UNIQUE (hash),
-  constraint api_keys_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
   constraint api_keys_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
   constraint api_keys_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(user_id),
   constraint api_keys_agent_check CHECK (((scope = 'agent'::text) = (identity_uid IS NOT NULL))),
@@ -173,6 +198,7 @@ create table runs (
   constraint runs_state_check CHECK ((state = ANY (ARRAY['QUEUED'::text, 'PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text, 'SUCCEEDED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))
 );
 CREATE INDEX runs_busy ON public.runs USING btree (team_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (execution_location = 'REMOTE'::text) AND (waiting_until IS NULL));
+CREATE INDEX runs_cancelling ON public.runs USING btree (cancel_requested_at) WHERE ((cancel_requested_at IS NOT NULL) AND (state = ANY (ARRAY['INPROGRESS'::text, 'BLOCKED'::text])));
 CREATE INDEX runs_conversation ON public.runs USING btree (conversation_id, created_at, run_id);
 CREATE INDEX runs_environment ON public.runs USING btree (((config ->> 'environment_id'::text)), created_at DESC) WHERE (config ? 'environment_id'::text);
 CREATE INDEX runs_identity ON public.runs USING btree (identity_uid) WHERE (identity_uid IS NOT NULL);
@@ -800,26 +826,4 @@ create table run_texts (
 );
 CREATE INDEX run_texts_search ON public.run_texts USING gin (team_id, text gin_trgm_ops) WITH (gin_pending_list_limit='512');
 
-CREATE OR REPLACE FUNCTION public.run_agent(config jsonb)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN lower("left"(regexp_replace(regexp_replace((config ->> 'skill_spec'::text), '[:/]*(SKILL\.md)?/*$'::text, ''::text, 'i'::text), '^.*[:/]'::text, ''::text), 64));
-
-CREATE OR REPLACE FUNCTION public.run_label(kind text, value text)
- RETURNS bigint
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN (hashtextextended(((kind || ' '::text) || value), (0)::bigint) >> 12);
-
-CREATE OR REPLACE FUNCTION public.run_labels(source text, execution_location text, creator text, executor text, schedule_id uuid, parent_run_id uuid, config jsonb, metadata jsonb)
- RETURNS bigint[]
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN (SELECT array_agg(run_label(labels.kind, labels.value)) AS array_agg FROM (VALUES ('source'::text,run_labels.source), ('execution_location'::text,run_labels.execution_location), ('creator'::text,run_labels.creator), ('executor'::text,run_labels.executor), ('schedule'::text,(run_labels.schedule_id)::text), ('parent'::text,CASE WHEN (run_labels.parent_run_id IS NULL) THEN 'none'::text ELSE NULL::text END), ('name'::text,(run_labels.config ->> 'name'::text)), ('model'::text,COALESCE((run_labels.config ->> 'model_id'::text), ((run_labels.config -> 'harness'::text) ->> 'model_id'::text))), ('environment'::text,COALESCE((run_labels.config ->> 'environment_id'::text), 'empty-environment'::text)) UNION ALL SELECT 'skill'::text, skill.value AS skill FROM jsonb_array_elements_text((run_labels.config -> 'skills'::text)) skill(value) UNION ALL SELECT 'metadata'::text, ((pairs.key || '='::text) || pairs.said) FROM jsonb_each_text(run_labels.metadata) pairs(key, said)) labels(kind, value) WHERE (labels.value IS NOT NULL));
-
-CREATE OR REPLACE FUNCTION public.run_text(title text, prompt text, config jsonb)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN ((((title || ' '::text) || COALESCE((config ->> 'skill_spec'::text), ''::text)) || ' '::text) || "left"(prompt, 1000));
+alter table api_keys add constraint api_keys_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid);
