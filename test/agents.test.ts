@@ -104,6 +104,7 @@ test('what cannot be used is told only when asked for, and why; links are not fo
     '.agents/skills/endless/SKILL.md': '---\nname: endless\nNo end.',
     '.agents/skills/empty/SKILL.md': '---\nname: empty\n---\n',
     '.agents/skills/wrong/SKILL.md': '---\nname: [1, 2]\n---\nDo.',
+    '.agents/skills/nul/SKILL.md': '---\ndescription: "a\\0b"\n---\nDo.',
     '.agents/skills/huge/SKILL.md': `Do. ${'x'.repeat(300 * 1024)}`,
     '.agents/skills/leak/SKILL.md': { link: join(folder, 'secret.md') },
   })
@@ -115,6 +116,7 @@ test('what cannot be used is told only when asked for, and why; links are not fo
     endless: expect.stringContaining('front matter has no end'),
     empty: expect.stringContaining('no instructions'),
     wrong: expect.stringContaining('must be text'),
+    nul: expect.stringContaining('NUL'),
     huge: expect.stringContaining('larger than 256 KiB'),
     leak: expect.stringContaining('it is a link'),
   })

@@ -1,7 +1,7 @@
 /**
  * Agent identities: named agents of a team. A run in the name of one takes its settings where it says nothing itself.
- * Paths and fields are those of the public Oz v1 API. Memory stores and runners have no counterpart here: their required
- * fields are answered empty, and giving one is refused.
+ * Paths and fields are those of the public Oz v1 API. Memory stores and runners have no counterpart here: their
+ * required fields are answered empty, and giving one is refused.
  */
 import { z } from 'zod'
 import {

@@ -39,7 +39,8 @@ export function identitiesEngine(room: Room) {
   async function makeDefault({ team_id }: Caller): Promise<void> {
     const now = clock.now()
     await sql`
-      insert into identities (identity_uid, team_id, name, skills, mcp_servers, creator_id, created_at, updated_at, is_default)
+      insert into identities
+        (identity_uid, team_id, name, skills, mcp_servers, creator_id, created_at, updated_at, is_default)
       select ${newUid()}, ${team_id}, 'Default agent', '[]', '{}', user_id, ${now}, ${now}, true
       from memberships where team_id = ${team_id} order by created_at, user_id limit 1
       on conflict do nothing`.execute(db)

@@ -159,8 +159,10 @@ async function skillOf({ path, is_link }: Entry, bytes: Buffer | undefined): Pro
   const skill = await parseSkillFile(bytes)
   if ('problem' in skill) return { ...none, problem: skill.problem }
   const { name, description, instructions } = skill
-  if (/\0/.test(instructions)) return { ...none, problem: 'it has a NUL character' }
-  return { path, name: name ?? folder, description: description ?? '', instructions }
+  const found = { path, name: name ?? folder, description: description ?? '', instructions }
+  // PostgreSQL keeps neither NUL nor half of a surrogate pair, which YAML can spell.
+  const is_text = Object.values(found).every((said) => !said.includes('\0') && said.isWellFormed())
+  return is_text ? found : { ...none, problem: 'it has a NUL or another character that is none' }
 }
 
 class GitFailed extends Error {
@@ -289,7 +291,7 @@ const TROUBLES: { says: RegExp; reason: (ref: string | undefined) => string }[] 
     reason: (ref) => `it has no branch, tag or commit "${ref ?? 'HEAD'}".`,
   },
   {
-    says: /could not read (Username|Password)|Authentication failed|Permission denied|prompts disabled|error: 40[134]|not found/i,
+    says: /could not read (Usern|Passw)|Authentication failed|Permission denied|error: 40[134]|not found/i,
     reason: () => 'there is none at this address, or it asks for a login that the environment does not give.',
   },
   { says: /Could not resolve host/i, reason: () => 'its host cannot be found.' },

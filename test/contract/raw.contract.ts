@@ -20,20 +20,15 @@ import {
   runOf,
 } from './asking.ts'
 import {
-  Agent,
-  AgentIdentities,
-  AgentList,
   Artifact,
   Conversation,
   ConversationRedirect,
   CreatedRun,
   DownloadableAttachments,
-  EnvironmentList,
   Event,
   Events,
   HandoffAttachments,
   MessageHeaders,
-  ModelList,
   PreparedAttachments,
   ReadMessage,
   RunItem,
@@ -43,6 +38,7 @@ import {
   SessionRedirect,
   Workers,
 } from './wire.ts'
+import { Agent, AgentIdentities, AgentList, EnvironmentList, ModelList } from './wire-named.ts'
 
 const NONE = crypto.randomUUID()
 let worker: Awaited<ReturnType<typeof ownWorker>>

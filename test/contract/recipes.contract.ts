@@ -45,7 +45,8 @@ test('fan-out: one run per package, polled until all have ended, their results c
     for pkg in auth billing search web mail; do
       id=$(curl -sS -X POST "$OZ_API/agent/runs" \\
         -H "Authorization: Bearer $WARP_API_KEY" -H "Content-Type: application/json" \\
-        -d "$(jq -n --arg p "echo migrated $pkg" --arg t "Migrate $pkg" '{prompt: $p, title: $t, config: $ENV.CONFIG | fromjson}')" \\
+        -d "$(jq -n --arg p "echo migrated $pkg" --arg t "Migrate $pkg" \\
+              '{prompt: $p, title: $t, config: $ENV.CONFIG | fromjson}')" \\
         | jq -r '.run_id')
       ids+=("$id")
     done
@@ -57,11 +58,12 @@ test('fan-out: one run per package, polled until all have ended, their results c
       done
       echo "$state $(curl -sS "$OZ_API/agent/runs/$id" -H "Authorization: Bearer $WARP_API_KEY" | jq -r '.title')"
       curl -sS "$OZ_API/agent/runs/$id/conversation" -H "Authorization: Bearer $WARP_API_KEY" \\
-        | jq -r '[.. | .text? // .data?.text? // empty] | map(select(type == "string" and test("^migrated"))) | first // empty' | head -1
+        | jq -r '[.. | strings | select(startswith("migrated"))] | first // "nothing"'
     done`,
     { CONFIG: JSON.stringify(COMMAND) },
   )
-  for (const pkg of ['auth', 'billing', 'search', 'web', 'mail']) expect(said).toContain(`SUCCEEDED Migrate ${pkg}\n`)
+  for (const pkg of ['auth', 'billing', 'search', 'web', 'mail'])
+    expect(said).toContain(`SUCCEEDED Migrate ${pkg}\nmigrated ${pkg}\n`)
 })
 
 test('the children of a run, all of them and not ten', async () => {
@@ -107,8 +109,10 @@ test('fleet cancellation: what the command line lists is cancelled by it', async
 
 test('a run made on the command line is found in its output and waited for by curl', async () => {
   const said = await shell(
-    `RUN_ID=$(oz agent run-cloud -p 'echo from the shell' --harness command --output-format json | jq -r 'select(.run_id != null) | .run_id' | head -1)
-     until curl -sS "$OZ_API/agent/runs/$RUN_ID" -H "Authorization: Bearer $WARP_API_KEY" | jq -e '.state == "SUCCEEDED"' >/dev/null; do sleep 0.2; done
+    `RUN_ID=$(oz agent run-cloud -p 'echo from the shell' --harness command --output-format json \\
+       | jq -r 'select(.run_id != null) | .run_id' | head -1)
+     until curl -sS "$OZ_API/agent/runs/$RUN_ID" -H "Authorization: Bearer $WARP_API_KEY" \\
+       | jq -e '.state == "SUCCEEDED"' >/dev/null; do sleep 0.2; done
      oz run get "$RUN_ID" --jq .state`,
   )
   expect(said.trim()).toBe('SUCCEEDED')

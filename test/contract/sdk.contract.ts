@@ -5,7 +5,8 @@ import { z } from 'zod'
 import { openProxy } from '../house/proxy.ts'
 import type { Piece } from '../house/worker.ts'
 import { ask, COMMAND, create, NOBODY, ownWorker, reaches, sdk, url } from './asking.ts'
-import { AgentList, CreatedRun, RunItem, RunList, Schedule } from './wire.ts'
+import { CreatedRun, RunItem, RunList } from './wire.ts'
+import { AgentList, Schedule } from './wire-named.ts'
 
 const oz = sdk({ maxRetries: 0 })
 let worker: Awaited<ReturnType<typeof ownWorker>>

@@ -8,7 +8,7 @@ import { z } from 'zod'
 export const Time = z.iso.datetime({ offset: true })
 const Uuid = z.uuid()
 export const EnvironmentUid = z.string().regex(/^[A-Za-z0-9]{22}$/)
-const Texts = z.record(z.string(), z.string())
+export const Texts = z.record(z.string(), z.string())
 
 // 1.1
 
@@ -80,20 +80,20 @@ const RunSource = z.enum([
   'ORCHESTRATION',
 ])
 
-const UserProfile = z.object({
+export const UserProfile = z.object({
   type: z.enum(['user', 'service_account']),
   uid: z.string().min(1),
   display_name: z.string().optional(),
   email: z.string().optional(),
   photo_url: z.string().optional(),
 })
-const Scope = z.object({ type: z.enum(['User', 'Team']), uid: z.string().optional() })
+export const Scope = z.object({ type: z.enum(['User', 'Team']), uid: z.string().optional() })
 
 // 1.5
 
 const exactlyOne = (value: Record<string, unknown>): boolean =>
   ['warp_id', 'command', 'url'].filter((name) => value[name] !== undefined).length === 1
-const McpServer = z
+export const McpServer = z
   .object({
     warp_id: z.string().optional(),
     command: z.string().optional(),
@@ -104,21 +104,21 @@ const McpServer = z
   })
   .refine(exactlyOne, 'exactly one of warp_id, command and url')
 
-const Harness = z.object({
+export const Harness = z.object({
   type: z.string(),
   model_id: z.string().optional(),
   reasoning_level: z.string().optional(),
 })
-const HarnessAuthSecrets = z.object({
+export const HarnessAuthSecrets = z.object({
   claude_auth_secret_name: z.string().optional(),
   codex_auth_secret_name: z.string().optional(),
 })
-const InferenceProviders = z.object({
+export const InferenceProviders = z.object({
   aws: z
     .object({ disabled: z.boolean().optional(), region: z.string().optional(), role_arn: z.string().optional() })
     .optional(),
 })
-const Store = z.object({
+export const Store = z.object({
   uid: z.string(),
   access: z.enum(['read_write', 'read_only']),
   instructions: z.string().min(1),
@@ -331,24 +331,6 @@ export const RunItem = z
 export const PageInfo = z.object({ has_next_page: z.boolean(), next_cursor: z.string().optional() })
 export const RunList = z.object({ runs: z.array(RunItem), page_info: PageInfo })
 
-// 1.3
-
-const SkillVariant = z.object({
-  id: z.string().regex(/^[^/]+\/[^/:]+:.+$/),
-  description: z.string(),
-  base_prompt: z.string(),
-  source: z.object({
-    owner: z.string(),
-    name: z.string(),
-    skill_path: z.string(),
-    worker_host: z.string().optional(),
-  }),
-  environments: z.array(z.object({ uid: z.string(), name: z.string() })),
-  last_run_timestamp: Time.nullish(),
-  error: z.string().optional(),
-})
-export const AgentList = z.object({ agents: z.array(z.object({ name: z.string(), variants: z.array(SkillVariant) })) })
-
 // 1.12, 1.13
 
 export const HandoffAttachments = z.object({
@@ -397,136 +379,6 @@ const Step = z.object({
 export const Conversation = z.object({ conversation_id: z.string().min(1), steps: z.array(Step) })
 export const SessionRedirect = z.object({ conversation_id: z.string().optional() })
 export const ConversationRedirect = z.object({ session_id: z.string().optional() })
-
-// 1.15
-
-export const CloudEnvironmentConfig = z.object({
-  name: z.string().optional(),
-  description: z.string().max(240).nullish(),
-  docker_image: z.string().optional(),
-  github_repos: z.array(z.object({ owner: z.string(), repo: z.string() })).optional(),
-  setup_commands: z.array(z.string()).optional(),
-  providers: z
-    .object({
-      gcp: z
-        .object({
-          project_number: z.string(),
-          workload_identity_federation_pool_id: z.string(),
-          workload_identity_federation_provider_id: z.string(),
-          service_account_email: z.string().optional(),
-        })
-        .optional(),
-      aws: z.object({ role_arn: z.string() }).optional(),
-    })
-    .optional(),
-  failure_session_retention_minutes: z.int().nullish(),
-})
-export const EnvironmentList = z.object({
-  environments: z.array(
-    z.object({
-      uid: EnvironmentUid,
-      config: CloudEnvironmentConfig,
-      last_updated: Time,
-      setup_failed: z.boolean(),
-      last_task_run_timestamp: Time.nullish(),
-      last_task_created: z
-        .object({
-          id: z.string(),
-          title: z.string(),
-          state: RunState,
-          created_at: Time,
-          updated_at: Time,
-          started_at: Time.optional(),
-        })
-        .optional(),
-      scope: Scope.optional(),
-      creator: UserProfile.optional(),
-      last_editor: UserProfile.optional(),
-    }),
-  ),
-})
-
-// 1.14
-
-export const Schedule = z.object({
-  id: z.string(),
-  name: z.string(),
-  cron_schedule: z.string(),
-  enabled: z.boolean(),
-  prompt: z.string(),
-  created_at: Time,
-  updated_at: Time,
-  last_spawn_error: z.string().nullish(),
-  agent_config: AgentConfig.optional(),
-  agent_uid: z.string().optional(),
-  environment: CloudEnvironmentConfig.optional(),
-  created_by: UserProfile.optional(),
-  updated_by: UserProfile.optional(),
-  history: z.object({ last_ran: Time.nullish(), next_run: Time.nullish() }).optional(),
-  scope: Scope.optional(),
-  metadata: Texts.optional(),
-})
-export const ScheduleList = z.object({ schedules: z.array(Schedule) })
-export const ScheduleDeleted = z.object({ success: z.boolean() })
-
-// 1.16
-
-export const ModelList = z
-  .object({
-    default_model_id: z.string(),
-    models: z.array(
-      z.object({
-        id: z.string(),
-        display_name: z.string(),
-        provider: z.enum(['OPENAI', 'ANTHROPIC', 'GOOGLE', 'UNKNOWN']),
-        vision_supported: z.boolean(),
-        description: z.string().optional(),
-        reasoning_level: z.string().optional(),
-        disable_reason: z.enum(['PROVIDER_OUTAGE', 'OUT_OF_REQUESTS', 'ADMIN_DISABLED', 'REQUIRES_UPGRADE']).optional(),
-      }),
-    ),
-  })
-  .refine(({ models, default_model_id }) => models.some(({ id }) => id === default_model_id), 'lists its default')
-
-// 1.17
-
-export const Agent = z.object({
-  uid: z.string(),
-  name: z.string(),
-  available: z.boolean(),
-  created_at: Time,
-  updated_at: Time,
-  secrets: z.array(z.object({ name: z.string() })),
-  skills: z.array(z.string()),
-  memory: z.object({
-    attached_stores: z.array(Store),
-    auto_memory: z.object({
-      enabled: z.boolean(),
-      store: Store.extend({
-        owner_type: z.enum(['user', 'service_account', 'team']),
-        owner_uid: z.string(),
-        description: z.string().optional(),
-      }).optional(),
-    }),
-  }),
-  default_runner_uid: z.string(),
-  // The Rust client has no default for these two.
-  description: z.string().nullable(),
-  base_model: z.string().nullable(),
-  prompt: z.string().nullish(),
-  base_harness: z.string().optional(),
-  harness: Harness.optional(),
-  harness_auth_secrets: HarnessAuthSecrets.optional(),
-  environment_id: z.string().optional(),
-  worker_host: z.string().optional(),
-  mcp_servers: z.record(z.string(), McpServer).optional(),
-  credential_strategy: z.enum(['CREATOR', 'EXECUTOR']).optional(),
-  factory_uid: z.string().nullish(),
-  agent_type: z.enum(['FOREMAN', 'TRIAGE', 'SPEC', 'IMPLEMENT', 'REVIEW', 'VERIFY', 'CUSTOM']).nullish(),
-  inference_providers: InferenceProviders.optional(),
-  on_behalf_of_enabled: z.boolean().optional(),
-})
-export const AgentIdentities = z.object({ agents: z.array(Agent) })
 
 // 2.1, 2.2
 
