@@ -86,7 +86,7 @@ test('a large entry is synced, with its folders, before its row, and that before
     .executeTakeFirstOrThrow()
   const blobs = join(folder, 'blobs')
   const shelf = join(blobs, String(blob_id).slice(0, 2))
-  const of_file = syncs.find(({ path }) => path.startsWith(join(shelf, String(blob_id))))
+  const of_file = syncs.find(({ path }) => path.startsWith(join(blobs, 'drafts')))
   const of_shelf = syncs.find(({ path }) => path === shelf)
   const of_folder = syncs.find(({ path }) => path === blobs)
   const of_row = syncs.filter(({ path }) => path.includes('/pg_wal/')).at(-1)

@@ -185,6 +185,35 @@ test('a wrong checksum is refused, and the file may be sent again; once confirme
   expect(await confirm(upload_id)).toMatchObject({ size_bytes: 5 })
 })
 
+test('what the store has lost is not confirmed, and may be sent again', async () => {
+  const { upload_id, upload_target } = await upload()
+  const content = randomBytes(100)
+  await send(upload_target, content)
+  rmSync(join(blobs_dir, placeOf(blobIdOf(content))))
+  await expect(confirm(upload_id)).rejects.toMatchObject({ code: 'invalid_request', message: /not in the store/ })
+  await send(upload_target, content)
+  expect(await confirm(upload_id)).toMatchObject({ size_bytes: 100 })
+})
+
+test('bytes that come just as equal ones are removed are there', async () => {
+  const content = randomBytes(10_000)
+  const { uploads } = house.server.engine
+  for (let round = 0; round < 10; round += 1) {
+    const [old, fresh] = [await upload(), await upload()]
+    await send(old.upload_target, content)
+    await database.pool.query('update uploads set created_at = $1 where upload_id = $2', [
+      new Date(clock.now().getTime() - 2 * DAY),
+      old.upload_id,
+    ])
+    await database.pool.query('update blobs set created_at = $1', [new Date(clock.now().getTime() - 2 * DAY)])
+    await Promise.all([uploads.sweep(), send(fresh.upload_target, content)])
+    expect(await confirm(fresh.upload_id)).toMatchObject({ size_bytes: content.length })
+    expect(isHeld(content)).toBe(true)
+    await database.pool.query('delete from artifacts where blob_id = $1', [blobIdOf(content)])
+    await uploads.discard([fresh.upload_id])
+  }
+})
+
 test('sent by several at once, one file is what came', async () => {
   const { upload_id, upload_target } = await upload()
   const contents = Array.from({ length: 8 }, (_, at) => `file ${at}`.repeat(1_000))

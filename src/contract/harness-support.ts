@@ -20,7 +20,7 @@ export const ReportArtifact = z.discriminatedUnion('artifact_type', [
   z.object({
     artifact_type: z.literal('EXTERNAL_REFERENCE'),
     data: z.object({
-      reference_type: z.string().min(1).max(128),
+      reference_type: z.string().min(1).max(256),
       url: WebAddress,
       title: z.string().max(1024).optional(),
       metadata: z.record(z.string(), z.unknown()).optional(),

@@ -210,6 +210,7 @@ export function artifactsEngine(room: Room) {
 
     /** The file that was sent becomes an artifact of its run. */
     async confirm(caller: Caller, upload_id: string, checksum: string | undefined): Promise<KeptFile> {
+      await uploads.checkHeld([upload_id])
       return db.transaction().execute(async (write) => {
         const run = await write
           .selectFrom('uploads')

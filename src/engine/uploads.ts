@@ -176,9 +176,6 @@ export function uploadsEngine(room: Room) {
       if (!confirmed)
         throw new Fault('invalid_request', 'The file has not come yet. Send it to its address, then confirm it.')
       if (crc32c !== undefined && crc32c !== confirmed.crc32c) throw wrongSum(crc32c, confirmed.crc32c)
-      const held = await room.blobs.size(confirmed.blob_id)
-      if (held !== confirmed.size_bytes)
-        throw new Fault('invalid_request', 'The file is not in the store any more. Send it once more, then confirm it.')
       await write
         .updateTable('uploads')
         .set({ confirmed_at: clock.now() })
@@ -186,6 +183,20 @@ export function uploadsEngine(room: Room) {
         .where('confirmed_at', 'is', null)
         .execute()
       return confirmed
+    },
+
+    /** That the store has what has come. Asked before the transaction that confirms it: a store may take its time. */
+    async checkHeld(upload_ids: string[]): Promise<void> {
+      const received = await db
+        .selectFrom('uploads')
+        .select(['name', 'blob_id', 'size_bytes'])
+        .where('upload_id', '=', sql<string>`any(${upload_ids}::uuid[])`)
+        .where('received_at', 'is not', null)
+        .execute()
+      for (const { name, blob_id, size_bytes } of received) {
+        if (blob_id !== null && (await room.blobs.size(blob_id)) !== size_bytes)
+          throw new Fault('invalid_request', `${name} is not in the store any more. Send it once more.`)
+      }
     },
 
     /** Those of a run that are confirmed, the newest first. */
