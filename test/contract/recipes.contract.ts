@@ -87,7 +87,8 @@ test('fleet cancellation: what a filter finds is cancelled by curl', async () =>
     `curl -sS --get "$OZ_API/agent/runs" -H "Authorization: Bearer $WARP_API_KEY" \\
        --data-urlencode "name=$FLEET" --data-urlencode state=QUEUED --data-urlencode state=INPROGRESS -d limit=100 \\
      | jq -r '.runs[].run_id' \\
-     | xargs -P 4 -I {} curl -sS -X POST "$OZ_API/agent/runs/{}/cancel" -H "Authorization: Bearer $WARP_API_KEY" -w '\\n' \\
+     | xargs -P 4 -I {} curl -sS -X POST "$OZ_API/agent/runs/{}/cancel" \\
+         -H "Authorization: Bearer $WARP_API_KEY" -w '\\n' \\
      | jq -r .`,
     { FLEET: fleet },
   )

@@ -17,8 +17,8 @@ create function run_labels(source text, execution_location text, creator text, e
         ('parent', case when parent_run_id is null then 'none' end), ('name', config->>'name'),
         ('model', coalesce(config->>'model_id', config->'harness'->>'model_id')),
         ('environment', coalesce(config->>'environment_id', 'empty-environment'))
-      union all select 'skill', skill from jsonb_array_elements_text(config->'skills') as skill
-      union all select 'metadata', key || '=' || said from jsonb_each_text(metadata) as pairs(key, said)
+      union all select 'skill' as kind, skill as value from jsonb_array_elements_text(config->'skills') as skill
+      union all select 'metadata' as kind, key || '=' || said as value from jsonb_each_text(metadata) as pairs(key, said)
     ) as labels(kind, value) where value is not null
   );
 
@@ -44,6 +44,10 @@ create index runs_team_created on runs (team_id, created_at desc, run_id desc)
   include (updated_at, state, owner_user_id, labels, sort_title, sort_agent);
 -- An index alone answers for pages that vacuum has seen.
 alter table runs set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.02);
+
+-- What the sweep looks for again and again.
+create index runs_cancelling on runs (cancel_requested_at)
+  where cancel_requested_at is not null and state in ('INPROGRESS', 'BLOCKED');
 
 create index artifacts_type on artifacts (team_id, artifact_type, run_id);
 
