@@ -33,6 +33,8 @@ test('every route is described once under a name of its own, with who may call i
     const operation = operations.find((one) => one.operationId === route.name.replaceAll('.', '_'))
     expect(operation?.summary, route.name).toBe(route.summary)
     expect(operation?.['x-callers']).toEqual(route.callers)
+    expect(operation?.['x-role']).toBe(route.callers.includes('user') ? route.role : undefined)
+    expect(operation?.['x-people'] ?? false).toBe(route.people)
   }
 })
 

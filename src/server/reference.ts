@@ -39,7 +39,7 @@ function renderOperation({ path, method, operation }: Shown, all: Shown[]): stri
       one.operation.deprecated === true &&
       one.operation.operationId.replace(/_alias\d*$/, '') === operation.operationId,
   )
-  const callers = operation['x-callers'].length === 0 ? 'anybody' : operation['x-callers'].join(', ')
+  const callers = callersOf(operation)
   const parameters = (operation.parameters ?? []).map(
     (one) =>
       `<tr><td><code>${text(one.name)}</code></td><td>${one.in}${one.required ? ', required' : ''}</td><td>${typeOf(one.schema)}${one.description ? `<br>${text(one.description)}` : ''}</td></tr>`,
@@ -59,6 +59,14 @@ function renderOperation({ path, method, operation }: Shown, all: Shown[]): stri
     answer ? `<h4>Answer <small>${text(answer[0])}</small></h4>${renderAnswer(answer[1])}` : '',
     '</article>',
   ].join('\n')
+}
+
+function callersOf(operation: Operation): string {
+  const callers = operation['x-callers'].map((kind) => {
+    if (kind !== 'user') return kind
+    return `user (${operation['x-role'] ?? ''}${operation['x-people'] ? '; not for agents' : ''})`
+  })
+  return callers.length === 0 ? 'anybody' : callers.join(', ')
 }
 
 function renderAnswer(answer: unknown): string {
