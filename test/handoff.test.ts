@@ -28,6 +28,8 @@ const IDENTITY = ['-c', 'user.name=a', '-c', 'user.email=a@b']
 const git = (cwd: string, ...args: string[]): string =>
   execFileSync('git', [...IDENTITY, ...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
 
+const BARE = { repositories: [], setup_commands: [], variables: {} }
+
 let repositories = 0
 /** With one commit on `main`. */
 function makeRepository(): { url: string; config: AgentConfig } {
@@ -40,7 +42,10 @@ function makeRepository(): { url: string; config: AgentConfig } {
   writeFileSync(join(url, '.gitignore'), 'ignored\n')
   git(url, 'add', '.')
   git(url, 'commit', '--quiet', '-m', 'first')
-  return { url, config: { harness: { type: 'claude' }, environment: { repositories: [{ url, directory: 'app' }] } } }
+  return {
+    url,
+    config: { harness: { type: 'claude' }, environment: { ...BARE, repositories: [{ url, directory: 'app' }] } },
+  }
 }
 
 const begin = async (
@@ -145,7 +150,7 @@ test('a run without repositories finds its files; with declarations just those; 
     OZ_SNAPSHOT_DECLARATIONS_FILE: declarations,
     OZ_SNAPSHOT_DECLARATIONS_SCRIPT: `printf '%s\\n' '${line(outside)}' '${line('/not/there')}' 'what' > ${declarations}`,
   }
-  const declared = await begin({ ...config, environment: { variables } })
+  const declared = await begin({ ...config, environment: { ...BARE, variables } })
   await work(async ({ start }) => {
     writeFileSync(join(start.workspace, 'undeclared.txt'), 'x')
     return undefined

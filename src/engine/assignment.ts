@@ -82,9 +82,8 @@ async function filesFor(
 ): Promise<Pick<Assignment, 'attachments' | 'restores' | 'snapshot_disabled'>> {
   const { rows } = await sql<{ attachments: number; restores: boolean }>`
     select ${hasSnapshot(run.run_id)} as restores, (select count(*)::int from uploads u
-      where u.run_id = ${run.run_id} and u.purpose = 'attachment' and u.confirmed_at is not null) as attachments`.execute(
-    room.database.kysely,
-  )
+      where u.run_id = ${run.run_id} and u.purpose = 'attachment'
+        and u.confirmed_at is not null) as attachments`.execute(room.database.kysely)
   const { attachments = 0, restores = false } = rows[0] ?? {}
   return {
     ...(attachments > 0 ? { attachments } : {}),

@@ -183,9 +183,8 @@ export function handoffEngine(room: Room, uploads: ReturnType<typeof uploadsEngi
     const { rows } = await sql<{ upload_id: string }>`
       select upload_id from uploads where run_id = ${run_id} and purpose = 'snapshot' and confirmed_at is not null
         and data->>'generation' is not null
-        and not exists (select from snapshots s where s.run_id = ${run_id} and uploads.upload_id = any(s.files))`.execute(
-      db,
-    )
+        and not exists (
+          select from snapshots s where s.run_id = ${run_id} and uploads.upload_id = any(s.files))`.execute(db)
     await uploads.discard(rows.map(({ upload_id }) => upload_id))
   }
 }
@@ -216,7 +215,8 @@ async function filesOf(read: Kysely<Tables>, run_id: string): Promise<SnapshotFi
 /** Whether there is anything to begin with. */
 export const hasSnapshot = (run_id: unknown) =>
   sql<boolean>`(exists (select from handoffs h where h.run_id = ${run_id})
-    or exists (select from uploads u where u.run_id = ${run_id} and u.purpose = 'snapshot' and u.confirmed_at is not null))`
+    or exists (select from uploads u where u.run_id = ${run_id} and u.purpose = 'snapshot'
+      and u.confirmed_at is not null))`
 
 async function lockRunning(write: Kysely<Tables>, { execution_id }: ExecutionCaller): Promise<void> {
   const execution = await write
