@@ -57,7 +57,14 @@ async function open(more: Partial<WorkerOptions> = {}): Promise<Worker> {
 test('a worker says who it is, claims an offer, runs it and says when the runner is gone', async () => {
   await open()
   const hello = await peer.heard('worker_hello')
-  expect(hello.data).toEqual({ capacity: 2, running: [], version: '1.0.0', backend: 'process', harnesses: ['command'] })
+  expect(hello.data).toEqual({
+    capacity: 2,
+    running: [],
+    version: '1.0.0',
+    backend: 'process',
+    harnesses: ['command'],
+    brokers: ['anthropic', 'openai', 'gemini'],
+  })
   expect(peer.asked).toEqual([{ authorization: 'Bearer worker-key', worker_id: 'crew' }])
   const { task_id, execution_id } = peer.offer('true')
   await peer.heard('task_claimed', ({ data }) => data.execution_id === execution_id && data.worker_id === 'crew')

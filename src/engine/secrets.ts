@@ -19,7 +19,7 @@ import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { findEnvironment } from './environments.ts'
 import { personOf } from './runs.ts'
-import { newestKey, rewrap, type Sealed, seal } from './sealing.ts'
+import { newestKey, rewrap, seal } from './sealing.ts'
 import { newUid } from './uid.ts'
 import { ownedBy, visibleTo } from './visible.ts'
 
@@ -333,5 +333,3 @@ const bothScopes = (): Fault =>
 function notFound(secret_uid: string): Fault {
   return new Fault('resource_not_found', `There is no secret ${secret_uid}.`)
 }
-
-export type SealedRow = Sealed & { team_id: string; secret_uid: string; version: number }

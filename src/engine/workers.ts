@@ -48,9 +48,9 @@ export function workersEngine(room: Room) {
 
   /**
    * Answers what the worker still runs although it is no longer current, which of its runs wait for events, and the
-   * keys of those that it goes on with.
+   * keys of those that it goes on with; of personal runs as the dispatcher offers them (`only_for`).
    */
-  async function hello(connection_id: string, said: Said<'worker_hello'>): Promise<Welcome> {
+  async function hello(connection_id: string, said: Said<'worker_hello'>, only_for?: string | null): Promise<Welcome> {
     const connection = await db
       .updateTable('worker_connections')
       .set({
@@ -72,6 +72,7 @@ export function workersEngine(room: Room) {
             .selectFrom('runs')
             .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
             .select(['executions.execution_id', 'executions.worker_host', 'runs.run_id', 'runs.waiting_until'])
+            .select('runs.owner_user_id')
             .where('executions.execution_id', 'in', ids)
             .where('executions.state', '!=', 'ended')
             .where('runs.team_id', '=', connection.team_id)
@@ -81,7 +82,11 @@ export function workersEngine(room: Room) {
     if (kept.length > 0)
       await db.updateTable('executions').set({ connection_id }).where('execution_id', 'in', kept).execute()
     const waiting = current.filter((execution) => execution.waiting_until !== null).map((execution) => execution.run_id)
-    const own = current.filter((execution) => execution.worker_host === connection.worker_host)
+    const own = current.filter(
+      ({ worker_host, owner_user_id }) =>
+        worker_host === connection.worker_host &&
+        (owner_user_id === null || only_for === undefined || only_for === owner_user_id),
+    )
     const keys = await modelKeysFor(
       room,
       own.map(({ execution_id }) => execution_id),

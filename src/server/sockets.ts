@@ -229,7 +229,11 @@ export function openWorkerSockets(room: ServerRoom) {
       case 'worker_hello': {
         slots.hello(said.data.capacity, said.data.running)
         connection.brokers = said.data.brokers ?? []
-        const { cancel, waiting, model_keys } = await engine.workers.hello(connection_id, said.data)
+        const { cancel, waiting, model_keys } = await engine.workers.hello(
+          connection_id,
+          said.data,
+          connection.only.only_for,
+        )
         for (const one of model_keys) send(connection, { type: 'task_model_keys', data: one })
         for (const run_id of waiting) tellWaiting(run_id, true)
         for (const one of cancel) send(connection, { type: 'task_cancellation', data: one })
