@@ -271,6 +271,22 @@ test('an agent identity that is gone, and a creator who has left, make no runs',
   expect(rows).toEqual([{ last_spawn_error: expect.stringMatching(/has left the team/), enabled: true }])
 })
 
+test('who may not cancel the run before has no other', async () => {
+  const { id } = await create({ overlap_policy: 'cancel_previous' })
+  await pass(MINUTE_MS)
+  const [before] = await history(id)
+  const { user_id } = house.owner
+  await house.database.kysely
+    .updateTable('memberships')
+    .set({ role: 'viewer' })
+    .where('user_id', '=', user_id)
+    .execute()
+  await pass(HOUR_MS)
+  await until('it is told', async () => (await get(id)).last_spawn_error)
+  expect(shown(await history(id))).toEqual(['10:00 failed', '09:00 fired'])
+  expect(await runOf(before?.run_id ?? null)).toMatchObject({ state: 'QUEUED', cancel_requested: false })
+})
+
 test('run now makes a run at once, also of a paused schedule, and once for a key', async () => {
   const { id } = await create({ enabled: false })
   const params = { schedule_id: id }

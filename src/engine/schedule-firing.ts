@@ -99,11 +99,13 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
 
   async function cancelPrevious({ acting, schedule_id }: Look, run_id: string): Promise<void> {
     if (acting === null) return
-    await runs.cancel(acting, run_id, { cascade: true }).catch((error: unknown) => {
+    try {
+      await runs.cancel(acting, run_id, { cascade: true })
+      log.info({ schedule_id, run_id }, 'schedule.previous_cancelled')
+    } catch (error) {
       // It has ended by itself meanwhile.
       if (!(error instanceof Fault)) throw error
-    })
-    log.info({ schedule_id, run_id }, 'schedule.previous_cancelled')
+    }
   }
 
   /** One schedule whose time has come. */
@@ -201,9 +203,13 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
       await spawn(write, schedule, waiting.due_at, waiting.firing_id)
       return true
     }
-    look.acting = await actingFor(write, { ...schedule, user_id: schedule.creator_id })
+    const acting = await actorOf(write, schedule)
+    if (acting instanceof Fault) {
+      await fail(write, schedule, { due_at: waiting.due_at, firing_id: waiting.firing_id, reason: acting.message })
+      return true
+    }
+    look.acting = acting
     look.cancel = going.flatMap(({ run_id, cancel_requested_at }) => (cancel_requested_at === null ? [run_id] : []))
-    if (look.acting === null) await giveUp(write, schedule_id, LEFT)
     return true
   }
 
@@ -211,12 +217,7 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
   async function spawn(write: Write, schedule: Schedule, due_at: Date, firing_id?: string): Promise<void> {
     const { schedule_id } = schedule
     const row = await newRun(write, schedule)
-    if (row instanceof Fault) {
-      log.warn({ schedule_id, reason: row.message }, 'schedule.refused')
-      await keep(write, schedule, { firing_id, due_at, state: 'failed', reason: row.message })
-      await note(write, schedule_id, { last_spawn_error: row.message })
-      return
-    }
+    if (row instanceof Fault) return fail(write, schedule, { firing_id, due_at, reason: row.message })
     const { run_id } = row
     // It has its row where a clock was put back, and a run of it was made before.
     if (!(await keep(write, schedule, { firing_id, due_at, state: 'fired', reason: null, run_id }))) return
@@ -225,11 +226,26 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
     log.info({ schedule_id, run_id, due_at }, 'schedule.fired')
   }
 
-  /** A fault where nothing can be made of what the schedule says now. */
-  async function newRun(write: Write, schedule: Schedule): Promise<NewRun | Fault> {
+  type Failed = { firing_id?: string | undefined; due_at: Date; reason: string }
+  async function fail(write: Write, schedule: Schedule, failed: Failed): Promise<void> {
+    const { schedule_id } = schedule
+    const { reason } = failed
+    log.warn({ schedule_id, reason }, 'schedule.refused')
+    await keep(write, schedule, { ...failed, state: 'failed' })
+    await note(write, schedule_id, { last_spawn_error: reason })
+  }
+
+  /** Its creator, where that is still somebody who may make and cancel runs. */
+  async function actorOf(write: Write, schedule: Schedule): Promise<UserCaller | Fault> {
     const acting = await actingFor(write, { ...schedule, user_id: schedule.creator_id })
     if (acting === null) return new Fault('not_authorized', LEFT)
-    if (!isAtLeast(acting.role, 'member')) return new Fault('not_authorized', LOOKS_ONLY)
+    return isAtLeast(acting.role, 'member') ? acting : new Fault('not_authorized', LOOKS_ONLY)
+  }
+
+  /** A fault where nothing can be made of what the schedule says now. */
+  async function newRun(write: Write, schedule: Schedule): Promise<NewRun | Fault> {
+    const acting = await actorOf(write, schedule)
+    if (acting instanceof Fault) return acting
     return bodyRow(write, acting, schedule).catch((error: unknown) => {
       if (error instanceof Fault && !error.retryable) return error
       throw error
