@@ -71,6 +71,14 @@ describe('the redactor', () => {
     expect(shown).toContain('BEGIN KEY')
   })
 
+  test('leaves no beginning of one at the end of what was cut short', () => {
+    const redactor = makeRedactor([secret])
+    expect(redactor.cut(`all of it: ${secret}`)).toBe('all of it: •••')
+    for (const length of [4, 10, secret.length - 1])
+      expect(redactor.cut(`cut: ${secret.slice(0, length)}`)).toBe('cut: •••')
+    expect(redactor.cut('an ordinary end b')).toBe('an ordinary end b')
+  })
+
   test('covers bytes in their place, and leaves all others as they are', () => {
     const bytes = Buffer.concat([Buffer.from([0, 255]), Buffer.from(`a ${secret} b ${secret}`), Buffer.from([1])])
     const covered = Buffer.from(makeRedactor([secret]).bytes(bytes))

@@ -12,8 +12,13 @@ export const REDACTED = '•••'
 /** Of a secret with several lines, those as long as this are secret each by itself. */
 const LINE_CHARACTERS_MIN = 16
 
+/** So much of the beginning of a secret tells something of it. */
+const CUT_CHARACTERS_MIN = 4
+
 export type Redactor = {
   text(text: string): string
+  /** The same of a text that may have been cut short: neither is the beginning of a secret left at its end. */
+  cut(text: string): string
   /** The same value with every string in it redacted. */
   deep(value: unknown): unknown
   /** The same bytes, each of a secret masked: nothing moves, whatever the format is. */
@@ -32,6 +37,12 @@ export function makeRedactor(secrets: Iterable<string>): Redactor {
   const text = (whole: string) => needles.reduce((rest, needle) => rest.replaceAll(needle, REDACTED), whole)
   return {
     text,
+    cut: (whole) => {
+      const stream = redactedStream(needles, text)
+      const sure = stream.push(whole)
+      const rest = stream.flush()
+      return rest.length < CUT_CHARACTERS_MIN ? sure + rest : sure + REDACTED
+    },
     deep: (value) => mapStrings(value, text),
     bytes: (bytes) => masked(needles, bytes),
     stream: () => redactedStream(needles, text),

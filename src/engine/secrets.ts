@@ -27,6 +27,8 @@ import { ownedBy, visibleTo } from './visible.ts'
 const SCOPE_SECRETS_MAX = 500
 /** Rows that are locked anew in one go. */
 const ROTATE_BATCH = 200
+/** That a server makes for itself: everybody who owns a team can ask for another. */
+const MASTER_KEYS_MAX = 50
 const UNIQUE_VIOLATION = '23505'
 
 /** What binds a value to its row. */
@@ -177,6 +179,12 @@ export function secretsEngine(room: Room) {
   async function makeKey() {
     const before = keyring.keys().length
     const newest = await newestKey(room)
+    if (before >= MASTER_KEYS_MAX && keyring.make !== null) {
+      throw new Fault(
+        'budget_exceeded',
+        `This server keeps ${before} master keys. Remove those that lock nothing first.`,
+      )
+    }
     // The very first key is new enough.
     return before === 0 ? newest : keyring.make === null ? null : keyring.make()
   }

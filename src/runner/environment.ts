@@ -49,7 +49,10 @@ const PASS_PREFIX = 'BATON_PASS_'
 /** Of a runner, not of what it runs: its children beside it get their own. */
 const IDENTITY = ['TASK_ID', 'BATON_EXECUTION_ID', 'OZ_PARENT_RUN_ID', 'WARP_PARENT_RUN_ID', 'WARP_WORKLOAD_TOKEN']
 
-const OWN_TOKENS = ['WARP_API_KEY', 'BATON_API_KEY', 'OZ_API_KEY', 'BATON_EXECUTION_TOKEN']
+const OWN_TOKENS = [
+  ...['WARP_API_KEY', 'BATON_API_KEY', 'OZ_API_KEY', 'BATON_EXECUTION_TOKEN'],
+  ...['BATON_SECRET_KEY', 'BATON_SECRET_KEY_FILE'],
+]
 
 export type Surroundings = Record<string, string | undefined>
 

@@ -84,7 +84,8 @@ async function workWith(its: Work): Promise<ExitReport> {
 }
 
 /** What the end says may be what a harness said. */
-function clean({ redactor: { text } }: Open, outcome: Outcome): Outcome {
+function clean({ redactor }: Open, outcome: Outcome): Outcome {
+  const text = (said: string) => (said.endsWith('…') ? `${redactor.cut(said.slice(0, -1))}…` : redactor.cut(said))
   if ('failure' in outcome)
     return { ...outcome, failure: { ...outcome.failure, message: text(outcome.failure.message) } }
   if (outcome.outcome === 'SUCCEEDED' && outcome.summary !== undefined)

@@ -114,6 +114,7 @@ function gather(sink: HarnessStart['sink']) {
   let held: { stream: StreamName; text: string } | null = null
   let timer: NodeJS.Timeout | undefined
   let tail = ''
+  let cut = false
 
   function flush(): void {
     clearTimeout(timer)
@@ -126,6 +127,7 @@ function gather(sink: HarnessStart['sink']) {
     flush,
     add(stream: StreamName, text: string): void {
       if (text === '') return
+      cut ||= tail.length + text.length > TAIL_LENGTH
       tail = (tail + text).slice(-TAIL_LENGTH)
       if (held !== null && (held.stream !== stream || held.text.length + text.length > GATHER_LENGTH)) flush()
       for (let at = 0; at < text.length; ) {
@@ -138,8 +140,9 @@ function gather(sink: HarnessStart['sink']) {
       if (held !== null && held.text.length >= GATHER_LENGTH) flush()
       else timer ??= setTimeout(flush, GATHER_MS)
     },
+    // A line that was cut may be half of a secret, which nobody would know again.
     lastLines: () =>
-      tail
+      (cut ? tail.slice(tail.indexOf('\n') + 1) : tail)
         .split('\n')
         .map((line) => line.trimEnd())
         .filter((line) => line !== '')
