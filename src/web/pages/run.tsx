@@ -105,7 +105,7 @@ function RunView({ run }: { run: Run }) {
           className="min-w-0 lg:w-72 lg:shrink-0 lg:overflow-y-auto xl:w-80"
         >
           <RunFacts run={run} />
-          <RunArtifacts run={run} />
+          {shown !== 'agents' && <RunArtifacts run={run} />}
           <Executions run_id={run.run_id} />
         </aside>
         <div className={`flex min-w-0 flex-1 flex-col ${deciding ? 'lg:scroll-pb-36 lg:overflow-y-auto lg:pr-3' : ''}`}>

@@ -32,7 +32,7 @@ export function RunArtifacts({ run: { artifacts } }: { run: Run }) {
   if (artifacts.length === 0) return null
   return (
     <section aria-labelledby="artifacts" className="mt-3">
-      <h2 id="artifacts" className="mb-1.5 text-sm text-soft">
+      <h2 id="artifacts" className="mb-1 text-sm font-semibold">
         Artifacts
       </h2>
       <Artifacts artifacts={artifacts} />
