@@ -205,5 +205,5 @@ const notNormalized = (run_id: string): Fault =>
     `This conversation is kept by its harness, in a format of its own that is not normalized, or more of it than can be. Its transcript is at /agent/runs/${run_id}/transcript.`,
   )
 
-export const conversationNotFound = (conversation_id: string): Fault =>
+const conversationNotFound = (conversation_id: string): Fault =>
   new Fault('resource_not_found', `There is no conversation ${conversation_id}.`)

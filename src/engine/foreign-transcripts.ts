@@ -6,8 +6,8 @@
 import { z } from 'zod'
 import { categoryOf, type EntryBody } from '../contract/index.ts'
 
-export type ForeignEntry = { at: string; body: EntryBody }
-export type ForeignTranscript = { id: string; harness: string; entries: ForeignEntry[] }
+type ForeignEntry = { at: string; body: EntryBody }
+type ForeignTranscript = { id: string; harness: string; entries: ForeignEntry[] }
 
 /** Null: it is of no format that is known here. */
 export function readForeign(text: string): ForeignTranscript | null {

@@ -6,6 +6,7 @@ import { gunzipSync } from 'node:zlib'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Entry } from '../../src/contract/index.ts'
 import { runExecution } from '../../src/runner/run.ts'
+import { Conversation } from '../contract/wire.ts'
 import { type House, startHouse } from '../house/house.ts'
 import { CASES, type Case, KEY, SURROUNDINGS } from './cases.ts'
 import { EDIT, RECALL, type Script, startScript, WHERE, WORD } from './script.ts'
@@ -72,6 +73,22 @@ const lastWords = (entries: Entry[]) => entries.findLast(({ body }) => body.kind
 const resumeFailures = (entries: Entry[]) =>
   entries.filter(({ body }) => body.kind === 'system' && body.name === 'resume_failed')
 
+/** As the public wire format has it. */
+async function conversationOf(run_id: string): Promise<ReturnType<typeof Conversation.parse>> {
+  const headers = { authorization: `Bearer ${house.api_key}` }
+  return Conversation.parse(
+    await (await fetch(`${house.url}/api/v1/agent/runs/${run_id}/conversation`, { headers })).json(),
+  )
+}
+/** Category and end of each. */
+const actionsIn = (steps: ReturnType<typeof Conversation.parse>['steps']) =>
+  steps.flatMap(({ messages }) =>
+    messages.flatMap(({ content }) =>
+      content.flatMap((block) => (block.type === 'action_result' ? [`${block.category} ${block.state}`] : [])),
+    ),
+  )
+const sessionOf = async (run_id: string) => (await house.client.runs.get({ params: { run_id } })).session_id
+
 /** Everything that the server keeps of sessions, as text. */
 function keptText(): string {
   const blobs = join(folder, 'blobs')
@@ -100,6 +117,30 @@ test.each(CASES)(
     const kept = keptText()
     if (its.resumes) expect(kept).toContain(WORD)
     for (const secret of [KEY, first.token, second.token, third.token]) expect(kept).not.toContain(secret)
+    const { steps } = await conversationOf(run_id)
+    expect(steps.map(({ summary }) => summary)).toEqual(['SUCCEEDED', 'SUCCEEDED', 'SUCCEEDED'])
+    const [wrote, ...more] = steps.slice(0, 2).map((step) => actionsIn([step]))
+    expect(wrote).toEqual([expect.stringMatching(/^(files|command) completed$/)])
+    expect(more).toEqual([['command completed']])
+  },
+  TEST_MS,
+)
+
+test.each(CASES)(
+  '$name remembers it in another run that goes on with the conversation',
+  async (its) => {
+    const config = { harness: { type: its.name, ...(its.model_id && { model_id: its.model_id }) }, max_tries: 1 }
+    const { run_id } = await house.client.runs.create({ body: { prompt: EDIT, config } })
+    await workOn(its, 'one')
+    const { conversation_id } = await house.client.runs.get({ params: { run_id } })
+    const next = await house.client.runs.create({ body: { prompt: RECALL, config, conversation_id } })
+    await workOn(its, 'two')
+    const entries = await entriesOf(next.run_id)
+    expect(lastWords(entries)).toMatchObject({ text: `The word was ${WORD}.` })
+    expect(resumeFailures(entries)).toHaveLength(its.resumes ? 0 : 1)
+    const [earlier, later] = await Promise.all([run_id, next.run_id].map(sessionOf))
+    if (its.resumes) expect(later).toBe(earlier)
+    expect((await conversationOf(next.run_id)).steps).toHaveLength(2)
   },
   TEST_MS,
 )
