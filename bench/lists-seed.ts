@@ -38,16 +38,18 @@ export async function sowTeams(pool: pg.Pool): Promise<void> {
     create unique index on bench_sentences (id)`)
 }
 
-/** Fills the store up to `to` runs of all teams, in turn. */
-export async function sowRuns(pool: pg.Pool, from: number, to: number): Promise<void> {
+/** Runs `from` to `to` of so many teams, in turn, of which `first_team` is the first. */
+export async function sowRuns(pool: pg.Pool, { from, to, first_team, teams }: Sown): Promise<void> {
   await planting(pool, async (client) => {
     for (let first = from; first < to; first += STEP) {
       const last = Math.min(to, first + STEP) - 1
-      const place = `n % ${TEAMS} as team, n / ${TEAMS} as k, ${TEAMS} as stride`
+      const place = `${first_team} + (n - ${from}) % ${teams} as team, (n - ${from}) / ${teams} as k, ${teams} as stride`
       await sow(client, `select n, ${place} from generate_series(${first}::bigint, ${last}) as n`)
     }
   })
 }
+
+export type Sown = { from: number; to: number; first_team: number; teams: number }
 
 /** As many more of the first team alone. */
 export async function growFirst(pool: pg.Pool, from: number, count: number): Promise<void> {

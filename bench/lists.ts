@@ -1,13 +1,15 @@
 /**
- * Lists of runs over HTTP: every filter by itself, first page and page `PAGE`, in a store of `SMALL` runs, then in one
- * of very many (`--runs=N`), then in a team that has `BIG_TEAM` more. `--each` tells of every filter.
+ * Lists of runs over HTTP: every filter by itself, first page and page `PAGE`, of a team that has `OF_TEAM` runs: in a
+ * store of two such teams, then in one of very many (`--runs=N` in all), then when it has `BIG_TEAM` more itself.
+ * `--each` tells of every filter.
  */
 import { z } from 'zod'
 import { type Figure, median, ms, quantile, times } from './figures.ts'
 import { openPool, type Up, up } from './house.ts'
 import { growFirst, sowRuns, sowTeams, TEAMS, WORDS } from './lists-seed.ts'
 
-const SMALL = 10_000
+const OF_TEAM = 5_000
+const SMALL = 2 * OF_TEAM
 const BIG_TEAM = 200_000
 const PAGE = 100
 const LIMIT = 20
@@ -32,9 +34,9 @@ export async function lists(count: number): Promise<Figure[]> {
   const pool = await openPool(baton)
   try {
     await sowTeams(pool)
-    await sowRuns(pool, 0, SMALL)
+    await sowRuns(pool, { from: 0, to: SMALL, first_team: 0, teams: 2 })
     const small = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton) }
-    await sowRuns(pool, SMALL, count)
+    await sowRuns(pool, { from: SMALL, to: count, first_team: 2, teams: TEAMS - 2 })
     const large = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton) }
     await growFirst(pool, count, BIG_TEAM)
     const big = await measure(baton, await queriesOf(pool))

@@ -263,7 +263,7 @@ export const ListRuns = z.object({
   created_after: Time.optional(),
   created_before: Time.optional(),
   updated_after: Time.optional(),
-  /** Every word, in title, skill or the beginning of the prompt; longer words also nearly as written. */
+  /** Every word, in title, skill or the beginning of the prompt; where no run has them, nearly as written. */
   q: z
     .string()
     .max(512)

@@ -21,8 +21,11 @@ import { visibleRuns } from './visible.ts'
 /** How much of a word must be alike (trigrams in common, of all), and how long it must be for that. */
 const SIMILARITY_MIN = 0.55
 const SIMILAR_CHARACTERS_MIN = 5
+/** What is looked at one by one, in the order of the list, before another table is searched. */
+const HEAD_RUNS = 300
 
-const Place = { sort: z.string(), id: z.uuid() }
+/** `near`: of a search for what is nearly as written. */
+const Place = { sort: z.string(), id: z.uuid(), near: z.boolean().optional() }
 const ByTime = z.object({
   ...Place,
   at: z.iso.datetime(),
@@ -36,7 +39,13 @@ const ByText = z.object({
     .refine((text) => !text.includes('\0'))
     .nullable(),
 })
-type Cursor = { sort: string; id: string; at: string | null; until?: string | undefined }
+type Cursor = {
+  sort: string
+  id: string
+  at: string | null
+  until?: string | undefined
+  near?: boolean | undefined
+}
 const CURSORS: Record<ListRuns['sort_by'], z.ZodType<Cursor>> = {
   updated_at: ByTime,
   created_at: ByTime,
@@ -67,43 +76,73 @@ export function runListEngine(room: Room) {
     const cursor = query.cursor ? readCursorAs(CURSORS[query.sort_by], query.cursor, sort) : null
     const began = cursor?.until ?? room.clock.now().toISOString()
     const conditions = await conditionsOf(caller, query, cursor)
-    const found = conditions === null ? [] : await find(query, conditions)
+    const { found, near } =
+      conditions === null ? { found: [], near: false } : await search({ caller, query, cursor, conditions })
     const page = found.slice(0, query.limit)
     const last = page.at(-1)
     const has_next_page = found.length > query.limit
     const run_ids = page.map(({ run_id }) => run_id)
     const runs = new Map((await readRuns(room, caller, run_ids)).map((run) => [run.run_id, run]))
-    const next = { sort, id: last?.run_id, at: last?.at, ...(endsWhereItBegan(query) ? { until: began } : {}) }
+    const until = endsWhereItBegan(query) ? { until: began } : {}
+    const next = { sort, id: last?.run_id, at: last?.at, ...until, ...(near ? { near } : {}) }
     return {
       runs: run_ids.flatMap((run_id) => runs.get(run_id) ?? []),
       page_info: { has_next_page, ...(has_next_page ? { next_cursor: renderCursor(next) } : {}) },
     }
   }
 
-  /** Null: no run can have all that is asked for. */
+  /** What the index of the team's runs knows. Null: no run can have all that is asked for. */
   async function conditionsOf(caller: Caller, query: ListRuns, cursor: Cursor | null): Promise<Condition[] | null> {
     if (query.ancestor_run_id !== undefined) await checkAncestor(caller, query.ancestor_run_id)
     const groups = await labelsOf(room, caller, query)
     if (groups === null) return null
-    const words = wordsOf(query.q ?? '')
     return [
       visibleRuns(caller),
       ...labelled(groups),
-      ...filtered(caller, query),
-      ...(words.length === 0 ? [] : [written(caller, words, await isFuzzy())]),
+      ...filtered(query),
       ...(cursor === null ? [] : [after(query, cursor)]),
     ]
   }
 
-  /** One more than the page has, so that it is known whether there is another. */
-  async function find(query: ListRuns, conditions: Condition[]): Promise<Found[]> {
-    const found = (read: Kysely<Tables>) =>
-      sql<Found>`select runs.run_id, ${keyOf(query)} as at from runs where ${sql.join(conditions, sql` and `)}
-        order by ${orderOf(query)} limit ${query.limit + 1}`.execute(read)
-    if (wordsOf(query.q ?? '').length === 0 || !(await isFuzzy())) return (await found(db)).rows
+  /** What is in other tables is looked up for the first runs of the list; where too few have it, it is searched. */
+  async function search({ caller, query, cursor, conditions }: Search): Promise<{ found: Found[]; near: boolean }> {
+    const words = wordsOf(query.q ?? '')
+    const elsewhere = (near: boolean): Elsewhere[] => [
+      ...(query.artifact_type === undefined ? [] : [withArtifact(caller, query.artifact_type)]),
+      ...(words.length === 0 ? [] : [written(caller, words, near)]),
+    ]
+    if (cursor?.near && (await isFuzzy()))
+      return { found: await findNear(query, [...conditions, ...gathered(elsewhere(true))]), near: true }
+    if (elsewhere(false).length > 0) {
+      const found = await findInHead(query, conditions, elsewhere(false))
+      if (found.length > query.limit) return { found, near: false }
+    }
+    const found = await find(db, query, [...conditions, ...gathered(elsewhere(false))])
+    const is_near = found.length === 0 && cursor === null && words.some(isLong) && (await isFuzzy())
+    if (!is_near) return { found, near: false }
+    return { found: await findNear(query, [...conditions, ...gathered(elsewhere(true))]), near: true }
+  }
+
+  /** `offset 0` keeps PostgreSQL from looking at other runs than these. */
+  async function findInHead(query: ListRuns, conditions: Condition[], elsewhere: Elsewhere[]): Promise<Found[]> {
+    const { rows } = await sql<Found>`
+      with head as materialized (
+        select runs.run_id, ${keyOf(query)} as at, row_number() over (order by ${orderOf(query)}) as place
+        from runs where ${sql.join(conditions, sql` and `)} order by ${orderOf(query)} limit ${HEAD_RUNS}
+      )
+      select head.run_id, head.at from head
+      where ${sql.join(
+        elsewhere.map(({ rows, run_id }) => sql<SqlBool>`exists (select ${rows} and ${run_id} = head.run_id offset 0)`),
+        sql` and `,
+      )}
+      order by place limit ${query.limit + 1}`.execute(db)
+    return rows
+  }
+
+  async function findNear(query: ListRuns, conditions: Condition[]): Promise<Found[]> {
     return db.transaction().execute(async (read) => {
       await sql`select set_config('pg_trgm.word_similarity_threshold', ${String(SIMILARITY_MIN)}, true)`.execute(read)
-      return (await found(read)).rows
+      return find(read, query, conditions)
     })
   }
 
@@ -124,6 +163,19 @@ export function runListEngine(room: Room) {
 }
 
 type Found = { run_id: string; at: string | null }
+type Search = { caller: Caller; query: ListRuns; cursor: Cursor | null; conditions: Condition[] }
+/** Rows of another table, from its `from` to conditions that `and` may follow, and its column that names their run. */
+type Elsewhere = { rows: RawBuilder<unknown>; run_id: RawBuilder<unknown> }
+
+/** One more than the page has, so that it is known whether there is another. */
+async function find(read: Kysely<Tables>, query: ListRuns, conditions: Condition[]): Promise<Found[]> {
+  const { rows } = await sql<Found>`select runs.run_id, ${keyOf(query)} as at from runs
+    where ${sql.join(conditions, sql` and `)} order by ${orderOf(query)} limit ${query.limit + 1}`.execute(read)
+  return rows
+}
+
+const gathered = (elsewhere: Elsewhere[]): Condition[] =>
+  elsewhere.map(({ rows, run_id }) => sql`runs.run_id in (select ${run_id} ${rows})`)
 
 /** The list that a cursor belongs to: all that is asked for but how much at a time. */
 function fingerprint(query: ListRuns): string {
@@ -192,26 +244,32 @@ function labelled(groups: Label[][]): Condition[] {
 const hashes = (labels: Label[]): RawBuilder<unknown> =>
   sql`array[${sql.join(labels.map(({ kind, value }) => sql`run_label(${kind}, ${value})`))}]`
 
-function filtered(caller: Caller, query: ListRuns): Condition[] {
-  const { state = [], created_after, created_before, updated_after, ancestor_run_id, artifact_type } = query
+function filtered(query: ListRuns): Condition[] {
+  const { state = [], created_after, created_before, updated_after, ancestor_run_id } = query
   const conditions: Condition[] = []
   if (state.length > 0) conditions.push(sql`runs.state in (${sql.join([...new Set(state)])})`)
   if (created_after) conditions.push(sql`runs.created_at > ${created_after}::timestamptz`)
   if (created_before) conditions.push(sql`runs.created_at < ${created_before}::timestamptz`)
   if (updated_after) conditions.push(sql`runs.updated_at > ${updated_after}::timestamptz`)
   if (ancestor_run_id) conditions.push(sql`runs.parent_run_id = ${ancestor_run_id}`)
-  if (artifact_type)
-    conditions.push(sql`runs.run_id in (select a.run_id from artifacts a
-      where a.team_id = ${caller.team_id} and a.artifact_type = ${artifact_type})`)
   return conditions
 }
 
-/** Every word stands in the run's text, or something very like it. */
-function written(caller: Caller, words: string[], fuzzy: boolean): Condition {
+const withArtifact = ({ team_id }: Caller, artifact_type: string): Elsewhere => ({
+  rows: sql`from artifacts a where a.team_id = ${team_id} and a.artifact_type = ${artifact_type}`,
+  run_id: sql.ref('a.run_id'),
+})
+
+const isLong = (word: string): boolean => word.length >= SIMILAR_CHARACTERS_MIN
+
+/** Every word stands in the run's text or, where `near` will do, something very like it. */
+function written({ team_id }: Caller, words: string[], near: boolean): Elsewhere {
   const found = words.map((word) => {
     const within = sql<SqlBool>`t.text ilike ${`%${word.replace(/[\\%_]/g, '\\$&')}%`}`
-    return fuzzy && word.length >= SIMILAR_CHARACTERS_MIN ? sql<SqlBool>`(${within} or ${word} <% t.text)` : within
+    return near && isLong(word) ? sql<SqlBool>`(${within} or ${word} <% t.text)` : within
   })
-  return sql`runs.run_id in (select t.run_id from run_texts t
-    where t.team_id = ${caller.team_id} and ${sql.join(found, sql` and `)})`
+  return {
+    rows: sql`from run_texts t where t.team_id = ${team_id} and ${sql.join(found, sql` and `)}`,
+    run_id: sql.ref('t.run_id'),
+  }
 }
