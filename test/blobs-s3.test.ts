@@ -1,14 +1,16 @@
 /** Blobs in S3: what a folder does, a bucket does; what is refused, what happens while it is away, and moving there. */
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { z } from 'zod'
 import { exportAll, importAll } from '../src/db/transfer.ts'
 import { type BlobStore, blobIdOf, folderBlobs, placeOf } from '../src/engine/blobs.ts'
-import { type Home, makeHome } from './cli/baton.ts'
+import { connect } from '../src/sdk/client.ts'
+import { type Home, makeHome, poll } from './cli/baton.ts'
 import { freshDatabase } from './house/database.ts'
-import { sendFile } from './house/files.ts'
+import { checksumOf, sendFile } from './house/files.ts'
 import { type House, startHouse } from './house/house.ts'
 import { BUCKET, startS3 } from './house/s3.ts'
 
@@ -162,6 +164,34 @@ test('all data moves from a folder to S3 and back, by export and import; a plain
     for (const database of [from, to, back]) await database.close()
   }
 })
+
+test('a built server keeps what comes, also as a form, in the bucket that its environment names', async () => {
+  const [ready_file, data_dir] = [join(home.folder, 'ready.json'), join(home.folder, 'data')]
+  const args = ['up', '--port', '0', '--no-worker', '--data-dir', data_dir, '--ready-file', ready_file]
+  const started = home.start(args, { env: s3.env })
+  try {
+    const { url, api_key } = await poll(async () => {
+      if (started.child.exitCode !== null) throw new Error((await started.ended).stderr)
+      return z.object({ url: z.string(), api_key: z.string() }).parse(JSON.parse(readFileSync(ready_file, 'utf8')))
+    })
+    const client = connect({ server: url, token: api_key })
+    const { run_id } = await client.runs.create({ body: { prompt: 'x' } })
+    const { upload_id, upload_target } = await client.artifacts.upload({ body: { run_id, filepath: 'form.txt' } })
+    const form = new FormData()
+    form.append('crc32c', checksumOf('in a form'))
+    form.append('file', new Blob(['in a form']))
+    expect((await fetch(upload_target.url, { method: 'POST', body: form })).status).toBe(200)
+    const { artifact_uid } = await client.artifacts.confirm({ params: { upload_id }, body: {} })
+    const { data } = await client.artifacts.get({ params: { artifact_uid } })
+    expect(await (await fetch('download_url' in data ? data.download_url : '')).text()).toBe('in a form')
+    const place = placeOf(blobIdOf(Buffer.from('in a form')))
+    expect(s3.seen).toContain(`PUT /${BUCKET}/some/where/${place}`)
+    expect(existsSync(join(data_dir, 'blobs'))).toBe(false)
+  } finally {
+    started.child.kill('SIGTERM')
+    await started.ended
+  }
+}, 60_000)
 
 test('doctor tries the store, and the settings are explained without their secrets', async () => {
   const well = JSON.parse((await home.run(['doctor', '--json'], { env: s3.env })).stdout) as { check: string }[]

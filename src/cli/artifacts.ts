@@ -67,8 +67,8 @@ export async function sendFile(
 export type Source = { url: string; sha256: string | undefined }
 
 /**
- * Writes what an address serves to a new file beside `path`, and puts it there when it is whole and right: what was there
- * before is never half replaced. A connection that breaks is taken up where it broke.
+ * Writes what an address serves to a new file beside `path`, and puts it there when it is whole and right: what was
+ * there before is never half replaced. A connection that breaks is taken up where it broke.
  */
 export async function fetchFile(
   context: Context,

@@ -1,6 +1,6 @@
 /**
- * A store that speaks S3, on a free port of the loopback: s3rver, and before it a door that checks what s3rver does not,
- * the signature (AWS Signature Version 4) and the sum of what is sent, and that can be told to be ill.
+ * A store that speaks S3, on a free port of the loopback: s3rver, and before it a door that checks what s3rver does
+ * not, the signature (AWS Signature Version 4) and the sum of what is sent, and that can be told to be ill.
  */
 import { createHash, createHmac } from 'node:crypto'
 import { once } from 'node:events'
