@@ -109,6 +109,37 @@ test('the next execution has the files of before and those that came since, each
   })
 })
 
+test('a follow-up may be files alone, or nothing at all for a run that has ended; a key counts once', async () => {
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'Begin.', config } })
+  const params = { run_id }
+  const headers = { 'idempotency-key': 'more' }
+  // It is queued: its prompt grows, once.
+  const piece = await worker.next()
+  piece.reject()
+  const queued = await house.client.runs.create({ body: { prompt: 'Begin.', config: { worker_host: 'nobody' } } })
+  const more = (message: string) =>
+    house.client.followUps.create({ params: { run_id: queued.run_id }, body: { message }, headers })
+  await more('And that.')
+  await more('And that.')
+  await expect(more('Something else.')).rejects.toMatchObject({ status: 422 })
+  const { prompt } = await house.client.runs.get({ params: { run_id: queued.run_id } })
+  expect(prompt).toBe('Begin.\n\nAnd that.')
+  await expect(house.client.followUps.create({ params, body: {} })).rejects.toMatchObject({ status: 400 })
+  await workByHand(house, await worker.next(), folder, async () => undefined)
+  const texts: string[] = []
+  const next = async () =>
+    workByHand(house, await worker.next(), folder, async ({ text }) => {
+      texts.push(text)
+      return undefined
+    })
+  await house.client.followUps.create({ params, body: {} })
+  await next()
+  await send(run_id, [{ filename: 'alone.txt', content: 'x' }])
+  await house.client.followUps.create({ params, body: { message: ' ' } })
+  await next()
+  expect(texts).toEqual([expect.stringMatching(/Go on\./), expect.stringMatching(/Look at these\.[\s\S]*alone\.txt/)])
+})
+
 test('addresses of attachments serve them without a key, to whoever may see the run', async () => {
   const { run_id } = await house.client.runs.create({ body: { prompt: 'x', config: { worker_host: 'nobody' } } })
   const params = { run_id }
