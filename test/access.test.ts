@@ -347,6 +347,17 @@ test('an invitation that was taken back, or is too old, opens nothing', async ()
   await expect(join('guess')).rejects.toMatchObject(gone)
 })
 
+test('an invitation ends with the role of who made it', async () => {
+  const join = (code: string) => house.clientFor(undefined).teams.join({ body: { code, display_name: 'Sly' } })
+  const sly = await house.addMember('Sly', 'owner')
+  const asOwner = await sly.client.teams.invite({ body: { role: 'owner' } })
+  const asAdmin = await sly.client.teams.invite({ body: { role: 'admin' } })
+  await house.client.teams.changeRole({ ...member(sly), body: { role: 'admin' } })
+  await expect(join(asOwner.code)).rejects.toMatchObject({ code: 'authentication_required' })
+  await house.client.teams.removeMember(member(sly))
+  await expect(join(asAdmin.code)).rejects.toMatchObject({ code: 'authentication_required' })
+})
+
 test('who joins by the page gets a session, and a session of another page joins nobody', async () => {
   const post = (body: unknown, headers: Record<string, string> = {}) =>
     fetch(`${house.url}${API_PREFIX}/invites/accept`, {

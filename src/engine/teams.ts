@@ -223,7 +223,7 @@ export function teamsEngine(room: Room, { runs }: { runs: ReturnType<typeof runs
       const taken = await openInvites(write, now)
         .selectAll('i')
         .where('i.hash', '=', hashOf(codeOf(body.code)))
-        .forUpdate()
+        .forUpdate(['i'])
         .executeTakeFirst()
       if (!taken) {
         throw new Fault(
@@ -333,9 +333,15 @@ function checkOwners({ role }: UserCaller, touched: Role): void {
   throw new Fault('not_authorized', `Only an owner makes, changes or removes an owner of the team; you are ${role}.`)
 }
 
+/** An invitation stands while who made it may make it: nobody comes back by one, or hands on a role that is gone. */
 const openInvites = (db: Write, now: Date) =>
   db
     .selectFrom('invites as i')
+    .innerJoin('memberships as maker', (on) =>
+      on.onRef('maker.user_id', '=', 'i.creator_id').onRef('maker.team_id', '=', 'i.team_id'),
+    )
+    .where('maker.role', 'in', ['admin', 'owner'])
+    .where((i) => i.or([i('i.role', '!=', 'owner'), i('maker.role', '=', 'owner')]))
     .where('i.accepted_at', 'is', null)
     .where('i.revoked_at', 'is', null)
     .where('i.expires_at', '>', now)
