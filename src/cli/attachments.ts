@@ -1,17 +1,12 @@
 /** Files of this machine that a run is given with its prompt. */
 import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
-import type { Command } from 'commander'
 import { z } from 'zod'
 import { ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, type NewAttachment } from '../contract/index.ts'
 import { mimeTypeOf } from '../contract/mime-types.ts'
 import { findFile } from './artifacts.ts'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
-import { collect } from './named.ts'
-
-export const declareAttachments = (command: Command): Command =>
-  command.option('--attach <path>', `file to give it; may be repeated, up to ${ATTACHMENTS_MAX} times`, collect)
 
 const Attach = z.array(z.string()).default([])
 

@@ -6,11 +6,10 @@
 import { lstat, readdir, readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { SNAPSHOT_FILES_MAX, SnapshotDeclaration } from '../contract/index.ts'
+import { declarationsOf, FILE_VARIABLE, SCRIPT_VARIABLE } from './declared.ts'
 import { duration } from './failures.ts'
 import type { Groups } from './spawn.ts'
 
-const FILE_VARIABLE = 'OZ_SNAPSHOT_DECLARATIONS_FILE'
-const SCRIPT_VARIABLE = 'OZ_SNAPSHOT_DECLARATIONS_SCRIPT'
 const SCRIPT_MS = 60_000
 /** Never part of what an agent made: state of ours, of git, and what is installed anew. */
 const LEFT_OUT = new Set(['.baton', '.git', 'node_modules', '.venv', '__pycache__'])
@@ -32,7 +31,7 @@ export type DeclareOptions = {
 
 export async function findDeclared(options: DeclareOptions): Promise<Declared> {
   const { env, run_id, workspace, cloned, warn } = options
-  const path = env[FILE_VARIABLE] || `/tmp/oz/${run_id}/snapshot-declarations.jsonl`
+  const path = env[FILE_VARIABLE] || declarationsOf(run_id)
   await runScript(options)
   const said = await readFile(path, 'utf8').catch(() => null)
   const declared = said === null ? [] : parse(said, path, warn)

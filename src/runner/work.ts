@@ -1,16 +1,19 @@
 /** An execution that has been taken: drives it to its end, reports that, and leaves nothing behind. */
-import { rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readdir, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Assignment, type Outcome } from '../contract/index.ts'
 import { BESIDE_FOLDER, watchParent } from './beside.ts'
 import { connect } from './client.ts'
+import { DECLARING, declarationsOf } from './declared.ts'
 import { drive } from './drive.ts'
 import { bug, diskFull, runnerStopped, saidFailed, sandboxGone } from './failures.ts'
 import { type Finished, reportEnd } from './finish.ts'
 import { JournalFull, openJournal } from './journal.ts'
 import { type Open, openAll, type Work } from './open.ts'
 import type { ExitReport, RunnerOptions } from './run.ts'
+import type { Prepared } from './snapshot.ts'
 import type { Stop } from './stop.ts'
 import { carry } from './wire.ts'
 
@@ -97,6 +100,7 @@ function clean({ redactor }: Open, outcome: Outcome): Outcome {
 async function leave({ assignment, client, options, folder }: Work, open: Open, outcome: Outcome): Promise<void> {
   const { progress, transcript, stop } = open
   if (progress.prepared === null || progress.workspace === null || stop.superseded.aborted) return
+  if (await hasNothing(progress.prepared, assignment.run_id)) return
   const is_told = options.signal.aborted
   const limit = AbortSignal.timeout(is_told || outcome.outcome === 'CANCELLED' ? LEAVE_TOLD_MS : LEAVE_MS)
   const { leaveSnapshot } = await import('./snapshot.ts')
@@ -107,6 +111,13 @@ async function leave({ assignment, client, options, folder }: Work, open: Open, 
     progress.prepared,
     is_told ? limit : AbortSignal.any([limit, options.signal]),
   )
+}
+
+/** A run that has written nothing pays nothing for it, not even the loading of what would. */
+async function hasNothing({ cloned, env, restored, workspace }: Prepared, run_id: string): Promise<boolean> {
+  if (cloned.size > 0 || restored || DECLARING.some((name) => env[name]) || existsSync(declarationsOf(run_id)))
+    return false
+  return (await readdir(workspace).catch(() => [])).every((name) => name === '.baton')
 }
 
 /** `leave_inbox`: nobody can be given what waits there; otherwise it comes before a success. */

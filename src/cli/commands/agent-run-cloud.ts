@@ -1,14 +1,15 @@
 import type { Command } from 'commander'
 import { askedRun, declareAsking, declareTemplate } from '../asking.ts'
-import { attachmentsOf, declareAttachments } from '../attachments.ts'
 import { openInBrowser } from '../browser.ts'
 import { type Context, clientOf, type Given, webAddress } from '../context.ts'
 import { declareIdempotency, idempotencyOf } from '../idempotency.ts'
+import { collect } from '../named.ts'
 import { declareWaiting, waitAsAsked } from '../waiting.ts'
 
 export function declare(command: Command): void {
   const asking = declareAsking(command.argument('[prompt]', 'what is to be done; - reads it from stdin'))
-  declareAttachments(declareIdempotency(declareWaiting(declareTemplate(asking))))
+  declareIdempotency(declareWaiting(declareTemplate(asking)))
+    .option('--attach <path>', 'file to give it; may be repeated, up to 5 times', collect)
     .option('--host <worker>', 'the worker that is to take it')
     .option('--placement <where>', 'of a child: worker, or parent for beside its parent, in the same files')
     .option('--open', 'open its page in the browser')
@@ -29,7 +30,7 @@ export async function run(context: Context, given: Given): Promise<number> {
   const client = clientOf(context)
   const body = {
     ...(await askedRun(context, options, given.args[0])),
-    ...(await attachmentsOf(context, options)),
+    ...(options.attach === undefined ? {} : await (await import('../attachments.ts')).attachmentsOf(context, options)),
   }
   const created = await client.runs.create({ body, signal: context.signal, ...idempotencyOf(options) })
   const page = webAddress(context, created.run_id)
