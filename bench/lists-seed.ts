@@ -49,7 +49,7 @@ export async function sowRuns(pool: pg.Pool, { from, to, first_team, teams }: So
   })
 }
 
-export type Sown = { from: number; to: number; first_team: number; teams: number }
+type Sown = { from: number; to: number; first_team: number; teams: number }
 
 /** As many more of the first team alone. */
 export async function growFirst(pool: pg.Pool, from: number, count: number): Promise<void> {

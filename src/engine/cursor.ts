@@ -4,7 +4,7 @@ import { Fault } from '../contract/index.ts'
 
 /** Of a list that is sorted by time. */
 const TimeCursor = z.object({ sort: z.string(), at: z.iso.datetime(), id: z.uuid() })
-export type TimeCursor = z.infer<typeof TimeCursor>
+type TimeCursor = z.infer<typeof TimeCursor>
 
 export const renderCursor = <T extends { sort: string }>(cursor: T): string =>
   Buffer.from(JSON.stringify(cursor)).toString('base64url')

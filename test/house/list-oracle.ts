@@ -47,8 +47,8 @@ export type Planted = {
   artifacts: string[]
 }
 
-export const STATES = ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'] as const
-export const ARTIFACTS = ['PULL_REQUEST', 'EXTERNAL_REFERENCE'] as const
+const STATES = ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'] as const
+const ARTIFACTS = ['PULL_REQUEST', 'EXTERNAL_REFERENCE'] as const
 const SOURCES = ['API', 'WEB_APP', 'SLACK', 'GITHUB_ACTION'] as const
 const NAMES = ['Alpha', 'beta', null, null] as const
 const MODELS = ['opus', 'mini', null] as const
@@ -59,7 +59,7 @@ const AGENTS: Record<string, string> = {
   'acme/shop:.claude/skills/Audit/SKILL.md': 'audit',
 }
 /** No two are alike. */
-export const WORDS = ['quartz', 'bramble', 'fjord', 'pylon', 'vexing', 'mango', 'thistle', 'zephyr'] as const
+const WORDS = ['quartz', 'bramble', 'fjord', 'pylon', 'vexing', 'mango', 'thistle', 'zephyr'] as const
 
 export type Plot = { people: string[]; environments: string[]; identities: string[]; schedules: string[] }
 
