@@ -71,14 +71,15 @@ test('an agent identity is created, listed, shown, changed and deleted', async (
   const parts = ['--description', 'Reviews.', '--prompt', 'Be kind.', '--base-model', 'm1', '--skill', 'review']
   const made = await json<Identity>('agent', 'create', '-n', 'Ada', ...parts)
   expect(made).toMatchObject({ name: 'Ada', prompt: 'Be kind.', base_model: 'm1', skills: ['review'] })
-  expect(await json('agent', 'list', '--sort-by', 'name', '--sort-order', 'desc')).toEqual({ agents: [made] })
+  const { agents } = await json<{ agents: Identity[] }>('agent', 'list', '--sort-by', 'name', '--sort-order', 'desc')
+  expect(agents).toEqual([expect.objectContaining({ name: 'Default agent' }), made])
   expect((await baton('agent', 'get', 'ada')).stdout).toMatch(/^Instructions +Be kind\.$/m)
   const changes = ['--remove-prompt', '--add-skill', 'app:lint', '--remove-skill', 'review', '--harness', 'claude']
   const changed = await json<Identity>('agent', 'update', 'Ada', ...changes)
   expect(changed).toMatchObject({ prompt: null, skills: ['app:lint'], harness: { type: 'claude' }, base_model: 'm1' })
-  expect(await baton('agent', 'create', '-n', 'x', '--secret', 'TOKEN')).toMatchObject({
+  expect(await baton('agent', 'delete', 'Default agent')).toMatchObject({
     code: 2,
-    stderr: expect.stringMatching(/Secrets are not known to this server/),
+    stderr: expect.stringMatching(/cannot be deleted/),
   })
   await json('agent', 'delete', made.uid)
   expect(await baton('agent', 'get', made.uid)).toMatchObject({ code: 5 })
