@@ -17,12 +17,12 @@ import {
   UPLOAD_BYTES_MAX,
   type UploadTarget,
 } from '../contract/index.ts'
+import { mimeTypeOf } from '../contract/mime-types.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Artifacts } from '../db/tables.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { keepBlobs } from './kept-blobs.ts'
-import { mimeTypeOf } from '../contract/mime-types.ts'
 import { superseded } from './transitions.ts'
 import { uploadsEngine } from './uploads.ts'
 import { visibleRuns } from './visible.ts'
