@@ -102,6 +102,11 @@ test('a schedule is changed piece by piece', async () => {
   expect(changed.agent_config).not.toHaveProperty('environment_id')
   expect(changed.agent_config.mcp_servers).not.toHaveProperty('m')
   expect(changed).not.toHaveProperty('agent_uid')
+  const piped = await home.run(['schedule', 'update', 'check', '-p', '-'], {
+    env: { BATON_SERVER: house.url, BATON_API_KEY: house.api_key },
+    stdin: 'Said by another program.',
+  })
+  expect(piped.stdout).toMatch(/^Prompt +Said by another program\.$/m)
   const without = await json<Schedule>('schedule', 'update', 'check', '--remove-skill', '-p', 'Look.')
   expect(without.agent_config).not.toHaveProperty('skills')
   expect(without.agent_config).not.toHaveProperty('name')

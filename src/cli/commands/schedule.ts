@@ -6,6 +6,7 @@ import {
   CATCH_UPS,
   CreateSchedule,
   OVERLAP_POLICIES,
+  PROMPT_BYTES_MAX,
   ReplaceSchedule,
   RUN_MODES,
   type Schedule,
@@ -14,7 +15,7 @@ import {
 } from '../../contract/index.ts'
 import { askedRun, mcpServers, readConfigFile } from '../asking.ts'
 import type { CommandModule } from '../commands.ts'
-import { bodyOf, type Context, clientOf } from '../context.ts'
+import { bodyOf, type Context, clientOf, readAll } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
 import { collect } from '../named.ts'
 import { findSchedule, scheduleLines, scheduleTable } from '../schedules.ts'
@@ -94,7 +95,8 @@ export const update: CommandModule = {
   async run(context, given) {
     const o = Options.parse(given.options)
     const schedule = await findSchedule(context, given)
-    const { prompt = schedule.prompt, name = schedule.name, cron = schedule.cron_schedule } = o
+    const { name = schedule.name, cron = schedule.cron_schedule } = o
+    const prompt = (await givenPrompt(context, o)) ?? schedule.prompt
     const agent_uid = o.removeAgent ? undefined : (o.agent ?? schedule.agent_uid)
     const body = checked(ReplaceSchedule, {
       name,
@@ -201,6 +203,10 @@ function wholeMinutes(text: string): number {
   if (ms === null)
     throw new CommandFailure('usage', `--catch-up-window "${text}" is no duration.`, 'Write it as 10m or 2h.')
   return Math.ceil(ms / 60_000)
+}
+
+async function givenPrompt(context: Context, { prompt }: Options): Promise<string | undefined> {
+  return prompt === '-' ? readAll(context.stdin, PROMPT_BYTES_MAX, 'The prompt on stdin') : prompt
 }
 
 /** As it is to be; what is to go must be there. */
