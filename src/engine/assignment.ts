@@ -5,7 +5,8 @@
  * kept. Who does not remember is given the transcript; who does is given what came after the session was kept. Either
  * is told how the last execution ended, and that its task is not a new one: the half of it may be done.
  *
- * So does a run that goes on with a conversation: what came before it there is as if its own, but its task is a new one.
+ * So does a run that goes on with a conversation: what came before it there is as if its own, but its task is a new
+ * one.
  */
 import type { Selectable } from 'kysely'
 import { sql } from 'kysely'
