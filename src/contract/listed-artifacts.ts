@@ -12,6 +12,8 @@ export const ListedArtifact = z.discriminatedUnion('artifact_type', [
       notebook_uid: z.string().optional(),
       url: z.string().optional(),
       title: z.string().optional(),
+      /** Ours: the plan's version. */
+      version: z.int().optional(),
     }),
   }),
   Listed.extend({ artifact_type: z.literal('PULL_REQUEST'), data: z.object({ url: z.string(), branch: z.string() }) }),
