@@ -137,7 +137,7 @@ async function tryWalk(random: Random, plot: Plot, runs: Planted[]): Promise<voi
     runs.push(fresh)
     if (asked.sort_by !== 'updated_at' || random.chance(0.7)) return
     const one = random.of(before)
-    const updated_at = `2026-01-02T00:00:${String(changed.size % 60).padStart(2, '0')}.000000Z`
+    const updated_at = house.clock.now().toISOString().replace('Z', '000Z')
     await sql`update runs set updated_at = ${updated_at}::timestamptz where run_id = ${one.run_id}`.execute(
       house.database.kysely,
     )
@@ -203,6 +203,29 @@ describe('a list', () => {
     const forged = Buffer.from(JSON.stringify({ sort: 'x', at: '\0', id: randomUUID() })).toString('base64url')
     expect(await refused(`sort_by=title&cursor=${forged}`)).toMatch(/cursor does not belong/)
   })
+
+  test.each(['asc', 'desc'] as const)(
+    'by updated_at, %s, shows no run twice, and misses what changes ahead',
+    async (way) => {
+      const name = `moving ${way}`
+      const made: string[] = []
+      for (let n = 0; n < 6; n++) made.push(await make({ prompt: `moving ${n}`, config: { name } }))
+      const met = way === 'asc' ? made : made.toReversed()
+      const touch = (run_id = '') =>
+        house.database.kysely
+          .updateTable('runs')
+          .set({ updated_at: house.clock.now() })
+          .where('run_id', '=', run_id)
+          .execute()
+      let page = 0
+      const seen = await walk({ name, sort_by: 'updated_at', sort_order: way }, 2, async () => {
+        page += 1
+        if (page === 1) await Promise.all([touch(met[0]), touch(met[4])])
+      })
+      expect(seen.map((run) => run.run_id)).toEqual([met[0], met[1], met[2], met[3], met[5]])
+      expect(await idsOf(`name=${encodeURIComponent(name)}`)).toHaveLength(6)
+    },
+  )
 
   test('says in a sentence what is wrong with a value', async () => {
     const wrongs: [string, RegExp][] = [
