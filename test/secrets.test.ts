@@ -254,6 +254,24 @@ describe('a run', () => {
     expect(run_id).toBeDefined()
   })
 
+  test('in the name of an agent is given what the agent names; a child leaves out what it cannot have', async () => {
+    const environment = await newEnvironment()
+    const [a, b] = [await keep(), await keep()]
+    const inside = await keep({ environment_id: environment.uid })
+    const agent = await house.client.identities.create({ body: { name: newName(), secrets: [{ name: a.name }] } })
+    const open = await house.client.identities.create({ body: { name: newName() } })
+    const narrowed = await begin({ agent_identity_uid: agent.uid })
+    expect(Object.keys(narrowed.variables)).toEqual([a.name])
+    expect(Object.keys((await begin({ agent_identity_uid: open.uid })).variables)).toContain(b.name)
+    const secrets = [{ name: a.name }, { name: inside.name }]
+    const lead = await begin({ config: { environment_id: environment.uid, secrets } })
+    expect(Object.keys(lead.variables).sort()).toEqual([a.name, inside.name].sort())
+    const child = { prompt: 'child', config: { environment_id: null, worker_host: 'bare' } }
+    const { run_id } = await lead.piece.runner.runs.create({ body: child })
+    const piece = await take(run_id, bare)
+    expect(Object.keys((await piece.start()).secrets?.variables ?? {})).toEqual([a.name])
+  })
+
   test('typed secrets set the variables of their providers, and go before raw ones', async () => {
     const environment = await newEnvironment()
     const inside = (body: Partial<NewSecret>) => keep({ ...body, environment_id: environment.uid })
