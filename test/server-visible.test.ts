@@ -22,6 +22,7 @@ const READS: Record<string, (run_id: string) => string> = {
   'transcripts.download': (run_id) => `/agent/runs/${run_id}/transcript`,
   'conversations.ofRun': (run_id) => `/agent/runs/${run_id}/conversation`,
   'conversations.get': (run_id) => `/agent/conversations/${run_id}`,
+  'handoff.attachments': (run_id) => `/agent/runs/${run_id}/handoff/attachments`,
   'events.list': (run_id) => `/agent/events?run_ids=${run_id}`,
   'events.stream': (run_id) => `/agent/events/stream?run_ids=${run_id}`,
   'events.follow': (run_id) => `/stream?run_ids=${run_id}`,
@@ -39,7 +40,18 @@ const RUNNER = [
   'executions.children',
   'executions.session',
   'executions.keep',
+  'attachments.take',
 ]
+/** Said or asked of a run in a body, which tells nothing of others' runs. */
+const ABOUT: Record<string, object> = {
+  'attachments.download': { attachment_ids: ['00000000-0000-4000-8000-000000000000'] },
+  'events.report': { event_type: 'run_in_progress' },
+  'events.client_event': {
+    event_uuid: '00000000-0000-4000-8000-000000000000',
+    event_name: 'agent_started',
+    timestamp: '2026-01-01T00:00:00Z',
+  },
+}
 /** The mailbox of its own run, and its own tree. */
 const MAIL = ['messages.send', 'messages.list', 'messages.read', 'messages.delivered', 'events.cursor', 'trees.get']
 /** Children of its own run. */
@@ -54,7 +66,17 @@ const ARTIFACTS = [
 ]
 /** They name no run: the token does. */
 const SUPPORT = all.filter((route) => route.name.startsWith('harness_support.')).map((route) => route.name)
-const ALLOWED = new Set([...Object.keys(READS), ...RUNNER, ...MAIL, ...TREE, ...ARTIFACTS, ...SUPPORT, 'access.whoami'])
+const ALLOWED = new Set([
+  ...Object.keys(READS),
+  ...RUNNER,
+  ...Object.keys(ABOUT),
+  ...MAIL,
+  ...TREE,
+  ...ARTIFACTS,
+  ...SUPPORT,
+  'access.whoami',
+  'federation.issue',
+])
 
 let house: House
 let piece: Piece
@@ -149,6 +171,14 @@ test.each(RUNNER)('%s is for its own execution alone', async (name) => {
   expect(await ask(route, route.path.replace('{execution_id}', stranger.execution_id), body)).toBe(404)
   const { state } = await house.client.runs.get({ params: { run_id: runs.stranger } })
   expect(state).toBe('INPROGRESS')
+})
+
+test.each(Object.keys(ABOUT))('%s is answered for no run that is not its own or below', async (name) => {
+  const route = named(name)
+  const say = (run_id: string) => ask(route, route.path.replace('{run_id}', run_id), JSON.stringify(ABOUT[name]))
+  for (const run_id of [runs.parent, runs.sibling, runs.stranger]) expect(await say(run_id)).toBe(404)
+  // Of its own it is judged by what it says.
+  expect([200, 400, 404, 409]).toContain(await say(runs.own))
 })
 
 test('files are kept with its own run alone, and read of its own run and all below it', async () => {
