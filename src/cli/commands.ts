@@ -4,8 +4,8 @@ import { ACCESS_COMMANDS, ACCESS_GROUPS } from './commands-access.ts'
 import { BATCH_COMMANDS, BATCH_GROUPS } from './commands-batches.ts'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
 import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
-import { SECRET_COMMANDS, SECRET_GROUPS } from './commands-secrets.ts'
 import { SCHEDULE_COMMANDS, SCHEDULE_GROUPS } from './commands-schedules.ts'
+import { SECRET_COMMANDS, SECRET_GROUPS } from './commands-secrets.ts'
 import type { Context, Given } from './context.ts'
 
 export type CommandModule = {
