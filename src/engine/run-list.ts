@@ -174,8 +174,9 @@ async function find(read: Kysely<Tables>, query: ListRuns, conditions: Condition
   return rows
 }
 
+/** All of them at once: `offset 0` keeps PostgreSQL from asking for each run of the team, of which most have none. */
 const gathered = (elsewhere: Elsewhere[]): Condition[] =>
-  elsewhere.map(({ rows, run_id }) => sql`runs.run_id in (select ${run_id} ${rows})`)
+  elsewhere.map(({ rows, run_id }) => sql`runs.run_id in (select ${run_id} ${rows} offset 0)`)
 
 /** The list that a cursor belongs to: all that is asked for but how much at a time. */
 function fingerprint(query: ListRuns): string {
