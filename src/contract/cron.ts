@@ -1,7 +1,7 @@
 /**
  * Cron as the standard has it: five fields, of which each is `*`, a number, a name, a range or a list of these, with
- * steps. What other programs add to it (seconds, years, `@daily`, `L`, `W`, `#`, `?`) is refused in a sentence that says
- * what to write instead, where there is something.
+ * steps. What other programs add to it (seconds, years, `@daily`, `L`, `W`, `#`, `?`) is refused in a sentence that
+ * says what to write instead, where there is something.
  */
 
 type Field = { name: string; least: number; most: number; words: readonly string[] }
