@@ -21,6 +21,7 @@ const RATIO_MAX = 2
 const CREATE_RATIO_MAX = 1.3
 
 type Query = Record<string, string>
+type Pool = Awaited<ReturnType<typeof openPool>>
 type Took = Map<string, { first: number; far: number }>
 
 const Listed = z.object({
@@ -35,9 +36,9 @@ export async function lists(count: number): Promise<Figure[]> {
   try {
     await sowTeams(pool)
     await sowRuns(pool, { from: 0, to: SMALL, first_team: 0, teams: 2 })
-    const small = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton) }
+    const small = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton, pool) }
     await sowRuns(pool, { from: SMALL, to: count, first_team: 2, teams: TEAMS - 2 })
-    const large = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton) }
+    const large = { took: await measure(baton, await queriesOf(pool)), create: await creating(baton, pool) }
     await growFirst(pool, count, BIG_TEAM)
     const big = await measure(baton, await queriesOf(pool))
     if (process.argv.includes('--each'))
@@ -68,7 +69,7 @@ export async function lists(count: number): Promise<Figure[]> {
 }
 
 /** Each by itself. */
-async function queriesOf(pool: Awaited<ReturnType<typeof openPool>>): Promise<Record<string, Query>> {
+async function queriesOf(pool: Pool): Promise<Record<string, Query>> {
   const { rows } = await pool.query(`select
     (select r.run_id from runs r join bench_teams t using (team_id) where t.number = 0 and exists
       (select from runs c where c.parent_run_id = r.run_id) limit 1) as run_id,
@@ -159,7 +160,8 @@ async function ask({ client }: Up, query: Query): Promise<unknown> {
   return response.json()
 }
 
-async function creating({ client }: Up): Promise<number> {
+/** They then count as old, or they would stand before all others in what is measured next. */
+async function creating({ client }: Up, pool: Pool): Promise<number> {
   const body = { prompt: 'Fix the login of the shop, which times out since the release.', config: { name: 'fixer' } }
   const spent: number[] = []
   for (let n = 0; n < CREATES; n++) {
@@ -167,6 +169,9 @@ async function creating({ client }: Up): Promise<number> {
     await client.runs.create({ body })
     spent.push(performance.now() - began)
   }
+  await pool.query(
+    `update runs set created_at = '2024-01-01', updated_at = '2024-01-01' where config->>'name' = 'fixer'`,
+  )
   return median(spent)
 }
 
