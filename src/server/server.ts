@@ -190,7 +190,10 @@ async function sayMissingKeys({ engine, log }: ServerRoom): Promise<void> {
   try {
     const { key_ids } = await engine.missingKeys()
     if (key_ids.length > 0)
-      log.error({ key_ids }, 'Secrets are locked with master keys that this server does not have. Give them back to it.')
+      log.error(
+        { key_ids },
+        'Secrets are locked with master keys that this server does not have. Give them back to it.',
+      )
   } catch (err) {
     log.warn({ err }, 'It could not be seen whether all master keys are there.')
   }
