@@ -16,6 +16,7 @@ import { processesOf, until } from './house/processes.ts'
 vi.setConfig({ testTimeout: 90_000, hookTimeout: 60_000, maxConcurrency: 4 })
 
 const STEP_MS = 40_000
+const BEAT_MS = 10_000
 const LETTERS = ['letter one. HOLD', 'letter two. HOLD']
 
 let folder: string
@@ -23,6 +24,7 @@ let house: House
 let crew: Crew
 /** Who sends: an agent in a scripted worker's hands, with an MCP client that holds its token. */
 let lead: Agent
+let beating: NodeJS.Timeout
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'baton-mailbox-'))
@@ -32,8 +34,14 @@ beforeAll(async () => {
   const worker = await house.worker({ worker_host: 'desk' })
   await house.client.runs.create({ body: { prompt: 'lead', config: { worker_host: 'desk' } } })
   lead = await takeAgent(house, worker)
+  // These tests take longer than a lease.
+  beating = setInterval(() => {
+    const { execution_id } = lead
+    void lead.runner.executions.heartbeat({ params: { execution_id }, body: {} }).catch(() => {})
+  }, BEAT_MS)
 })
 afterAll(async () => {
+  clearInterval(beating)
   await crew.close()
   await house.close()
   rmSync(folder, { recursive: true, force: true })
