@@ -237,7 +237,7 @@ describe('messages', () => {
     const sent = await json(['run', 'message', 'send', ...to, '--subject', 'Hello', '--body', 'the body'])
     expect(sent).toEqual({ message_ids: [expect.any(String), expect.any(String)] })
     const [message_id = ''] = (sent as { message_ids: string[] }).message_ids
-    const header = { message_id, sender_run_id: null, subject: 'Hello', sent_at: expect.any(String) }
+    const header = { message_id, sender_run_id: '', subject: 'Hello', sent_at: expect.any(String) }
     const list = ['run', 'message', 'list', lead.run_id]
     expect(await json(list)).toEqual([{ ...header, delivered_at: null, read_at: null }])
     expect((await baton(list)).stdout).toMatch(new RegExp(`^${message_id} +accepted .* a person +Hello$`, 'm'))
