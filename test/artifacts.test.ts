@@ -78,7 +78,7 @@ test('a reported file is listed with its run, and its bytes come from a signed a
   })
 })
 
-test('a run lists each kind of artifact in its public shape, and nothing else', async () => {
+test('a run lists each kind of artifact in its public shape, a plan with its version, and nothing else', async () => {
   await house.client.runs.create({ body: { prompt: 'plan something', mode: 'plan' } })
   const agent = await takeAgent(house, worker)
   const report = async (body: ReportArtifact) => {
@@ -100,7 +100,7 @@ test('a run lists each kind of artifact in its public shape, and nothing else', 
   await agent.call('propose_plan', { plan: '# The plan', agents: [] })
   const { artifacts } = await house.client.runs.get({ params: { run_id: agent.run_id } })
   const facts = { filepath: 'out/report.md', filename: 'report.md', mime_type: 'text/markdown', size_bytes: 10 }
-  const plan = { document_uid: expect.any(String), notebook_uid: expect.any(String), title: 'The plan' }
+  const plan = { document_uid: expect.any(String), notebook_uid: expect.any(String), title: 'The plan', version: 1 }
   expect(artifacts.map(({ artifact_type, data }) => [artifact_type, data])).toEqual([
     ['PULL_REQUEST', pull],
     ['EXTERNAL_REFERENCE', page],

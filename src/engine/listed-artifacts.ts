@@ -8,8 +8,9 @@ export const listedArtifacts = sql<ListedArtifact[]>`(
     'artifact_type', a.artifact_type,
     'created_at', to_char(a.created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     'data', case a.artifact_type
-      when 'PLAN' then jsonb_build_object('document_uid', a.data->'document_uid', 'artifact_uid', a.artifact_uid,
-        'notebook_uid', a.data->'document_uid', 'title', a.data->'title', 'version', a.data->'version')
+      when 'PLAN' then jsonb_strip_nulls(jsonb_build_object('document_uid', a.data->'document_uid',
+        'artifact_uid', a.artifact_uid, 'notebook_uid', a.data->'document_uid', 'title', a.data->'title',
+        'version', a.data->'version'))
       when 'SCREENSHOT' then jsonb_strip_nulls(jsonb_build_object('artifact_uid', a.artifact_uid,
         'mime_type', a.data->'mime_type', 'description', a.data->'description'))
       when 'FILE' then a.data || jsonb_build_object('artifact_uid', a.artifact_uid)
