@@ -2,7 +2,8 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Environment, Identity, Run } from '../src/contract/index.ts'
-import { type Ended, type Home, makeHome } from './cli/baton.ts'
+import { asking } from './cli/asking.ts'
+import { type Home, makeHome } from './cli/baton.ts'
 import { type House, startHouse } from './house/house.ts'
 
 let home: Home
@@ -16,14 +17,7 @@ afterAll(async () => {
   await home?.remove()
 })
 
-const baton = (...args: string[]): Promise<Ended> =>
-  home.run(args, { env: { BATON_SERVER: house.url, BATON_API_KEY: house.api_key } })
-
-async function json<T>(...args: string[]): Promise<T> {
-  const { code, stdout, stderr } = await baton(...args, '--json')
-  expect(code, stderr).toBe(0)
-  return JSON.parse(stdout) as T
-}
+const { baton, json } = asking(() => ({ home, house }))
 
 test('an environment is created, listed, shown, changed piece by piece and deleted', async () => {
   const create = ['environment', 'create', '-n', 'app', '--description', 'The app.', '-d', 'node:24']

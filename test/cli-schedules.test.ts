@@ -3,7 +3,8 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { CreatedRun, Firing, NextTimes, Schedule } from '../src/contract/index.ts'
-import { type Ended, type Home, makeHome } from './cli/baton.ts'
+import { asking } from './cli/asking.ts'
+import { type Home, makeHome } from './cli/baton.ts'
 import { type House, startHouse } from './house/house.ts'
 
 let home: Home
@@ -17,14 +18,7 @@ afterAll(async () => {
   await home?.remove()
 })
 
-const baton = (...args: string[]): Promise<Ended> =>
-  home.run(args, { env: { BATON_SERVER: house.url, BATON_API_KEY: house.api_key } })
-
-async function json<T>(...args: string[]): Promise<T> {
-  const { code, stdout, stderr } = await baton(...args, '--json')
-  expect(code, stderr).toBe(0)
-  return JSON.parse(stdout) as T
-}
+const { baton, json } = asking(() => ({ home, house }))
 
 test('a schedule is made without the word create, with all that its runs are asked for', async () => {
   const { uid } = await house.client.environments.create({ body: { name: 'app' } })
