@@ -197,7 +197,7 @@ create table runs (
   constraint runs_retry_on_check CHECK ((retry_on = ANY (ARRAY['retryable'::text, 'all'::text]))),
   constraint runs_state_check CHECK ((state = ANY (ARRAY['QUEUED'::text, 'PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text, 'SUCCEEDED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))
 );
-CREATE INDEX runs_busy ON public.runs USING btree (team_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (execution_location = 'REMOTE'::text) AND (waiting_until IS NULL));
+CREATE INDEX runs_busy ON public.runs USING btree (team_id) WHERE ((state = ANY (ARRAY['PENDING'::text, 'CLAIMED'::text, 'INPROGRESS'::text, 'BLOCKED'::text])) AND (execution_location = 'REMOTE'::text));
 CREATE INDEX runs_cancelling ON public.runs USING btree (cancel_requested_at) WHERE ((cancel_requested_at IS NOT NULL) AND (state = ANY (ARRAY['INPROGRESS'::text, 'BLOCKED'::text])));
 CREATE INDEX runs_conversation ON public.runs USING btree (conversation_id, created_at, run_id);
 CREATE INDEX runs_environment ON public.runs USING btree (((config ->> 'environment_id'::text)), created_at DESC) WHERE (config ? 'environment_id'::text);
@@ -484,8 +484,7 @@ create table givings (
   text text not null,
   given_at timestamp with time zone not null,
   constraint givings_pkey PRIMARY KEY (execution_id),
-  constraint givings_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id) ON DELETE CASCADE,
-  constraint givings_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+  constraint givings_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id) ON DELETE CASCADE
 );
 CREATE INDEX givings_run ON public.givings USING btree (run_id);
 

@@ -5,6 +5,7 @@
  */
 import { sql } from 'kysely'
 import { ENTRY_HEAD_BYTES, type EntryBody, Fault, type NewEntry } from '../contract/index.ts'
+import { arrayOf } from './array-of.ts'
 import { blobIdOf } from './blobs.ts'
 import type { Room } from './engine.ts'
 import { keepBlobs } from './kept-blobs.ts'
@@ -55,9 +56,9 @@ async function insert(room: Room, execution_id: string, kept: Kept[]): Promise<H
     ), fresh as (
       select e.*, held.run_id, held.team_id, held.number as execution_number
       from held, unnest(
-        ${kept.map((e) => e.number)}::int[], ${kept.map((e) => e.at)}::timestamptz[],
-        ${kept.map((e) => e.kind)}::text[], ${kept.map((e) => e.body)}::jsonb[], ${kept.map((e) => e.blob_id)}::text[],
-        ${kept.map((e) => e.body_bytes)}::int[]
+        ${arrayOf('int', kept, (e) => e.number)}, ${arrayOf('timestamptz', kept, (e) => e.at)},
+        ${arrayOf('text', kept, (e) => e.kind)}, ${arrayOf('jsonb', kept, (e) => e.body)},
+        ${arrayOf('text', kept, (e) => e.blob_id)}, ${arrayOf('int', kept, (e) => e.body_bytes)}
       ) as e(number, at, kind, body, blob_id, body_bytes)
       where e.number > held.entries and ${first}::int <= held.entries + 1
     ), words as (

@@ -2,6 +2,9 @@
 import { sql } from 'kysely'
 import { CHILD_EVENTS } from '../contract/index.ts'
 
+/** Of a child's changes those that its parent is told of. */
+const NEWS = [...CHILD_EVENTS].filter((type) => type !== 'run_in_progress')
+
 /**
  * Its agent has mail: a message, or, while it waits, news of a child or the end of its time. While a plan is before a
  * person it is told nothing else.
@@ -11,7 +14,7 @@ export const hasMail = (
 ) => sql<boolean>`runs.open_plan is null and (runs.undelivered > 0 or (runs.waiting_until is not null
   and (runs.waiting_until <= ${now} or exists (select from events e join runs child on child.run_id = e.run_id
     where child.parent_run_id = runs.run_id and e.sequence > coalesce(runs.last_event_sequence, 0)
-      and e.event_type = any(${[...CHILD_EVENTS].filter((type) => type !== 'run_in_progress')}::text[])))))`
+      and e.event_type in (${sql.join(NEWS.map((type) => sql.lit(type)))})))))`
 
 export const hasUrgentMail = sql<boolean>`exists (select from messages m where m.recipient_run_id = runs.run_id
   and m.delivered_at is null and m.urgent)`

@@ -9,6 +9,7 @@ import { type Kysely, type RawBuilder, type Selectable, type SqlBool, sql } from
 import { AgentConfig, type FrozenEnvironment, harnessOf, type TaskAssignment } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
+import { arrayOf } from './array-of.ts'
 import type { Room } from './engine.ts'
 import { freezeEnvironments } from './environments.ts'
 import { giveSecrets } from './secret-giving.ts'
@@ -222,7 +223,7 @@ async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: 
   await sql`
     update runs set state = 'PENDING', execution_id = o.execution_id, executions = runs.executions + 1,
       updated_at = ${now}
-    from unnest(${taken.map((t) => t.run.run_id)}::uuid[], ${taken.map((t) => t.execution_id)}::uuid[])
+    from unnest(${arrayOf('uuid', taken, (t) => t.run.run_id)}, ${arrayOf('uuid', taken, (t) => t.execution_id)})
       as o(run_id, execution_id)
     where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
   await giveSecrets(room, write, taken)

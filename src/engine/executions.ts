@@ -15,6 +15,7 @@ import {
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { appendEntries } from './append.ts'
+import { arrayOf } from './array-of.ts'
 import { renderAssignment } from './assignment.ts'
 import { hasChildrenBeside, hasMail, hasNewFiles, hasUrgentMail } from './attention.ts'
 import { batched } from './batch.ts'
@@ -73,7 +74,7 @@ export function executionsEngine(room: Room) {
         .select(['executions.execution_id', 'runs.cancel_requested_at', 'executions.state'])
         .select([hasMail(clock.now()).as('inbox'), hasUrgentMail.as('urgent'), hasChildrenBeside.as('children')])
         .select(hasNewFiles.as('attachments'))
-        .where(sql<boolean>`executions.execution_id = any(${execution_ids}::uuid[])`)
+        .where(sql<boolean>`executions.execution_id = any(${arrayOf('uuid', execution_ids, (id) => id)}::uuid[])`)
         .execute()
       const found = new Map(rows.map((row) => [row.execution_id, row]))
       return execution_ids.map((execution_id) => found.get(execution_id))

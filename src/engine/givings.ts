@@ -5,8 +5,9 @@
  * execution ended otherwise: they wait in the inbox again. See `docs/decisions/0009-mail-in-two-steps.md`.
  */
 import { type Kysely, type RawBuilder, sql } from 'kysely'
-import type { EventType } from '../contract/index.ts'
+import { CHILD_EVENTS, type EventType } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import { arrayOf } from './array-of.ts'
 import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 
@@ -29,7 +30,8 @@ export type Seen = {
   stopped: boolean
 }
 
-type Parking = { execution_id: string; waiting_until: Date }
+/** `if_quiet`: only if nothing is there that the agent has yet to be told. */
+type Parking = { execution_id: string; waiting_until: Date; call_key: string; if_quiet: boolean }
 
 /** Of one statement. */
 const GIVINGS_MAX = 50
@@ -63,15 +65,15 @@ export function givings(room: Room) {
 
     /**
      * Its turn may end now: the run keeps its session, costs nothing and takes up no slot. It has what the last answer
-     * gave it. False: look again, for something has come meanwhile, or the execution is no longer the current one.
+     * gave it, unless that was to the same call. Undefined: the execution is no longer the current one.
      */
-    async park(parking: Parking): Promise<boolean> {
+    async park(parking: Parking): Promise<Parked | undefined> {
       const parked = await parkOne(parking)
       if (parked?.anew) {
         bell.ring('log', {})
         if (parked.crowded) bell.ring('queue', {})
       }
-      return parked?.undelivered === 0
+      return parked
     },
 
     /** The agent has what the last answer of a tool gave it, for it went on. */
@@ -131,32 +133,44 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
   return all.map((_, place) => given.has(place))
 }
 
-/** `anew`: it waits only now. `crowded`: a run of its team is queued, perhaps for the place that it leaves. */
-type Parked = { anew: boolean; undelivered: number; crowded: boolean }
+/**
+ * `anew`: it waits only now. `messages`: how many it was ever sent, with the `undelivered`. `crowded`: a run of its team
+ * is queued, perhaps for the place that it leaves.
+ */
+type Parked = { anew: boolean; messages: number; undelivered: number; crowded: boolean }
 
 async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(Parked | undefined)[]> {
   const { rows } = await sql<Parked & { execution_id: string }>`
     with asked as (
       select x.run_id, a.* from unnest(
-        ${all.map((one) => one.execution_id)}::uuid[], ${all.map((one) => one.waiting_until)}::timestamptz[]
-      ) as a(execution_id, waiting_until) join executions x using (execution_id)
+        ${arrayOf('uuid', all, (one) => one.execution_id)}, ${arrayOf('timestamptz', all, (one) => one.waiting_until)},
+        ${arrayOf('text', all, (one) => one.call_key)}, ${arrayOf('bool', all, (one) => one.if_quiet)}
+      ) as a(execution_id, waiting_until, call_key, if_quiet) join executions x using (execution_id)
     ), ${inOrder(sql`(select run_id from asked)`)}, gone as (
-      delete from givings using asked a join ordered using (run_id) where givings.execution_id = a.execution_id
+      delete from givings using asked a join ordered using (run_id)
+      where givings.execution_id = a.execution_id and givings.call_key <> a.call_key
       returning givings.*
     ), marked as (
       update messages set delivered_at = ${now} from gone
       where messages.message_id = any(gone.message_ids) and delivered_at is null
+    ), judged as (
+      select a.*, nullif(greatest(coalesce(o.seen, -1), coalesce(gone.sequence, -1)), -1) as seen,
+        o.parks and not (a.if_quiet and (o.undelivered > 0
+          or exists (select from givings g
+            where g.run_id = a.run_id and (g.execution_id <> a.execution_id or g.call_key = a.call_key))
+          or exists (select from events e join runs child on child.run_id = e.run_id
+            where child.parent_run_id = a.run_id and e.event_type in (${sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))})
+              and e.sequence > greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))))) as parks
+      from asked a join ordered o using (run_id) left join gone on gone.execution_id = a.execution_id
     ), held as (
-      update runs set waiting_until = case when ordered.parks then a.waiting_until else runs.waiting_until end,
-        last_event_sequence = case when gone.sequence is null then runs.last_event_sequence
-          else greatest(coalesce(runs.last_event_sequence, 0), gone.sequence) end
-      from asked a join ordered using (run_id) left join gone on gone.execution_id = a.execution_id
-      where runs.run_id = a.run_id and runs.execution_id = a.execution_id
-      returning runs.team_id, runs.run_id, runs.execution_id, runs.undelivered, ordered.parks as anew
+      update runs set waiting_until = case when judged.parks then judged.waiting_until else runs.waiting_until end,
+        last_event_sequence = judged.seen
+      from judged where runs.run_id = judged.run_id and runs.execution_id = judged.execution_id
+      returning runs.team_id, runs.run_id, runs.execution_id, runs.messages, runs.undelivered, judged.parks as anew
     ), parked as (
       select * from held where anew
     ), ${says('run_waiting', sql`parked`, now)}
-    select execution_id, undelivered, anew,
+    select execution_id, messages, undelivered, anew,
       exists (select from runs queued where queued.team_id = held.team_id and queued.state = 'QUEUED') as crowded
     from held`.execute(db)
   const parked = new Map(rows.map((row) => [row.execution_id, row]))
@@ -166,7 +180,8 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
 /** A part of a statement, which locks several runs as every writer does: in the order of their ids. */
 const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`
     ordered as materialized (
-      select run_id, state = 'INPROGRESS' and stopped is null and waiting_until is null as parks
+      select run_id, undelivered, last_event_sequence as seen,
+        state = 'INPROGRESS' and stopped is null and waiting_until is null as parks
       from runs where run_id in ${run_ids} order by run_id for no key update
     )`
 

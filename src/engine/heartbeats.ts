@@ -4,6 +4,7 @@
  */
 import { sql } from 'kysely'
 import type { Usage } from '../contract/index.ts'
+import { arrayOf } from './array-of.ts'
 import { hasChildrenBeside, hasMail, hasNewFiles } from './attention.ts'
 import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
@@ -42,8 +43,8 @@ async function renew(room: Room, beats: Beat[]): Promise<(Counted | undefined)[]
     update executions set expires_at = ${expires_at}, session_id = coalesce(b.session_id, executions.session_id),
       usage = coalesce(b.usage, executions.usage)
     from unnest(
-      ${beats.map((b) => b.execution_id)}::uuid[], ${beats.map((b) => b.session_id)}::text[],
-      ${beats.map((b) => (b.usage === null ? null : JSON.stringify(b.usage)))}::jsonb[]
+      ${arrayOf('uuid', beats, (b) => b.execution_id)}, ${arrayOf('text', beats, (b) => b.session_id)},
+      ${arrayOf('jsonb', beats, (b) => (b.usage === null ? null : JSON.stringify(b.usage)))}
     ) as b(execution_id, session_id, usage), runs, teams
     where executions.execution_id = b.execution_id and executions.state = 'running'
       and runs.run_id = executions.run_id and runs.execution_id = executions.execution_id

@@ -5,6 +5,8 @@
 import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { EventType } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import { last } from '../db/prepared.ts'
+import { arrayOf } from './array-of.ts'
 import type { Room } from './engine.ts'
 
 export type NewEvent = {
@@ -27,15 +29,11 @@ export async function logged<T>(room: Logging, work: (write: Write, events: NewE
   const events: NewEvent[] = []
   const result = await room.database.kysely.transaction().execute(async (write) => {
     const result = await work(write, events)
-    if (events.length > 0) await append(write, events, room.clock.now())
+    if (events.length > 0) await last(write, sql`with ${logs(events, room.clock.now())} select`)
     return result
   })
   if (events.length > 0) room.bell.ring('log', {})
   return result
-}
-
-async function append(write: Write, events: NewEvent[], occurred_at: Date): Promise<void> {
-  await sql`with ${logs(events, occurred_at)} select`.execute(write)
 }
 
 /** Two parts of a statement, which log these events. It is the last before its transaction's commit. */
@@ -46,8 +44,8 @@ export const logs = (events: NewEvent[], occurred_at: Date): RawBuilder<unknown>
       select bump.value - ${events.length} + e.place, e.team_id, e.event_type, e.run_id, e.ref_id, e.execution_id,
         ${occurred_at}
       from bump, unnest(
-        ${events.map((e) => e.team_id)}::uuid[], ${events.map((e) => e.event_type)}::text[],
-        ${events.map((e) => e.run_id)}::uuid[],
-        ${events.map((e) => e.ref_id ?? null)}::text[], ${events.map((e) => e.execution_id ?? null)}::uuid[]
+        ${arrayOf('uuid', events, (e) => e.team_id)}, ${arrayOf('text', events, (e) => e.event_type)},
+        ${arrayOf('uuid', events, (e) => e.run_id)}, ${arrayOf('text', events, (e) => e.ref_id ?? null)},
+        ${arrayOf('uuid', events, (e) => e.execution_id ?? null)}
       ) with ordinality as e(team_id, event_type, run_id, ref_id, execution_id, place)
     )`

@@ -8,6 +8,7 @@
 import { type Kysely, sql } from 'kysely'
 import { CHILD_EVENTS, Fault, type Inbox, RunMode } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import { arrayOf } from './array-of.ts'
 import { batched } from './batch.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
@@ -146,7 +147,17 @@ export function mailEngine(room: Room) {
       const ringing = rings(execution_id)
       let taken: number | null = null
       let parked = false
+      const park = async (if_quiet: boolean): Promise<void> => {
+        const row = await mail.park({ execution_id, waiting_until, call_key, if_quiet })
+        const quiet = if_quiet ? row?.anew : row?.undelivered === 0
+        if (if_quiet && row?.anew) taken = row.messages
+        parked = quiet === true || !if_quiet
+        // What was rung for since it began to listen is heard; a call that is not held must look for itself.
+        if (quiet && performance.now() < until) await ringing.next(until, options.signal)
+      }
       try {
+        // Most who wait have nothing to be told: to wait at once saves them a look.
+        if (!options.signal.aborted) await park(true)
         for (;;) {
           const found = await look(execution_id)
           const { inbox, run_id, seen, given } = found
@@ -166,10 +177,7 @@ export function mailEngine(room: Room) {
               return { text, inbox }
           } else if (!parked) {
             // Waiting is a row before the last look, so that whatever comes after the look finds it.
-            const quiet = await mail.park({ execution_id, waiting_until })
-            parked = true
-            // What was rung for since the first look is heard here; a call that is not held must look for itself.
-            if (quiet && performance.now() < until) await ringing.next(until, options.signal)
+            await park(false)
           } else if (performance.now() >= until) {
             return { text: null, inbox }
           } else {
@@ -277,11 +285,13 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
           from events e join runs c on c.run_id = e.run_id
           where c.parent_run_id = r.run_id and r.open_plan is null
             and e.sequence > greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0))
-            and e.event_type = any(${[...CHILD_EVENTS]}::text[])
+            and e.event_type in (${sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))})
           order by e.run_id, e.sequence desc
         ) as n
       ) as news
-    where x.execution_id = any(${execution_ids}::uuid[]) and x.state = 'running'`.execute(db)
+    where x.execution_id = any(${arrayOf('uuid', execution_ids, (id) => id)}::uuid[]) and x.state = 'running'`.execute(
+    db,
+  )
   const found = new Map(rows.map((row) => [row.execution_id, row]))
   return execution_ids.map((execution_id) => found.get(execution_id))
 }

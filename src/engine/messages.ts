@@ -6,7 +6,7 @@
  * decided by the recipient's row, so that no message is left behind by a run that ends.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import type { Insertable, Kysely, Selectable } from 'kysely'
+import type { Insertable, Kysely, RawBuilder, Selectable } from 'kysely'
 import { sql } from 'kysely'
 import {
   AgentConfig,
@@ -18,14 +18,17 @@ import {
   type SendMessage,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
+import { last } from '../db/prepared.ts'
 import type { Messages } from '../db/tables.ts'
+import { arrayOf } from './array-of.ts'
 import { batched } from './batch.ts'
 import { isOver } from './births.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { givings } from './givings.ts'
 import { logs, type NewEvent } from './log.ts'
 import { runNotFound } from './runs.ts'
-import { checkStorm, type Guarded, type Storm, stopTree } from './storms.ts'
+import { checkStorm, GUARDED, type Guarded, type Storm, stopTree } from './storms.ts'
 import { afresh, followIn } from './transitions.ts'
 import { isVisible, visibleTo } from './visible.ts'
 
@@ -38,7 +41,7 @@ export function messagesEngine(room: Room) {
   async function send(
     caller: Caller,
     body: SendMessage,
-    options: { key?: string | undefined; mode?: RunMode | undefined } = {},
+    options: { key?: string | undefined; mode?: RunMode | undefined; heard?: boolean } = {},
   ) {
     const sender_run_id = senderOf(caller, body)
     const to = [...new Set(body.to.map((run_id) => run_id.toLowerCase()))]
@@ -185,6 +188,8 @@ type Sending = {
   key?: string | undefined
   /** The agents are asked to plan or orchestrate from now on. */
   mode?: RunMode | undefined
+  /** An agent's own call: it has read what a tool answered it before. */
+  heard?: boolean
 }
 
 /** What a send key stands for: another of these under the same key is another message. */
@@ -204,13 +209,14 @@ const SENDS_MAX = 50
 
 /** In the order in which they came: a tree's messages wait for its root's row once, not one after the other. */
 async function sendAll(room: Room, all: Sending[]): Promise<Sent[]> {
-  const { sent, events } = await room.database.kysely.transaction().execute(async (write) => {
-    const { sent, kept } = await acceptAll(room, write, all)
+  const { sent, events, unconfirmed } = await room.database.kysely.transaction().execute(async (write) => {
+    const { sent, kept, unconfirmed } = await acceptAll(room, write, all)
     const events = newsOf(kept)
-    if (events.length > 0) await keep(write, kept, sql`, ${logs(events, room.clock.now())}`)
-    return { sent, events }
+    if (events.length > 0) await last(write, keeping(kept, sql`, ${logs(events, room.clock.now())}`))
+    return { sent, events, unconfirmed }
   })
   if (events.length > 0) room.bell.ring('log', {})
+  await Promise.all(unconfirmed.map(givings(room).confirm))
   return sent
 }
 
@@ -226,15 +232,15 @@ export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent
   }
   const { sent, kept } = await acceptAll(room, write, [sending])
   if (sent[0] !== undefined && 'fault' in sent[0]) throw sent[0].fault
-  if (kept.letters.length > 0) await keep(write, kept)
+  if (kept.letters.length > 0) await keeping(kept).execute(write)
   events.push(...newsOf(kept))
 }
 
 type Word = { caller: UserCaller; run_id: string; subject: string; body: string }
 
 /** Judges each; what is to be kept of them is not in the database yet. */
-async function acceptAll(room: Room, write: Kysely<Tables>, all: Sending[]): Promise<{ sent: Sent[]; kept: Kept }> {
-  const { family, before } = await lockRuns(write, all)
+async function acceptAll(room: Room, write: Kysely<Tables>, all: Sending[]): Promise<Accepted> {
+  const { family, before, unconfirmed } = await lockRuns(write, all)
   const kept: Kept = { letters: [], counts: new Map() }
   const sent: Sent[] = []
   for (const sending of all) {
@@ -245,8 +251,11 @@ async function acceptAll(room: Room, write: Kysely<Tables>, all: Sending[]): Pro
       sent.push({ fault: thrown })
     }
   }
-  return { sent, kept }
+  return { sent, kept, unconfirmed }
 }
+
+/** `unconfirmed`: executions that have read an answer of which that is not in the database yet. */
+type Accepted = { sent: Sent[]; kept: Kept; unconfirmed: string[] }
 
 const newsOf = ({ letters }: Kept): NewEvent[] =>
   letters.map(({ team_id, recipient_run_id, message_id }) => ({
@@ -257,34 +266,39 @@ const newsOf = ({ letters }: Kept): NewEvent[] =>
   }))
 
 type Family = Map<string, Guarded>
+type Locked = { family: Family; before: Map<string, Sent>; unconfirmed: string[] }
 
 /**
  * The runs concerned and the roots of their trees, locked in the order of their ids, each with what its team allows;
  * and what was sent by the same calls before.
  */
-async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<{ family: Family; before: Map<string, Sent> }> {
+async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<Locked> {
   const named = all.flatMap(({ caller, to, sender_run_id }) =>
     [...to, ...(sender_run_id === null ? [] : [sender_run_id])].map((run_id) => ({ run_id, team_id: caller.team_id })),
   )
   const keys = all.flatMap(({ place, caller, sender_run_id, to, key }) =>
     key === undefined ? [] : to.map((_, at) => ({ place, sender: nameOf(caller, sender_run_id), key: `${key}#${at}` })),
   )
-  const { rows } = await sql<Guarded & { sent: Twin[] | null }>`
+  const heard = all.flatMap(({ caller, heard }) => (heard && caller.kind === 'execution' ? [caller.execution_id] : []))
+  const { rows } = await sql<Guarded & { sent: Twin[] | null; unconfirmed: string[] | null }>`
     with named as (
       select distinct run_id, team_id
-      from unnest(${named.map((one) => one.run_id)}::uuid[], ${named.map((one) => one.team_id)}::uuid[])
+      from unnest(${arrayOf('uuid', named, (one) => one.run_id)}, ${arrayOf('uuid', named, (one) => one.team_id)})
         as n(run_id, team_id)
     ), mine as (
       select r.run_id, r.root_run_id from named n join runs r using (run_id, team_id)
     ), sent as (
       select jsonb_agg(jsonb_build_object('place', k.place, 'key', k.key, 'message_id', m.message_id,
         'hash', m.send_hash)) as sent
-      from unnest(${keys.map((one) => one.place)}::text[], ${keys.map((one) => one.sender)}::uuid[],
-        ${keys.map((one) => one.key)}::text[]) as k(place, sender, key)
+      from unnest(${arrayOf('text', keys, (one) => one.place)}, ${arrayOf('uuid', keys, (one) => one.sender)},
+        ${arrayOf('text', keys, (one) => one.key)}) as k(place, sender, key)
         join messages m on coalesce(m.sender_run_id, m.sender_user_id) = k.sender and m.send_key = k.key
+    ), unread as (
+      select array_agg(execution_id::text) as unconfirmed from givings
+      where execution_id = any(${arrayOf('uuid', heard, (id) => id)}::uuid[])
     )
-    select r.*, t.max_hops, t.max_tree_messages, t.max_tree_wakes, t.max_tree_tokens, sent.sent
-    from runs r join teams t on t.team_id = r.team_id cross join sent
+    select ${sql.join(GUARDED.map((column) => sql.ref(`r.${column}`)))}, t.max_hops, t.max_tree_messages, t.max_tree_wakes, t.max_tree_tokens, sent.sent, unread.unconfirmed
+    from runs r join teams t on t.team_id = r.team_id cross join sent cross join unread
     where r.run_id in (select run_id from mine union select root_run_id from mine)
     order by r.run_id for no key update of r`.execute(write)
   const before = new Map<string, Sent>()
@@ -292,7 +306,8 @@ async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<{ family
     const own = (rows[0]?.sent ?? []).filter((one) => one.place === sending.place)
     if (own.length > 0) before.set(sending.place, sentBefore(sending, own))
   }
-  return { family: new Map(rows.map(({ sent: _, ...run }) => [run.run_id, run])), before }
+  const family = new Map(rows.map(({ sent: _, unconfirmed: __, ...run }) => [run.run_id, run]))
+  return { family, before, unconfirmed: rows[0]?.unconfirmed ?? [] }
 }
 
 /** A message that was sent with the same key; null: before such hashes were kept. */
@@ -433,8 +448,7 @@ async function wake(write: Kysely<Tables>, run: Guarded, now: Date): Promise<voi
 }
 
 /** The letters, and the counts of those who get them and of their trees: one statement, for a row may be both. */
-async function keep(write: Kysely<Tables>, { letters, counts }: Kept, more = sql``): Promise<void> {
-  await sql`
+const keeping = ({ letters, counts }: Kept, more = sql``): RawBuilder<unknown> => sql`
     with kept as (
       insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,
         urgent, hop, cause_id, send_key, send_hash, mode, sent_at)
@@ -446,5 +460,4 @@ async function keep(write: Kysely<Tables>, { letters, counts }: Kept, more = sql
       tree_messages = runs.tree_messages + c.sent, tree_wakes = runs.tree_wakes + c.wakes
     from jsonb_to_recordset(${JSON.stringify([...counts.values()])}::jsonb)
       as c(run_id uuid, own int, sent int, wakes int)
-    where runs.run_id = c.run_id`.execute(write)
-}
+    where runs.run_id = c.run_id`

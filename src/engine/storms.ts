@@ -19,8 +19,28 @@ export type Storm = { root_run_id: string; reason: Reason; message: string }
 const STOPPED_MS = 3650 * 24 * 3_600_000
 
 /** A run with what its team allows a tree. */
-export type Guarded = Selectable<Runs> &
+export type Guarded = Pick<Selectable<Runs>, (typeof GUARDED)[number]> &
   Pick<Selectable<Teams>, 'max_hops' | 'max_tree_messages' | 'max_tree_wakes' | 'max_tree_tokens'>
+
+/** Of a run's row what its messages are judged by. */
+export const GUARDED = [
+  'run_id',
+  'team_id',
+  'owner_user_id',
+  'root_run_id',
+  'execution_id',
+  'execution_location',
+  'placement',
+  'state',
+  'config',
+  'messages',
+  'hop',
+  'cause_id',
+  'stopped',
+  'released',
+  'tree_messages',
+  'tree_wakes',
+] as const satisfies (keyof Selectable<Runs>)[]
 
 /**
  * Null: all is within limits. Messages of people are not counted against an agent's hops. The roots of the recipients
@@ -28,7 +48,7 @@ export type Guarded = Selectable<Runs> &
  */
 export async function checkStorm(
   write: Kysely<Tables>,
-  asked: { roots: Guarded[]; recipients: Selectable<Runs>[]; sender: Selectable<Runs> | null },
+  asked: { roots: Guarded[]; recipients: Guarded[]; sender: Guarded | null },
 ): Promise<Storm | null> {
   const { roots, recipients, sender } = asked
   for (const root of roots) {

@@ -24,6 +24,7 @@ import {
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
+import { arrayOf } from './array-of.ts'
 import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 
@@ -145,14 +146,14 @@ export async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise
   const { rows } = await sql<Selectable<Runs> & { place: number }>`
     with steps as (
       select * from unnest(
-        ${steps.map((s) => s.run_id)}::uuid[], ${steps.map((s) => s.execution_id ?? null)}::uuid[],
-        ${steps.map((s) => s.connection_id ?? null)}::uuid[], ${steps.map((s) => s.entries ?? null)}::int[],
-        ${steps.map((s) => s.leave_inbox ?? false)}::boolean[], ${steps.map((s) => s.idle ?? false)}::boolean[],
-        ${steps.map((s, at) => (s.from ?? arrows[at]?.from ?? []).join())}::text[], ${arrows.map((a) => a.to)}::text[],
-        ${arrows.map((a) => a.event)}::text[], ${steps.map((s) => s.now)}::timestamptz[],
-        ${steps.map((s) => JSON.stringify(s.set ?? {}))}::jsonb[],
-        ${steps.map((s) => (s.execution?.from ?? []).join())}::text[],
-        ${steps.map((s) => JSON.stringify(s.execution?.set ?? {}))}::jsonb[]
+        ${arrayOf('uuid', steps, (s) => s.run_id)}, ${arrayOf('uuid', steps, (s) => s.execution_id ?? null)},
+        ${arrayOf('uuid', steps, (s) => s.connection_id ?? null)}, ${arrayOf('int', steps, (s) => s.entries ?? null)},
+        ${arrayOf('bool', steps, (s) => s.leave_inbox ?? false)}, ${arrayOf('bool', steps, (s) => s.idle ?? false)},
+        ${arrayOf('text', steps, (s, at) => (s.from ?? arrows[at]?.from ?? []).join())},
+        ${arrayOf('text', arrows, (a) => a.to)}, ${arrayOf('text', arrows, (a) => a.event)},
+        ${arrayOf('timestamptz', steps, (s) => s.now)}, ${arrayOf('jsonb', steps, (s) => JSON.stringify(s.set ?? {}))},
+        ${arrayOf('text', steps, (s) => (s.execution?.from ?? []).join())},
+        ${arrayOf('jsonb', steps, (s) => JSON.stringify(s.execution?.set ?? {}))}
       ) with ordinality as s(run_id, execution_id, connection_id, entries, leave_inbox, idle, from_states,
         to_state, event_type, now, run_patch, execution_from, execution_patch, place)
     ), moved as (

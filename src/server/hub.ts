@@ -36,6 +36,8 @@ type Seat = { reader: Reader; leave(sequence: number): void }
 const PAGE = 500
 /** Readers for whose number events are gathered as much longer again. */
 const READERS_A_GATHER = 250
+/** While there is no reader, in milliseconds: what this server's own parts hear is no news to them, or can wait. */
+const UNREAD_GATHER_MS = 100
 
 export type Hub = Awaited<ReturnType<typeof openHub>>
 
@@ -69,7 +71,7 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
     log,
     poll_ms: limits.poll_ms,
     // A write costs the same for one event as for ten.
-    gather_ms: () => limits.gather_ms * (1 + readers / READERS_A_GATHER),
+    gather_ms: () => (readers === 0 ? UNREAD_GATHER_MS : limits.gather_ms * (1 + readers / READERS_A_GATHER)),
     async step() {
       while (await readPage()) {}
     },
@@ -144,8 +146,10 @@ export async function openHub({ engine, limits, log }: { engine: Engine; limits:
     head: () => head,
     /** Serves one reader until its stream closes. */
     async follow(reader: Reader): Promise<void> {
+      const first = readers === 0
       readers += 1
       try {
+        if (first) await tail.step()
         let sequence = await startOf(reader)
         reader.begins?.(sequence)
         for (;;) {

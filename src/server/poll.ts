@@ -6,14 +6,15 @@ export type PollLoop = ReturnType<typeof pollLoop>
 export type PollOptions = {
   name: string
   log: Logger
-  poll_ms: number
+  poll_ms: number | (() => number)
   /** Wakes that come within this time of a step are answered by one further step. */
   gather_ms: number | (() => number)
   step(): Promise<void>
 }
 
 export function pollLoop(options: PollOptions) {
-  const gather = () => (typeof options.gather_ms === 'number' ? options.gather_ms : options.gather_ms())
+  const ms = (given: number | (() => number)) => (typeof given === 'number' ? given : given())
+  const gather = () => ms(options.gather_ms)
   let closed = false
   let running: Promise<void> | null = null
   let timer: NodeJS.Timeout | null = null
@@ -39,7 +40,7 @@ export function pollLoop(options: PollOptions) {
       .finally(() => {
         running = null
         stepped_at = Date.now()
-        schedule(options.poll_ms)
+        schedule(ms(options.poll_ms))
       })
     return running
   }

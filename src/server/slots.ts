@@ -42,12 +42,14 @@ export function openSlots(limits: ServerLimits, wake: () => void) {
     if (held.delete(task_id)) wake()
   }
 
+  function freeSlots(): number {
+    if (Date.now() < silent_until) return 0
+    const busy = [...held.values()].filter((one) => !one.waiting).length
+    return capacity === null ? UNSAID_FREE : Math.max(0, capacity - busy)
+  }
+
   return {
-    free(): number {
-      if (Date.now() < silent_until) return 0
-      const busy = [...held.values()].filter((one) => !one.waiting).length
-      return capacity === null ? UNSAID_FREE : Math.max(0, capacity - busy)
-    },
+    free: freeSlots,
     held: (): Held[] => [...held.values()],
     hello(said: number, running: { task_id: string; execution_id: string }[]): void {
       capacity = said
@@ -69,8 +71,9 @@ export function openSlots(limits: ServerLimits, wake: () => void) {
     waits(task_id: string, waiting: boolean): boolean {
       const one = held.get(task_id)
       if (!one) return false
+      const full = freeSlots() === 0
       one.waiting = waiting
-      if (waiting) wake()
+      if (waiting && full) wake()
       return true
     },
     rejected(task_id: string): void {

@@ -12,7 +12,7 @@ import { addAgentTools } from './agent-tools.ts'
 import { type AssistantRoom, addAssistantTools } from './assistant-tools.ts'
 import type { ToolRoom } from './call.ts'
 import { heldCalls } from './held-calls.ts'
-import { addMailTools } from './mail-tools.ts'
+import { addSend, addWait } from './mail-tools.ts'
 import { addOutcomeTools } from './outcome-tools.ts'
 import { addPlanTools } from './plan-tools.ts'
 import { addRunAgents } from './run-agents.ts'
@@ -41,7 +41,7 @@ export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<M
   return {
     async answer(given, ask) {
       const { caller } = ask
-      const { request, parsed: read } = await readOnce(given)
+      const { request, parsed: read } = await readOnce(given, ask.lost)
       const redactor = caller.kind === 'execution' ? await room.engine.redactorOf(caller.execution_id) : null
       const parsed = redactor === null ? read : redactor.deep(read)
       const factory: McpServerFactory = () =>
@@ -56,17 +56,20 @@ export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<M
   }
 }
 
-/** Reads a body once, which the handler would clone and read; what is no JSON is left to it. */
-async function readOnce(request: Request): Promise<{ request: Request; parsed?: unknown }> {
+/**
+ * Reads a body once, which the handler would clone and read; what is no JSON is left to it. Of a request whose body it
+ * is given the handler looks at the rest, for which a whole new one would be dear.
+ */
+async function readOnce(request: Request, signal: AbortSignal): Promise<{ request: Request; parsed?: unknown }> {
   const length = Number(request.headers.get('content-length') ?? Number.NaN)
   if (request.method !== 'POST' || !(length <= REQUEST_BYTES_MAX)) return { request }
   const text = await request.text()
-  const { url, method, headers, signal } = request
-  const again = new Request(url, { method, headers, signal, body: text })
+  const { url, method, headers } = request
   try {
-    return { request: again, parsed: JSON.parse(text) }
+    const parsed: unknown = JSON.parse(text)
+    return { request: { url, method, headers, signal } as Request, parsed }
   } catch {
-    return { request: again }
+    return { request: new Request(url, { method, headers, signal, body: text }) }
   }
 }
 
@@ -80,7 +83,8 @@ function toolOf(parsed: unknown): string | undefined {
 
 const TOOLS: { names: string[]; add(server: McpServer, its: ToolRoom): void }[] = [
   { names: ['run_agents'], add: addRunAgents },
-  { names: ['send_message_to_agent', 'wait_for_events'], add: addMailTools },
+  { names: ['send_message_to_agent'], add: addSend },
+  { names: ['wait_for_events'], add: addWait },
   { names: ['list_agents', 'fetch_conversation', 'cancel_agent'], add: addAgentTools },
   { names: ['propose_plan'], add: addPlanTools },
   { names: ['report_artifact', 'finish_task'], add: addOutcomeTools },

@@ -1,7 +1,7 @@
 import type { McpServer, ServerContext } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { BODY_BYTES_MAX, RECIPIENTS_MAX, SUBJECT_CHARACTERS_MAX } from '../../contract/index.ts'
-import { answer, answerOrSay, keyOf, resolveAgents, sayFaults, type ToolRoom } from './call.ts'
+import { answer, keyOf, resolveAgents, sayFaults, type ToolRoom } from './call.ts'
 import { isLoose, listOf, pick, present, shown, unpack } from './liberal.ts'
 
 const SEND = `Send a message to one or more agents of your tree: agents that you started, your parent, or their \
@@ -75,7 +75,7 @@ const TIMEOUT_S = 30 * 60
 /** How often a waiting call shows that it lives, where its caller asked to be shown. */
 const PROGRESS_MS = 10_000
 
-export function addMailTools(server: McpServer, its: ToolRoom): void {
+export function addSend(server: McpServer, its: ToolRoom): void {
   server.registerTool(
     'send_message_to_agent',
     {
@@ -84,8 +84,11 @@ export function addMailTools(server: McpServer, its: ToolRoom): void {
       ...SEND_SCHEMAS,
       annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     },
-    (asked, ctx) => answerOrSay(its, () => send(its, asked, keyOf(its, ctx, 'send_message_to_agent', asked))),
+    (asked, ctx) => sayFaults(its, () => send(its, asked, keyOf(its, ctx, 'send_message_to_agent', asked))),
   )
+}
+
+export function addWait(server: McpServer, its: ToolRoom): void {
   server.registerTool(
     'wait_for_events',
     {
@@ -104,7 +107,7 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
   const { message_ids } = await room.engine.messages.send(
     caller,
     { to, subject: asked.subject, body: asked.message, ...(asked.urgent ? { urgent: true } : {}) },
-    { key },
+    { key, heard: true },
   )
   const who = to.length === 1 ? 'the agent' : `${to.length} agents`
   const advice = 'If you need an answer before you go on, call wait_for_events.'

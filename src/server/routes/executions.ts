@@ -61,7 +61,8 @@ async function followControl(
   const loop = pollLoop({
     name: 'control',
     log,
-    poll_ms: CONTROL_POLL_MS,
+    // Runners that came together, as after a restart, do not go on looking together.
+    poll_ms: () => CONTROL_POLL_MS * (0.5 + Math.random()),
     gather_ms: limits.gather_ms,
     async step() {
       try {
