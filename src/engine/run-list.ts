@@ -123,19 +123,18 @@ export function runListEngine(room: Room) {
     return { found: await findNear(query, [...conditions, ...gathered(elsewhere(true))]), near: true }
   }
 
-  /** `offset 0` keeps PostgreSQL from looking at other runs than these. */
+  /** `offset 0` has PostgreSQL ask for one run after the other, in their order, and stop at a full page. */
   async function findInHead(query: ListRuns, conditions: Condition[], elsewhere: Elsewhere[]): Promise<Found[]> {
     const { rows } = await sql<Found>`
-      with head as materialized (
-        select runs.run_id, ${keyOf(query)} as at, row_number() over (order by ${orderOf(query)}) as place
-        from runs where ${sql.join(conditions, sql` and `)} order by ${orderOf(query)} limit ${HEAD_RUNS}
-      )
-      select head.run_id, head.at from head
+      select runs.run_id, ${keyOf(query)} as at from (
+        select runs.run_id, ${SORTED[query.sort_by]} from runs
+        where ${sql.join(conditions, sql` and `)} order by ${orderOf(query)} limit ${HEAD_RUNS}
+      ) as runs
       where ${sql.join(
-        elsewhere.map(({ rows, run_id }) => sql<SqlBool>`exists (select ${rows} and ${run_id} = head.run_id offset 0)`),
+        elsewhere.map(({ rows, run_id }) => sql<SqlBool>`exists (select ${rows} and ${run_id} = runs.run_id offset 0)`),
         sql` and `,
       )}
-      order by place limit ${query.limit + 1}`.execute(db)
+      order by ${orderOf(query)} limit ${query.limit + 1}`.execute(db)
     return rows
   }
 
