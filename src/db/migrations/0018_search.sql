@@ -7,3 +7,8 @@ alter table run_texts alter column text type text;
 
 -- The texts of a team's last runs stand side by side in the index: they are looked up one by one.
 alter table run_texts drop constraint run_texts_pkey, add primary key (team_id, run_id);
+
+-- New rows go to the end, side by side, and not one each into what is left over in an old page: each of those would be
+-- read, and written to the log whole. Runs keep the room for their later versions, beside them.
+alter table runs set (fillfactor = 85);
+alter table run_texts set (fillfactor = 85);
