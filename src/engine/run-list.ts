@@ -23,8 +23,8 @@ const SIMILARITY_MIN = 0.55
 const SIMILAR_CHARACTERS_MIN = 5
 /** How many runs are looked at one by one, in the order of the list, before another table is searched. */
 const HEADS_RUNS = [100, 300]
-/** More are looked at only where this part of a page was found, or they would not fill it either. */
-const HEAD_SHARE_MIN = 0.25
+/** So much of a page must be in the first of them: at that rate the second fills it. */
+const HEAD_SHARE_MIN = 1 / 3
 
 /** `near`: of a search for what is nearly as written. */
 const Place = { sort: z.string(), id: z.uuid(), near: z.boolean().optional() }
