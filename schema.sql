@@ -820,7 +820,7 @@ create table run_texts (
   run_id uuid not null,
   team_id uuid not null,
   text text not null,
-  constraint run_texts_pkey PRIMARY KEY (run_id),
+  constraint run_texts_pkey PRIMARY KEY (team_id, run_id),
   constraint run_texts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
 CREATE INDEX run_texts_search ON public.run_texts USING gin (team_id, text gin_trgm_ops) WITH (gin_pending_list_limit='512');

@@ -281,6 +281,14 @@ describe('a list', () => {
     expect(await idsOf(`executor=${agent.uid}`)).toEqual([made])
   })
 
+  test('is searched without texts that analyze would keep, which take longer to try than the search', async () => {
+    const { pool } = house.database
+    for (let n = 0; n < 3; n++) await make({ prompt: `Kept ${n}` })
+    await pool.query('analyze run_texts')
+    const { rows } = await pool.query(`select attname from pg_stats where tablename = 'run_texts' order by attname`)
+    expect(rows).toEqual([{ attname: 'run_id' }, { attname: 'team_id' }])
+  })
+
   test('finds words nearly as they are written, and what a follow-up adds to a prompt', async () => {
     const run_id = await make({ prompt: 'Deploy the website to the staging servers.' })
     for (const q of ['deploy', 'DEPLOY website', 'deplyo', 'websiet', 'stag', 'servers deploy'])

@@ -1,5 +1,4 @@
 /** A list of tasks as it is handed over, made into runs: names, settings and dependencies, checked as a whole. */
-import { randomUUID } from 'node:crypto'
 import type { Kysely } from 'kysely'
 import {
   type AgentConfig,
@@ -16,6 +15,7 @@ import type { Owned } from './caller.ts'
 import { configureRun } from './configuration.ts'
 import { findEnvironment } from './environments.ts'
 import { titleOf } from './runs.ts'
+import { newTimedId } from './uid.ts'
 
 export type PlannedTask = {
   run_id: string
@@ -36,7 +36,11 @@ type Settings = NonNullable<CreateBatch['defaults']>
 const PROBLEMS_MAX = 100
 
 /** Throws one fault that names all that is wrong. */
-export async function planTasks(read: Kysely<Tables>, owned: Owned, batch: CreateBatch): Promise<PlannedTask[]> {
+export async function planTasks(
+  read: Kysely<Tables>,
+  { owned, now }: { owned: Owned; now: Date },
+  batch: CreateBatch,
+): Promise<PlannedTask[]> {
   const problems: Problem[] = []
   const names = batch.tasks.map((task, at) => task.name?.trim() ?? `task-${at + 1}`)
   const places = placesOf(names, problems)
@@ -47,7 +51,7 @@ export async function planTasks(read: Kysely<Tables>, owned: Owned, batch: Creat
     problems.push({ pointer: `/tasks/${cycle[0]}/depends_on`, detail: `These tasks wait for each other: ${words}.` })
   }
   // In the order of the list also for the dispatcher, which goes by time and then by id.
-  const run_ids = names.map(() => randomUUID()).sort()
+  const run_ids = names.map(() => newTimedId(now)).sort()
   const configure = configurer(read, owned, problems)
   const defaults = await configure('/defaults', 'The defaults', { prompt: '-', config: settled(batch.defaults ?? {}) })
   const tasks: PlannedTask[] = []

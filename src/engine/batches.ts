@@ -2,7 +2,6 @@
  * Batches: a run whose children the server starts. It is INPROGRESS without an execution until its last task has ended;
  * its tasks are runs like any other, bound by its concurrency and its pause.
  */
-import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import { type Batch, type CreateBatch, Fault, type RunSource } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
@@ -17,6 +16,7 @@ import { logged } from './log.ts'
 import { type Maker, makerOf } from './makers.ts'
 import { hostOf, PLAIN, personOf, type runsEngine } from './runs.ts'
 import { announce, enqueueAll, followIn, type NewRun } from './transitions.ts'
+import { newTimedId } from './uid.ts'
 
 type Reach = { runs: ReturnType<typeof runsEngine> }
 export type CreateBatchOptions = { source: RunSource; idempotency_key?: string | undefined }
@@ -31,14 +31,14 @@ export function batchesEngine(room: Room, { runs }: Reach) {
     body: CreateBatch,
     options: CreateBatchOptions,
   ): Promise<{ answer: Batch; replayed: boolean }> {
-    const maker = await makerOf(db, caller, body)
-    const tasks = await planTasks(db, maker, body)
     const now = clock.now()
+    const maker = await makerOf(db, caller, body)
+    const tasks = await planTasks(db, { owned: maker, now }, body)
     const { source, idempotency_key: key } = options
     const use = { caller, route: 'batches.create', key, body: { body, source }, now }
     const make = async (write: Kysely<Tables>) => {
       await checkSize(write, caller.team_id, tasks.length)
-      const batch_id = randomUUID()
+      const batch_id = newTimedId(now)
       const batch = { ...shared(maker, now), ...batchRow(batch_id, body, source) }
       const rows = tasks.map((task) => ({ ...shared(maker, now), ...taskRow(batch, task) }))
       await enqueueAll(write, [batch, ...rows])

@@ -2,7 +2,6 @@
  * Births: a run that has a parent. The root's row is locked for each, so that the limits of a tree are exact
  * however many are asked for at once, and a cascade that holds the same lock leaves no gap for another child.
  */
-import { randomUUID } from 'node:crypto'
 import type { Kysely, Selectable } from 'kysely'
 import { AgentConfig, type CreateRun, Fault, isEnded, Metadata, type RunSource, RunState } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
@@ -16,6 +15,7 @@ import { metadataOf } from './metadata.ts'
 import { checkMode, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
 import { checkTokens, TreeStorm } from './storms.ts'
 import { enqueueIn } from './transitions.ts'
+import { newTimedId } from './uid.ts'
 import { visibleRuns } from './visible.ts'
 
 export type Birth = {
@@ -46,7 +46,8 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
   if (storm) throw new TreeStorm(storm)
   const inherited = { config: AgentConfig.parse(parent.config), identity_uid: parent.identity_uid }
   const { config, identity_uid } = await configureRun(write, parent, inNameOf(caller, birth.body), inherited)
-  const run_id = randomUUID()
+  const now = room.clock.now()
+  const run_id = newTimedId(now)
   const prompt = birth.body.prompt ?? ''
   const beside = (birth.body.placement ?? 'worker') === 'parent'
   const answer = await enqueueIn(write, {
@@ -77,7 +78,7 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
     mode: checkMode(birth.body.mode, config),
     lane_run_id: parent.parallelism === null ? null : parent.run_id,
     execution_id: null,
-    now: room.clock.now(),
+    now,
   })
   return { run_id, already: false, ...answer }
 }

@@ -1,5 +1,4 @@
 /** Executions: what the runner that owns one says of it, and the list for people. */
-import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import {
   type Assignment,
@@ -33,6 +32,7 @@ import { checkMode, PLAIN, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { announce, enqueueIn, superseded } from './transitions.ts'
+import { newTimedId } from './uid.ts'
 import { checkVisible } from './visible.ts'
 
 type Finish = {
@@ -84,10 +84,10 @@ export function executionsEngine(room: Room) {
   async function createLocal(caller: Caller, body: CreateRun) {
     const maker = await makerOf(db, caller, body)
     const { config, identity_uid } = await configureRun(db, maker, inNameOf(caller, body))
-    const run_id = randomUUID()
-    const execution_id = randomUUID()
-    const token = newExecutionToken()
     const now = clock.now()
+    const run_id = newTimedId(now)
+    const execution_id = newTimedId(now)
+    const token = newExecutionToken()
     await db.transaction().execute(async (write) => {
       const [environment] = (await freezeEnvironments(write, [config])).values()
       await enqueueIn(write, {

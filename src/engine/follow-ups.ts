@@ -93,9 +93,10 @@ async function grow(
       update runs set prompt = prompt || E'\\n\\n' || ${message}, updated_at = ${now},
         mode = coalesce(${body.mode ?? null}, mode)
       where run_id = ${run_id} and state = 'QUEUED' and executions = 0
-      returning run_id, title, prompt, config
+      returning run_id, team_id, title, prompt, config
     ), texts as (
-      update run_texts t set text = run_text(g.title, g.prompt, g.config) from grown g where t.run_id = g.run_id
+      update run_texts t set text = run_text(g.title, g.prompt, g.config) from grown g
+      where t.team_id = g.team_id and t.run_id = g.run_id
     )
     select run_id from grown`.execute(write)
   return rows.length > 0

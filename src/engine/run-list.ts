@@ -21,8 +21,10 @@ import { visibleRuns } from './visible.ts'
 /** How much of a word must be alike (trigrams in common, of all), and how long it must be for that. */
 const SIMILARITY_MIN = 0.55
 const SIMILAR_CHARACTERS_MIN = 5
-/** What is looked at one by one, in the order of the list, before another table is searched. */
-const HEAD_RUNS = 300
+/** How many runs are looked at one by one, in the order of the list, before another table is searched. */
+const HEADS_RUNS = [100, 300]
+/** So much of a page must be in the first of them: at that rate the second fills it. */
+const HEAD_SHARE_MIN = 1 / 3
 
 /** `near`: of a search for what is nearly as written. */
 const Place = { sort: z.string(), id: z.uuid(), near: z.boolean().optional() }
@@ -113,29 +115,44 @@ export function runListEngine(room: Room) {
     ]
     if (cursor?.near && (await isFuzzy()))
       return { found: await findNear(query, [...conditions, ...gathered(elsewhere(true))]), near: true }
-    if (elsewhere(false).length > 0) {
-      const found = await findInHead(query, conditions, elsewhere(false))
-      if (found.length > query.limit) return { found, near: false }
-    }
+    const head = elsewhere(false).length === 0 ? null : await findInHeads(query, conditions, elsewhere(false))
+    if (head !== null) return { found: head, near: false }
     const found = await find(db, query, [...conditions, ...gathered(elsewhere(false))])
     const is_near = found.length === 0 && cursor === null && words.some(isLong) && (await isFuzzy())
     if (!is_near) return { found, near: false }
     return { found: await findNear(query, [...conditions, ...gathered(elsewhere(true))]), near: true }
   }
 
-  /** `offset 0` keeps PostgreSQL from looking at other runs than these. */
-  async function findInHead(query: ListRuns, conditions: Condition[], elsewhere: Elsewhere[]): Promise<Found[]> {
+  /** A full page and one more; null: too few have it. */
+  async function findInHeads(
+    query: ListRuns,
+    conditions: Condition[],
+    elsewhere: Elsewhere[],
+  ): Promise<Found[] | null> {
+    for (const runs of HEADS_RUNS.filter((runs) => runs > query.limit)) {
+      const found = await findInHead(query, runs, { conditions, elsewhere })
+      if (found.length > query.limit) return found
+      if (found.length < HEAD_SHARE_MIN * query.limit) return null
+    }
+    return null
+  }
+
+  /** `offset 0` has PostgreSQL ask for one run after the other, in their order, and stop at a full page. */
+  async function findInHead(
+    query: ListRuns,
+    runs: number,
+    { conditions, elsewhere }: { conditions: Condition[]; elsewhere: Elsewhere[] },
+  ): Promise<Found[]> {
     const { rows } = await sql<Found>`
-      with head as materialized (
-        select runs.run_id, ${keyOf(query)} as at, row_number() over (order by ${orderOf(query)}) as place
-        from runs where ${sql.join(conditions, sql` and `)} order by ${orderOf(query)} limit ${HEAD_RUNS}
-      )
-      select head.run_id, head.at from head
+      select runs.run_id, ${keyOf(query)} as at from (
+        select runs.run_id, ${SORTED[query.sort_by]} from runs
+        where ${sql.join(conditions, sql` and `)} order by ${orderOf(query)} limit ${runs}
+      ) as runs
       where ${sql.join(
-        elsewhere.map(({ rows, run_id }) => sql<SqlBool>`exists (select ${rows} and ${run_id} = head.run_id offset 0)`),
+        elsewhere.map(({ rows, run_id }) => sql<SqlBool>`exists (select ${rows} and ${run_id} = runs.run_id offset 0)`),
         sql` and `,
       )}
-      order by place limit ${query.limit + 1}`.execute(db)
+      order by ${orderOf(query)} limit ${query.limit + 1}`.execute(db)
     return rows
   }
 
@@ -263,11 +280,16 @@ const withArtifact = ({ team_id }: Caller, artifact_type: string): Elsewhere => 
 
 const isLong = (word: string): boolean => word.length >= SIMILAR_CHARACTERS_MIN
 
-/** Every word stands in the run's text or, where `near` will do, something very like it. */
+/**
+ * Every word stands in the run's text or, where `near` will do, something very like it. That is asked where no run has
+ * them all, so a word by itself is not looked for as it is written once more.
+ */
 function written({ team_id }: Caller, words: string[], near: boolean): Elsewhere {
   const found = words.map((word) => {
     const within = sql<SqlBool>`t.text ilike ${`%${word.replace(/[\\%_]/g, '\\$&')}%`}`
-    return near && isLong(word) ? sql<SqlBool>`(${within} or ${word} <% t.text)` : within
+    if (!near || !isLong(word)) return within
+    const alike = sql<SqlBool>`${word} <% t.text`
+    return words.length === 1 ? alike : sql<SqlBool>`(${within} or ${alike})`
   })
   return {
     rows: sql`from run_texts t where t.team_id = ${team_id} and ${sql.join(found, sql` and `)}`,

@@ -1,5 +1,4 @@
 /** Runs: create, list, get, cancel, ask again. */
-import { randomUUID } from 'node:crypto'
 import { type Kysely, type Selectable, sql } from 'kysely'
 import {
   type AgentConfig,
@@ -32,6 +31,7 @@ import { runListEngine } from './run-list.ts'
 import { readRun, readRuns } from './run-view.ts'
 import { stopping } from './storms.ts'
 import { afresh, announce, enqueueIn, followAll, type NewRun, type Step, tellParent } from './transitions.ts'
+import { newTimedId } from './uid.ts'
 import { visibleRuns } from './visible.ts'
 
 const TITLE_CHARACTERS = 80
@@ -111,7 +111,7 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
   ): Promise<NewRun> {
     const maker = await makerOf(read, caller, body)
     const { config, identity_uid } = await configureRun(read, maker, inNameOf(caller, body))
-    const run_id = randomUUID()
+    const run_id = newTimedId(now)
     return {
       run_id,
       ...maker,
