@@ -2,7 +2,7 @@
  * The log. An event is written in the transaction of its cause, and numbers become visible in order: the counter row is
  * bumped by the last statement before commit, so that whoever holds a higher number commits later.
  */
-import { type RawBuilder, sql, type Transaction } from 'kysely'
+import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely'
 import type { EventType } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Room } from './engine.ts'
@@ -24,18 +24,22 @@ type Logging = Pick<Room, 'database' | 'clock' | 'bell'>
  * commit.
  */
 export async function logged<T>(room: Logging, work: (write: Write, events: NewEvent[]) => Promise<T>): Promise<T> {
-  const events: NewEvent[] = []
-  const result = await room.database.kysely.transaction().execute(async (write) => {
-    const result = await work(write, events)
-    if (events.length > 0) await append(write, events, room.clock.now())
-    return result
-  })
-  if (events.length > 0) room.bell.ring('log', {})
+  const { kysely } = room.database
+  const { result, is_news } = await kysely.transaction().execute((write) => loggedIn(write, room.clock.now(), work))
+  if (is_news) room.bell.ring('log', {})
   return result
 }
 
-async function append(write: Write, events: NewEvent[], occurred_at: Date): Promise<void> {
-  await sql`with ${logs(events, occurred_at)} select`.execute(write)
+/** The same in a transaction that is another's: who commits it tells of the news, after that. */
+export async function loggedIn<T, W extends Kysely<Tables>>(
+  write: W,
+  now: Date,
+  work: (write: W, events: NewEvent[]) => Promise<T>,
+): Promise<{ result: T; is_news: boolean }> {
+  const events: NewEvent[] = []
+  const result = await work(write, events)
+  if (events.length > 0) await sql`with ${logs(events, now)} select`.execute(write)
+  return { result, is_news: events.length > 0 }
 }
 
 /** Two parts of a statement, which log these events. It is the last before its transaction's commit. */
