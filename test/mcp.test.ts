@@ -433,6 +433,8 @@ test('report_artifact is seen with the run and the tree; one that says too littl
     { artifact_uid: said.artifact_uid, artifact_type: 'PULL_REQUEST', data: { url, branch: 'fix' } },
     { artifact_type: 'EXTERNAL_REFERENCE', data: { url, reference_type: 'issue' } },
   ])
+  const long = { url: `${url}?${'a'.repeat(4000)}`, reference_type: 'r'.repeat(256) }
+  expect((await agent.call('report_artifact', { artifact_type: 'EXTERNAL_REFERENCE', ...long })).is_error).toBe(false)
   const wrong = await agent.call('report_artifact', { artifact_type: 'PULL_REQUEST', url })
   expect(wrong).toMatchObject({ is_error: true })
   expect(wrong.text).toMatch(/branch/)

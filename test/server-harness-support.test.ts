@@ -1,5 +1,6 @@
 /** What a harness says from inside its sandbox: the shapes of the public endpoints, and what each brings about. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { WEB_ADDRESS_LENGTH_MAX } from '../src/contract/index.ts'
 import { type House, startHouse } from './house/house.ts'
 import type { Piece, ScriptedWorker } from './house/worker.ts'
 
@@ -44,6 +45,21 @@ test('an artifact is answered by its uid, the same for the same, and a finished 
   const run = await runOf(piece)
   expect(run.status_message?.message).toBe(`${summary}\n\nPull requests:\n- https://github.com/o/r/pull/1`)
   expect(run.artifacts).toMatchObject([pull(1), pull(2), { artifact_type: 'EXTERNAL_REFERENCE', data }])
+})
+
+test('an address may be as long wherever it is said, and what a reference is, too', async () => {
+  const piece = await begin()
+  const url = `https://example.com/${'a'.repeat(WEB_ADDRESS_LENGTH_MAX - 20)}`
+  expect(url).toHaveLength(WEB_ADDRESS_LENGTH_MAX)
+  const reference_type = 'r'.repeat(256)
+  const report = (data: object) => say(piece, 'report-artifact', { artifact_type: 'EXTERNAL_REFERENCE', data })
+  expect((await report({ reference_type, url })).status).toBe(200)
+  await expect(report({ reference_type, url: `${url}a` })).rejects.toMatchObject({ status: 400 })
+  await expect(report({ reference_type: `${reference_type}r`, url })).rejects.toMatchObject({ status: 400 })
+  const create = (trigger_url: string) =>
+    house.client.runs.create({ body: { prompt: 'x', trigger_url, config: { worker_host: 'nobody' } } })
+  await create(url)
+  await expect(create(`${url}a`)).rejects.toMatchObject({ status: 400 })
 })
 
 test('a person is told once, however often it is said', async () => {
