@@ -52,7 +52,15 @@ create table teams (
   max_tree_tokens bigint,
   children_ask boolean not null default false,
   max_batch_tasks integer not null default 5000,
+  deleted_at timestamp with time zone,
+  deleted_by uuid,
+  restore_hash bytea,
+  restore_until timestamp with time zone,
+  purged_at timestamp with time zone,
   constraint teams_pkey PRIMARY KEY (team_id),
+  constraint teams_restore_hash_key UNIQUE (restore_hash),
+  constraint teams_check CHECK (((deleted_at IS NULL) = (restore_until IS NULL))),
+  constraint teams_check1 CHECK (((purged_at IS NULL) OR (deleted_at IS NOT NULL))),
   constraint teams_max_batch_tasks_check CHECK ((max_batch_tasks >= 0)),
   constraint teams_max_children_check CHECK ((max_children >= 0)),
   constraint teams_max_concurrent_runs_check CHECK ((max_concurrent_runs >= 0)),
@@ -63,6 +71,7 @@ create table teams (
   constraint teams_max_tree_tokens_check CHECK ((max_tree_tokens >= 0)),
   constraint teams_max_tree_wakes_check CHECK ((max_tree_wakes >= 0))
 );
+CREATE INDEX teams_deleted ON public.teams USING btree (restore_until) WHERE ((deleted_at IS NOT NULL) AND (purged_at IS NULL));
 
 create table users (
   user_id uuid not null,
@@ -357,6 +366,7 @@ create table messages (
   read_at timestamp with time zone,
   mode text,
   send_hash text,
+  sender_identity_uid text,
   constraint messages_pkey PRIMARY KEY (message_id),
   constraint messages_recipient_run_id_number_key UNIQUE (recipient_run_id, number),
   constraint messages_cause_id_fkey FOREIGN KEY (cause_id) REFERENCES messages(message_id),
@@ -408,6 +418,8 @@ create table environments (
   owner_user_id uuid,
   providers jsonb,
   failure_session_retention_minutes integer,
+  creator_identity_uid text,
+  editor_identity_uid text,
   constraint environments_pkey PRIMARY KEY (environment_uid),
   constraint environments_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint environments_editor_id_fkey FOREIGN KEY (editor_id) REFERENCES users(user_id),
@@ -683,6 +695,8 @@ create table schedules (
   created_at timestamp with time zone not null,
   updated_at timestamp with time zone not null,
   deleted_at timestamp with time zone,
+  creator_identity_uid text,
+  editor_identity_uid text,
   constraint schedules_pkey PRIMARY KEY (schedule_id),
   constraint schedules_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint schedules_editor_id_fkey FOREIGN KEY (editor_id) REFERENCES users(user_id),
@@ -694,6 +708,7 @@ create table schedules (
   constraint schedules_mode_check CHECK ((mode = ANY (ARRAY['normal'::text, 'plan'::text, 'orchestrate'::text]))),
   constraint schedules_overlap_policy_check CHECK ((overlap_policy = ANY (ARRAY['skip'::text, 'queue'::text, 'cancel_previous'::text])))
 );
+CREATE INDEX schedules_creator ON public.schedules USING btree (team_id, creator_id) WHERE (deleted_at IS NULL);
 CREATE INDEX schedules_due ON public.schedules USING btree (due_at) WHERE (due_at IS NOT NULL);
 CREATE INDEX schedules_environment ON public.schedules USING btree (((config ->> 'environment_id'::text))) WHERE ((config ? 'environment_id'::text) AND (deleted_at IS NULL));
 CREATE INDEX schedules_team ON public.schedules USING btree (team_id, lower(name)) WHERE (deleted_at IS NULL);
@@ -719,6 +734,7 @@ create table firings (
 );
 CREATE UNIQUE INDEX firings_once ON public.firings USING btree (schedule_id, due_at) WHERE (cause = 'time'::text);
 CREATE INDEX firings_schedule ON public.firings USING btree (schedule_id, due_at DESC, firing_id DESC);
+CREATE INDEX firings_settled ON public.firings USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 CREATE UNIQUE INDEX firings_waiting ON public.firings USING btree (schedule_id) WHERE (state = 'waiting'::text);
 
 create table conversations (
@@ -825,5 +841,7 @@ create table run_texts (
   constraint run_texts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
 CREATE INDEX run_texts_search ON public.run_texts USING gin (team_id, text gin_trgm_ops) WITH (gin_pending_list_limit='512');
+
+alter table teams add constraint teams_deleted_by_fkey FOREIGN KEY (deleted_by) REFERENCES users(user_id);
 
 alter table api_keys add constraint api_keys_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid);

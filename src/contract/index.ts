@@ -32,6 +32,7 @@ export * from './secrets.ts'
 export * from './skills.ts'
 export * from './surroundings.ts'
 export * from './team.ts'
+export * from './team-ends.ts'
 export * from './teams.ts'
 export * from './tool-categories.ts'
 export * from './transcripts.ts'
@@ -61,6 +62,7 @@ import { runRoutes } from './runs.ts'
 import { scheduleRoutes } from './schedules.ts'
 import { secretRoutes } from './secrets.ts'
 import { teamRoutes } from './team.ts'
+import { teamEndRoutes } from './team-ends.ts'
 import { teamsRoutes } from './teams.ts'
 import { transcriptRoutes } from './transcripts.ts'
 import { treeRoutes } from './trees.ts'
@@ -79,7 +81,7 @@ export const routes = {
   messages: messageRoutes,
   trees: treeRoutes,
   team: teamRoutes,
-  teams: teamsRoutes,
+  teams: { ...teamsRoutes, ...teamEndRoutes },
   apiKeys: apiKeyRoutes,
   harnessSupport: harnessSupportRoutes,
   plans: planRoutes,

@@ -99,10 +99,12 @@ export interface Entries {
 export interface Environments {
   created_at: Timestamp
   creator_id: string
+  creator_identity_uid: string | null
   deleted_at: Timestamp | null
   description: string | null
   docker_image: string | null
   editor_id: string
+  editor_identity_uid: string | null
   environment_uid: string
   failure_session_retention_minutes: number | null
   mcp_servers: Json
@@ -308,6 +310,7 @@ export interface Messages {
   recipient_run_id: string
   send_hash: string | null
   send_key: string | null
+  sender_identity_uid: string | null
   sender_run_id: string | null
   sender_user_id: string | null
   sent_at: Timestamp
@@ -417,10 +420,12 @@ export interface Schedules {
   config: Json
   created_at: Timestamp
   creator_id: string
+  creator_identity_uid: string | null
   cron_schedule: string
   deleted_at: Timestamp | null
   due_at: Timestamp | null
   editor_id: string
+  editor_identity_uid: string | null
   enabled: boolean
   identity_uid: string | null
   last_ran_at: Timestamp | null
@@ -517,6 +522,8 @@ export interface Store {
 export interface Teams {
   children_ask: Generated<boolean>
   created_at: Timestamp
+  deleted_at: Timestamp | null
+  deleted_by: string | null
   max_batch_tasks: Generated<number>
   max_children: Generated<number>
   max_concurrent_runs: Generated<number>
@@ -527,6 +534,9 @@ export interface Teams {
   max_tree_tokens: number | null
   max_tree_wakes: Generated<number>
   name: string
+  purged_at: Timestamp | null
+  restore_hash: Buffer | null
+  restore_until: Timestamp | null
   team_id: string
 }
 

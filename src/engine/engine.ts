@@ -16,6 +16,7 @@ import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
 import { conversationFilesEngine } from './conversation-files.ts'
 import { conversationsEngine } from './conversations.ts'
+import { departuresEngine } from './departures.ts'
 import { dispatchEngine } from './dispatch.ts'
 import { environmentsEngine } from './environments.ts'
 import { eventsEngine } from './events.ts'
@@ -42,6 +43,7 @@ import { type Signer, signer } from './signing.ts'
 import type { ReadSkills } from './skill-reader.ts'
 import { sweepEngine } from './sweep.ts'
 import { teamEngine } from './team.ts'
+import { teamDeletion } from './team-deletion.ts'
 import { teamsEngine } from './teams.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
@@ -79,6 +81,8 @@ export type EngineLimits = {
   tool_output_bytes_max: number
   setup_command_ms: number
   clone_ms: number
+  /** What the times of schedules came to is kept this long; the latest of each schedule for ever. */
+  firings_kept_ms: number
 }
 
 export const ENGINE_LIMITS: EngineLimits = {
@@ -94,6 +98,7 @@ export const ENGINE_LIMITS: EngineLimits = {
   tool_output_bytes_max: 256 * 1024,
   setup_command_ms: 30 * 60_000,
   clone_ms: 10 * 60_000,
+  firings_kept_ms: 90 * 24 * 3_600_000,
 }
 
 export type Engine = Awaited<ReturnType<typeof openEngine>>
@@ -115,6 +120,8 @@ export async function openEngine(options: EngineOptions) {
   const attachments = attachmentsEngine(room, uploads)
   const handoff = handoffEngine(room, uploads)
   const runs = runsEngine(room, { attachments, handoff })
+  const teams = teamsEngine(room)
+  const deletion = teamDeletion(room, { runs })
   return {
     limits,
     bell,
@@ -136,7 +143,9 @@ export async function openEngine(options: EngineOptions) {
     mail: mailEngine(room),
     trees: treesEngine(room),
     team: teamEngine(room),
-    teams: teamsEngine(room, { runs }),
+    teams,
+    departures: departuresEngine(room, { runs, teams }),
+    teamDeletion: deletion,
     keys: keysEngine(room),
     artifacts: artifactsEngine(room),
     attachments,
@@ -154,7 +163,7 @@ export async function openEngine(options: EngineOptions) {
     agents: agentsEngine(room),
     models: modelsEngine(room),
     dispatch: dispatchEngine(room),
-    sweep: sweepEngine(room),
+    sweep: sweepEngine(room, { deletion }),
     close: () => bell.close(),
   }
 }

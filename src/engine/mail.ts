@@ -262,9 +262,10 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
       cross join lateral (
         select coalesce(jsonb_agg(l order by l.number), '[]') as all from (
           select m.number, e.sequence, m.message_id, m.urgent, m.subject, m.body, m.mode, m.sender_run_id,
-            coalesce(s.config->>'name', s.title) as sender_name
+            coalesce(s.config->>'name', s.title, i.name) as sender_name
           from messages m join events e on e.ref_id = m.message_id::text and e.event_type = 'new_message'
             left join runs s on s.run_id = m.sender_run_id
+            left join identities i on i.identity_uid = m.sender_identity_uid
           where m.recipient_run_id = r.run_id and m.delivered_at is null and r.open_plan is null
             and m.message_id <> all(coalesce(g.message_ids, '{}'))
           order by m.number limit ${MESSAGES_MAX}
@@ -338,7 +339,10 @@ function lookOf(row: Row, now: Date): Look {
 
 function piecesOf({ letters, news }: Row): Piece[] {
   const messages = letters.map((m): Piece => {
-    const sender = m.sender_run_id === null ? 'a person' : `agent "${m.sender_name}" (run ${m.sender_run_id})`
+    const agent = `agent "${m.sender_name}"`
+    // By the key of an agent identity, where there is a name and no run.
+    const by = m.sender_name === null ? 'a person' : agent
+    const sender = m.sender_run_id === null ? by : `${agent} (run ${m.sender_run_id})`
     return {
       sequence: m.sequence,
       message_id: m.message_id,

@@ -57,7 +57,9 @@ export function messagesEngine(room: Room) {
     if ('storm' in sent) throw await stopTree(room, sent.storm)
     for (const execution_id of sent.reached) bell.ring('mail', { execution_id })
     if (sent.woken > 0) bell.ring('queue', {})
-    return { message_ids: sent.message_ids }
+    const { message_ids } = sent
+    // One of each place of the request's list, also where that names a run twice.
+    return { message_ids: body.to.map((run_id) => message_ids[to.indexOf(run_id.toLowerCase())] ?? '') }
   }
 
   async function visibleMessage(caller: Caller, message_id: string): Promise<Selectable<Messages>> {
@@ -120,6 +122,8 @@ export function messagesEngine(room: Room) {
 
     async delivered(caller: Caller, message_id: string): Promise<Record<string, never>> {
       const message = await visibleMessage(caller, message_id)
+      if (caller.kind === 'execution' && message.recipient_run_id !== caller.run_id)
+        throw new Fault('not_authorized', 'Only the run that a message is to says that it was delivered.')
       await markDelivered(db, message.recipient_run_id, [message_id], clock.now())
       return {}
     },
@@ -165,7 +169,7 @@ export function renderHeader(message: Selectable<Messages>): MessageHeader {
 function senderOf(caller: Caller, body: SendMessage): string | null {
   if (caller.kind === 'worker') throw new Fault('not_authorized', "A worker's key sends no messages.")
   if (caller.kind === 'user') return body.sender_run_id?.toLowerCase() ?? null
-  if (body.sender_run_id !== undefined && body.sender_run_id.toLowerCase() !== caller.run_id) {
+  if (body.sender_run_id != null && body.sender_run_id.toLowerCase() !== caller.run_id) {
     throw new Fault('not_authorized', 'A run sends messages in its own name alone.')
   }
   return caller.run_id
@@ -370,6 +374,7 @@ async function accept(
     team_id: run.team_id,
     sender_run_id: sender?.run_id ?? null,
     sender_user_id: sender === null && caller.kind === 'user' ? caller.user_id : null,
+    sender_identity_uid: sender === null && caller.kind === 'user' ? caller.identity_uid : null,
     recipient_run_id: run.run_id,
     number: run.messages + 1,
     subject: storable(body.subject),
@@ -436,10 +441,10 @@ async function wake(write: Kysely<Tables>, run: Guarded, now: Date): Promise<voi
 async function keep(write: Kysely<Tables>, { letters, counts }: Kept, more = sql``): Promise<void> {
   await sql`
     with kept as (
-      insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,
-        urgent, hop, cause_id, send_key, send_hash, mode, sent_at)
-      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.recipient_run_id, m.number, m.subject,
-        m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.send_hash, m.mode, m.sent_at
+      insert into messages (message_id, team_id, sender_run_id, sender_user_id, sender_identity_uid, recipient_run_id,
+        number, subject, body, urgent, hop, cause_id, send_key, send_hash, mode, sent_at)
+      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.sender_identity_uid, m.recipient_run_id,
+        m.number, m.subject, m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.send_hash, m.mode, m.sent_at
       from jsonb_populate_recordset(null::messages, ${JSON.stringify(letters)}::jsonb) as m
     )${more}
     update runs set messages = runs.messages + c.own, undelivered = runs.undelivered + c.own,

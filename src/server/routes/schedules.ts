@@ -12,6 +12,7 @@ export function scheduleAnswers({ engine: { schedules } }: ServerRoom): Answer[]
     mount(scheduleRoutes.delete, ({ caller, params }) => schedules.delete(caller, params.schedule_id)),
     mount(scheduleRoutes.pause, ({ caller, params }) => schedules.pause(caller, params.schedule_id)),
     mount(scheduleRoutes.resume, ({ caller, params }) => schedules.resume(caller, params.schedule_id)),
+    mount(scheduleRoutes.takeOver, ({ caller, params }) => schedules.takeOver(caller, params.schedule_id)),
     mount(scheduleRoutes.runNow, async ({ caller, params, headers, setHeader }) => {
       const key = singleHeader(headers['idempotency-key'])
       const { answer, replayed } = await schedules.runNow(caller, params.schedule_id, key)
