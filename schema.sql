@@ -193,6 +193,7 @@ create table runs (
   labels bigint[] not null generated always as (run_labels(source, execution_location, COALESCE(creator_identity_uid, (creator_id)::text), COALESCE(identity_uid, creator_identity_uid, (creator_id)::text), schedule_id, parent_run_id, config, metadata)) stored,
   sort_title text not null generated always as (lower("left"(title, 64))) stored,
   sort_agent text generated always as (run_agent(config)) stored,
+  halted boolean not null default false,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint runs_lane_run_id_fkey FOREIGN KEY (lane_run_id) REFERENCES runs(run_id),
@@ -250,6 +251,7 @@ create table executions (
   environment jsonb,
   last_words text,
   attachments integer not null default 0,
+  shut_down_at timestamp with time zone,
   constraint executions_pkey PRIMARY KEY (execution_id),
   constraint executions_run_id_number_key UNIQUE (run_id, number),
   constraint executions_token_hash_key UNIQUE (token_hash),
@@ -756,6 +758,7 @@ create table conversation_parts (
   execution_number integer not null,
   entries integer not null,
   forked_at timestamp with time zone not null,
+  children jsonb not null default '[]'::jsonb,
   constraint conversation_parts_pkey PRIMARY KEY (conversation_id, number),
   constraint conversation_parts_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES conversations(conversation_id),
   constraint conversation_parts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
@@ -841,6 +844,14 @@ create table run_texts (
   constraint run_texts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
 CREATE INDEX run_texts_search ON public.run_texts USING gin (team_id, text gin_trgm_ops) WITH (gin_pending_list_limit='512');
+
+create table run_givens (
+  run_id uuid not null,
+  runtime_skills text[] not null,
+  referenced_attachments text[] not null,
+  constraint run_givens_pkey PRIMARY KEY (run_id),
+  constraint run_givens_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+);
 
 alter table teams add constraint teams_deleted_by_fkey FOREIGN KEY (deleted_by) REFERENCES users(user_id);
 

@@ -66,6 +66,7 @@ export interface Blobs {
 }
 
 export interface ConversationParts {
+  children: Generated<Json>
   conversation_id: string
   entries: number
   execution_number: number
@@ -154,6 +155,7 @@ export interface Executions {
   outcome: string | null
   run_id: string
   session_id: string | null
+  shut_down_at: Timestamp | null
   started_at: Timestamp | null
   state: string
   team_id: string
@@ -346,6 +348,12 @@ export interface Plans {
   words: string | null
 }
 
+export interface RunGivens {
+  referenced_attachments: string[]
+  run_id: string
+  runtime_skills: string[]
+}
+
 export interface Runs {
   ancestors: Generated<string[]>
   approved_plan: number | null
@@ -363,6 +371,7 @@ export interface Runs {
   execution_location: string
   executions: Generated<number>
   failure: Json | null
+  halted: Generated<boolean>
   held: Generated<boolean>
   hop: Generated<number>
   identity_uid: string | null
@@ -608,6 +617,7 @@ export interface DB {
   messages: Messages
   notices: Notices
   plans: Plans
+  run_givens: RunGivens
   run_texts: RunTexts
   runs: Runs
   schedules: Schedules
