@@ -166,7 +166,8 @@ export const teamEndRoutes = {
     path: '/teams/restore',
     tag,
     callers: [],
-    summary: 'Open a deleted team again with the code that its deletion answered; its keys and members are as before (ours).',
+    summary:
+      'Open a deleted team again with the code that its deletion answered; its keys and members are as before (ours).',
     body: z.object({ code: z.string().min(1).max(256) }),
     answer: RestoredTeam,
   }),

@@ -10,7 +10,7 @@ import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import type { runsEngine } from './runs.ts'
 import { stopSchedulesOf } from './schedule-stops.ts'
-import { lockMember, memberNotFound, ownPerson, person, type teamsEngine, teamNotFound } from './teams.ts'
+import { lockMember, memberNotFound, ownPerson, person, teamNotFound, type teamsEngine } from './teams.ts'
 import { actingFor } from './visible.ts'
 
 type Reach = { runs: ReturnType<typeof runsEngine>; teams: ReturnType<typeof teamsEngine> }
@@ -164,7 +164,10 @@ export function departuresEngine(room: Room, { runs, teams }: Reach) {
       .where('user_id', '=', user_id)
       .executeTakeFirst()
     if (!member || Role.parse(member.role) === role) return
-    throw new Fault('not_authorized', `This key may only do what a ${role} may; leave the team with a key that is whole.`)
+    throw new Fault(
+      'not_authorized',
+      `This key may only do what a ${role} may; leave the team with a key that is whole.`,
+    )
   }
 
   return { remove, leave, transfer }
