@@ -16,6 +16,9 @@ import { openKeys } from './master-keys.ts'
 import type { Progress } from './output.ts'
 import { writePrivate } from './private-file.ts'
 import { cacheFolder } from './settings.ts'
+import { parseDuration } from './text.ts'
+
+const DAY_MS = 24 * 3_600_000
 
 export type HouseOptions = {
   data_dir: string
@@ -90,12 +93,14 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
     lookAt(blobs, place, log)
     const keyring = await openKeys({ ...context, data_dir: options.data_dir, database_url: options.database_url })
     const public_url = publicUrl(context.env.BATON_PUBLIC_URL)
+    const firings_kept_ms = keptFor(context.env.BATON_KEEP_FIRINGS)
     const server = await openServer({
       database,
       clock,
       blobs,
       keyring,
       ...(public_url && { public_url }),
+      ...(firings_kept_ms && { engine_limits: { firings_kept_ms } }),
       log,
       host: options.host,
       port: options.port,
@@ -178,6 +183,18 @@ function publicUrl(given: string | undefined): string | undefined {
     'usage',
     'BATON_PUBLIC_URL is not the address of a server.',
     'Give it as https://baton.example, where others reach this server.',
+  )
+}
+
+/** How long the history of schedules is kept, in milliseconds. */
+function keptFor(given: string | undefined): number | undefined {
+  if (!given) return undefined
+  const ms = parseDuration(given)
+  if (ms !== null && ms >= DAY_MS) return ms
+  throw new CommandFailure(
+    'usage',
+    `BATON_KEEP_FIRINGS "${given}" is no duration of a day or more.`,
+    'Write it as 90d, which is what holds without it.',
   )
 }
 

@@ -356,4 +356,5 @@ export function ownPerson(caller: Caller): UserCaller {
 
 export const teamNotFound = (team_id: string): Fault =>
   new Fault('resource_not_found', `You are in no team ${team_id} with this key.`)
-export const memberNotFound = (user_id: string): Fault => new Fault('resource_not_found', `The team has no member ${user_id}.`)
+export const memberNotFound = (user_id: string): Fault =>
+  new Fault('resource_not_found', `The team has no member ${user_id}.`)
