@@ -157,6 +157,8 @@ export const Inbox = z.object({
   urgent: z.boolean(),
   /** Its agent waits for events until then; null: it does not wait, and a turn that ends without more ends the run. */
   waiting_until: Timestamp.nullable(),
+  /** The run's tree is stopped: its agent ends its turn, and is given nothing before a person releases the tree. */
+  halted: z.boolean().optional(),
 })
 export type Inbox = z.infer<typeof Inbox>
 
@@ -200,6 +202,8 @@ export const Control = z.discriminatedUnion('type', [
   z.object({ type: z.literal('cancel') }),
   /** Something waits in the inbox: take it when the harness can be given it. */
   z.object({ type: z.literal('inbox'), urgent: z.boolean() }),
+  /** The run's tree was stopped, or released: look into the inbox, which says so, too. */
+  z.object({ type: z.literal('tree'), halted: z.boolean() }),
   /** Children wait to be started beside this run: take them. */
   z.object({ type: z.literal('children') }),
   /** The run was given files that this execution has not taken. */
@@ -253,7 +257,8 @@ export const executionRoutes = {
     answer: z.object({
       cancel_requested: z.boolean(),
       lease_ms: z.int(),
-      /** The same as `inbox`, `children` and `attachments` of the control stream, so that none is lost. */
+      /** The same as `tree`, `inbox`, `children` and `attachments` of the control stream, so that none is lost. */
+      halted: z.boolean().optional(),
       inbox: z.boolean(),
       children: z.boolean(),
       attachments: z.boolean().optional(),

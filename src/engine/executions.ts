@@ -44,6 +44,8 @@ type Finish = {
 
 type Attention = {
   cancel_requested: boolean
+  /** Its tree is stopped. */
+  halted: boolean
   inbox: boolean
   urgent: boolean
   children: boolean
@@ -70,7 +72,7 @@ export function executionsEngine(room: Room) {
         .innerJoin('runs', (on) =>
           on.onRef('runs.run_id', '=', 'executions.run_id').onRef('runs.execution_id', '=', 'executions.execution_id'),
         )
-        .select(['executions.execution_id', 'runs.cancel_requested_at', 'executions.state'])
+        .select(['executions.execution_id', 'runs.cancel_requested_at', 'executions.state', 'runs.halted'])
         .select([hasMail(clock.now()).as('inbox'), hasUrgentMail.as('urgent'), hasChildrenBeside.as('children')])
         .select(hasNewFiles.as('attachments'))
         .where(sql<boolean>`executions.execution_id = any(${execution_ids}::uuid[])`)
@@ -196,8 +198,8 @@ export function executionsEngine(room: Room) {
     own(caller, execution_id)
     const row = await readAttention(execution_id)
     if (!row || row.state === 'ended') throw superseded()
-    const { inbox, urgent, children, attachments } = row
-    return { cancel_requested: row.cancel_requested_at !== null, inbox, urgent, children, attachments }
+    const { halted, inbox, urgent, children, attachments } = row
+    return { cancel_requested: row.cancel_requested_at !== null, halted, inbox, urgent, children, attachments }
   }
 
   async function list(caller: Caller, run_id: string): Promise<{ executions: Execution[] }> {

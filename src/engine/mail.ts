@@ -4,6 +4,7 @@
  * a prompt, a tool's answer in two steps (`givings.ts`).
  *
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
+ * In a tree that is stopped nobody is given anything.
  */
 import { type Kysely, sql } from 'kysely'
 import { CHILD_EVENTS, Fault, type Inbox, RunMode } from '../contract/index.ts'
@@ -23,6 +24,8 @@ const TEXT_CHARACTERS_MAX = 200_000
 /** Of one statement. */
 const LOOKS_MAX = 100
 const WAIT_MS_MAX = 7 * 24 * 3_600_000
+/** For what a runner of a stopped tree waits at most before it looks again. */
+const HALTED_MS = 24 * 3_600_000
 
 type Piece = { sequence: number; text: string; message_id: string | null; urgent: boolean }
 
@@ -78,12 +81,13 @@ export function mailEngine(room: Room) {
     const claimed = await logged(room, async (write, events) => {
       const before = await write
         .selectFrom('runs')
-        .select(['team_id', 'waiting_until', 'stopped', 'last_event_sequence'])
+        .select(['team_id', 'waiting_until', 'halted', 'last_event_sequence'])
         .where('run_id', '=', run_id)
         .where('execution_id', '=', execution_id)
         .forNoKeyUpdate()
         .executeTakeFirst()
       if (!before) throw superseded()
+      if (before.halted) return false
       const held = await write.selectFrom('givings').selectAll().where('run_id', '=', run_id).execute()
       const cursor = Math.max(before.last_event_sequence ?? 0, ...held.map((giving) => giving.sequence))
       if (given.since !== undefined && given.since !== cursor) return false
@@ -95,10 +99,10 @@ export function mailEngine(room: Room) {
       await write
         .updateTable('runs')
         .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${given.sequence})` })
-        .$if(before.stopped === null, (u) => u.set({ waiting_until: null }))
+        .set({ waiting_until: null })
         .where('run_id', '=', run_id)
         .execute()
-      if (before.waiting_until !== null && before.stopped === null)
+      if (before.waiting_until !== null)
         events.push({ team_id: before.team_id, event_type: 'run_resumed', run_id, execution_id })
       return true
     })
@@ -158,7 +162,7 @@ export function mailEngine(room: Room) {
           }
           taken ??= found.taken
           // Also when the runner says that what it joined to the turn before this call is what the agent waits for.
-          const ended = parked && seen.waiting_until === null && !seen.stopped
+          const ended = parked && seen.waiting_until === null && !seen.halted
           if (found.taken > taken || ended) return { text: GIVEN_ELSEWHERE, inbox }
           if (inbox.text !== null) {
             const { message_ids, sequence, text } = inbox
@@ -253,7 +257,7 @@ const GIVEN_ELSEWHERE =
 async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(Row | undefined)[]> {
   const { rows } = await sql<Row>`
     select x.execution_id, r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until,
-      r.stopped is not null as stopped, g.call_key, g.text,
+      r.halted, g.call_key, g.text,
       greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0)) as since,
       exists (select from givings old where old.run_id = r.run_id and old.execution_id <> x.execution_id) as stale,
       letters.all as letters, news.all as news
@@ -266,7 +270,7 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
           from messages m join events e on e.ref_id = m.message_id::text and e.event_type = 'new_message'
             left join runs s on s.run_id = m.sender_run_id
             left join identities i on i.identity_uid = m.sender_identity_uid
-          where m.recipient_run_id = r.run_id and m.delivered_at is null and r.open_plan is null
+          where m.recipient_run_id = r.run_id and m.delivered_at is null and r.open_plan is null and not r.halted
             and m.message_id <> all(coalesce(g.message_ids, '{}'))
           order by m.number limit ${MESSAGES_MAX}
         ) as l
@@ -276,7 +280,7 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
           select distinct on (e.run_id) e.sequence, e.event_type, e.run_id,
             coalesce(c.config->>'name', c.title) as name, coalesce(c.failure->>'message', c.status_message) as words
           from events e join runs c on c.run_id = e.run_id
-          where c.parent_run_id = r.run_id and r.open_plan is null
+          where c.parent_run_id = r.run_id and r.open_plan is null and not r.halted
             and e.sequence > greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0))
             and e.event_type = any(${[...CHILD_EVENTS]}::text[])
           order by e.run_id, e.sequence desc
@@ -311,7 +315,8 @@ type Row = Seen & {
 
 /** That the time for which the agent waited is over is something to be told, too. */
 function lookOf(row: Row, now: Date): Look {
-  const { run_id, messages, undelivered, last_event_sequence, waiting_until, stopped, since } = row
+  const { run_id, messages, undelivered, last_event_sequence, waiting_until, halted, since } = row
+  const until = halted ? new Date(now.getTime() + HALTED_MS) : waiting_until
   const found: Piece[] = []
   let characters = 0
   for (const piece of piecesOf(row)) {
@@ -319,10 +324,10 @@ function lookOf(row: Row, now: Date): Look {
     found.push(piece)
     characters += piece.text.length
   }
-  const timed_out = found.length === 0 && waiting_until !== null && waiting_until <= now
+  const timed_out = found.length === 0 && until !== null && until <= now
   return {
     run_id,
-    seen: { messages, undelivered, last_event_sequence, waiting_until, stopped },
+    seen: { messages, undelivered, last_event_sequence, waiting_until, halted },
     given: row.call_key === null || row.text === null ? null : { call_key: row.call_key, text: row.text },
     taken: messages - undelivered,
     inbox: {
@@ -332,7 +337,8 @@ function lookOf(row: Row, now: Date): Look {
       sequence: Math.max(since, ...found.map((piece) => piece.sequence)),
       since,
       urgent: found.some((piece) => piece.urgent),
-      waiting_until: waiting_until?.toISOString() ?? null,
+      waiting_until: until?.toISOString() ?? null,
+      ...(halted ? { halted } : {}),
     },
   }
 }

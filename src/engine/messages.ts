@@ -218,15 +218,15 @@ async function sendAll(room: Room, all: Sending[]): Promise<Sent[]> {
   return sent
 }
 
-/** A person's word to a run whose row, and its root's, are locked already. */
+/** A person's word to runs whose rows, and their roots', are locked already. */
 export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent[], word: Word): Promise<void> {
-  const { caller, run_id, subject, body } = word
+  const { caller, to, subject, body } = word
   const sending = {
     place: randomUUID(),
     caller,
     sender_run_id: null,
-    to: [run_id],
-    body: { to: [run_id], subject, body },
+    to,
+    body: { to, subject, body },
   }
   const { sent, kept } = await acceptAll(room, write, [sending])
   if (sent[0] !== undefined && 'fault' in sent[0]) throw sent[0].fault
@@ -234,7 +234,7 @@ export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent
   events.push(...newsOf(kept))
 }
 
-type Word = { caller: UserCaller; run_id: string; subject: string; body: string }
+type Word = { caller: UserCaller; to: string[]; subject: string; body: string }
 
 /** Judges each; what is to be kept of them is not in the database yet. */
 async function acceptAll(room: Room, write: Kysely<Tables>, all: Sending[]): Promise<{ sent: Sent[]; kept: Kept }> {

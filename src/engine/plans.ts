@@ -115,7 +115,9 @@ export function plansEngine(room: Room) {
   async function goOn(write: Write, events: NewEvent[], open: Opened, subject: string, body: string): Promise<void> {
     const { run, caller, now } = open
     await write.updateTable('runs').set({ open_plan: null }).where('run_id', '=', run.run_id).execute()
-    await sendIn(room, write, events, { caller, run_id: run.run_id, subject, body })
+    await sendIn(room, write, events, { caller, to: [run.run_id], subject, body })
+    // In a stopped tree it goes on when that is released.
+    if (run.halted) return
     const alive = await isAtWork(write, run.execution_id)
     if (alive) await followIn(write, 'unblock', { run_id: run.run_id, now, set: { waiting_until: now } })
     else {

@@ -296,6 +296,11 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
         'This run was started by hand where it ran; start it there again with `baton agent run`.',
       )
     }
+    if (current.halted) {
+      throw new Fault('conflict', `The tree of run ${run_id} was stopped; release it before the run is tried again.`, {
+        retryable: false,
+      })
+    }
     const batch = (await isBatch(run_id)) ? run_id : await batchOf(run_id)
     if (batch !== null) {
       await retryTasks(room, batch, batch === run_id ? {} : { run_id })

@@ -46,7 +46,7 @@ export const ARROWS = {
   open: { from: ['QUEUED'], to: 'INPROGRESS', event: 'run_in_progress' },
   /** What it was to wait for will not come. */
   skip: { from: ['QUEUED'], to: 'FAILED', event: 'run_failed' },
-  /** It waits for a person: a plan is open, or the storm guard stopped the tree that hangs on this run. */
+  /** It waits for a person: a plan is open, or the storm guard stopped its tree. */
   block: { from: ['INPROGRESS'], to: 'BLOCKED', event: 'run_blocked' },
   unblock: { from: ['BLOCKED'], to: 'INPROGRESS', event: 'run_in_progress' },
   /** The same where its execution has gone meanwhile: another goes on. */
@@ -106,7 +106,7 @@ export type Step = {
   connection_id?: string
   /** Only if no cancel was asked for and the current execution has not ended and holds so many entries. */
   entries?: number
-  /** With `entries`: undelivered messages do not matter. */
+  /** With `entries`: neither undelivered messages matter nor that the tree is stopped. */
   leave_inbox?: boolean
   /** Only if no execution of the run is at work. */
   idle?: boolean
@@ -172,7 +172,7 @@ export async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise
         and (not s.idle or not exists (select from executions e
           where e.execution_id = runs.execution_id and e.state <> 'ended'))
         and (s.entries is null or (runs.cancel_requested_at is null and runs.open_plan is null
-          and (s.leave_inbox or runs.undelivered = 0) and exists (select from executions e
+          and (s.leave_inbox or runs.undelivered = 0 and not runs.halted) and exists (select from executions e
           where e.execution_id = runs.execution_id and e.state <> 'ended' and e.note is null
             and e.entries >= s.entries)))
       returning runs.*, s.place, s.event_type, s.now, s.execution_from, s.execution_patch,

@@ -33,6 +33,7 @@ function open(server: string, alone_ms: number): string[] {
     session_id: () => null,
     onCancel: () => {},
     onInbox: () => {},
+    onTree: () => {},
     onChildren: () => {},
     onAttachments: () => {},
     onSuperseded: () => {},

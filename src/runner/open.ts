@@ -150,6 +150,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     session_id: () => progress.session_id,
     onCancel: () => stop.because({ why: 'cancelled' }),
     onInbox: mail.ring,
+    onTree: mail.halt,
     onChildren: () => void beside.take(),
     onAttachments: () => void attachments.take(),
     onSuperseded,
