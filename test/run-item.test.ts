@@ -171,7 +171,9 @@ test('usage is told in all and by model, time as a duration, and the session by 
   const { token_count, cost_usd } = byok_inference_usage.opus ?? {}
   expect(token_count).toEqual({ input: 1000, output: 100, input_cache_read: 5000, input_cache_write: 400 })
   expect(Object.values(cost_usd ?? {}).reduce((sum, cost) => sum + cost, 0)).toBeCloseTo(0.5)
-  expect(run.session_link).toBe(`${house.url}/runs/${run_id}/sessions/${session_id}`)
+  // Each execution is another session, whichever of its harness's it goes on with.
+  expect(run.session_id).toBe(piece.execution_id)
+  expect(run.session_link).toBe(`${house.url}/runs/${run_id}/sessions/${piece.execution_id}`)
   const page = await fetch(run.session_link ?? '', { redirect: 'manual' })
   expect([page.status, page.headers.get('location')]).toEqual([302, `/runs/${run_id}`])
 })

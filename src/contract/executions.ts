@@ -51,6 +51,7 @@ export const Execution = z.object({
   worker_host: z.string().optional(),
   /** The environment as this execution has it, whatever became of it since. */
   environment: z.object({ uid: z.string(), name: z.string(), version: z.int() }).optional(),
+  /** The harness's own, which later executions may go on with. */
   session_id: z.string().optional(),
   offered_at: Timestamp,
   claimed_at: Timestamp.nullable(),

@@ -173,7 +173,8 @@ export const Run = z.object({
   /** Ours: the environment that `agent_config.environment_id` names. */
   environment: z.object({ uid: z.string(), name: z.string() }).optional(),
   conversation_id: z.string(),
-  session_id: z.string().optional(),
+  /** Of the execution that is or was last at work: each has another. */
+  session_id: RunId.optional(),
   /** Its last path segment is `session_id`. */
   session_link: z.string().optional(),
   parent_run_id: z.string().optional(),

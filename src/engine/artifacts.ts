@@ -180,7 +180,10 @@ export function artifactsEngine(room: Room) {
 
     async report(caller: Caller, { artifact_type, data }: ReportArtifact): Promise<{ artifact_uid: string }> {
       if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent reports artifacts.')
-      if (artifact_type !== 'FILE') return insertOwn(caller, { artifact_type, data, blob_id: null })
+      if (artifact_type !== 'FILE') {
+        const said = Object.fromEntries(Object.entries(data).filter(([, value]) => value !== null))
+        return insertOwn(caller, { artifact_type, data: said, blob_id: null })
+      }
       const bytes = bytesOf(data)
       const row = { ...factsOf(data, data.encoding === 'utf-8'), size_bytes: bytes.length }
       const [blob_id = null] = await keepBlobs(room, [bytes])

@@ -168,13 +168,13 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
 
     /** For anyone who knows the session: the conversation it belongs to; nothing at all of an unknown one. */
     async ofSession(session_id: string): Promise<{ conversation_id?: string }> {
+      if (!UUID.test(session_id)) return {}
       const found = await db
         .selectFrom('executions')
         .innerJoin('runs', 'runs.run_id', 'executions.run_id')
         .select('runs.conversation_id')
-        .where('executions.session_id', '=', session_id)
-        .orderBy('executions.offered_at', 'desc')
-        .limit(1)
+        .where('executions.execution_id', '=', session_id)
+        .where('executions.started_at', 'is not', null)
         .executeTakeFirst()
       return found ?? {}
     },
@@ -185,13 +185,13 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
       const found = await db
         .selectFrom('executions')
         .innerJoin('runs', 'runs.run_id', 'executions.run_id')
-        .select('executions.session_id')
+        .select('executions.execution_id as session_id')
         .where('runs.conversation_id', '=', conversation_id)
-        .where('executions.session_id', 'is not', null)
+        .where('executions.started_at', 'is not', null)
         .orderBy('executions.offered_at', 'desc')
         .limit(1)
         .executeTakeFirst()
-      return found?.session_id ? { session_id: found.session_id } : {}
+      return found ?? {}
     },
   }
 }

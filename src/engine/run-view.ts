@@ -77,7 +77,7 @@ function select(room: Room, caller: Caller) {
       'environments.name as environment_name',
       'teams.max_concurrent_runs',
       'current.state as execution_state',
-      'current.session_id',
+      'current.started_at as session_started_at',
       'current.worker_host as current_host',
     ])
     .select([
@@ -146,7 +146,8 @@ function render(row: Selected): Run {
       ? {}
       : { environment: { uid: row.environment_uid, name: row.environment_name } }),
     conversation_id: row.conversation_id,
-    ...(row.session_id === null ? {} : { session_id: row.session_id }),
+    // Each execution is a session of its own, whichever of its harness's it goes on with.
+    ...(row.session_started_at === null || row.execution_id === null ? {} : { session_id: row.execution_id }),
     ...(row.parent_run_id === null ? {} : { parent_run_id: row.parent_run_id }),
     is_sandbox_running: row.execution_state === 'claimed' || row.execution_state === 'running',
     is_run_type_cancellable: row.source !== 'GITHUB_ACTION' && row.execution_location !== 'LOCAL',

@@ -72,6 +72,20 @@ const failed = (failure: Failure): Driven => ({
   finished: null,
 })
 
+/**
+ * To plugins of harnesses that were made for Oz: messages are given to the agent by its driver, which is this runner;
+ * a listener of their own would give each of them twice.
+ */
+function listened(folder: string): Record<string, string> {
+  const root = join(folder, 'messages')
+  return {
+    OZ_MESSAGE_LISTENER_MANAGED_EXTERNALLY: '1',
+    WARP_MESSAGE_LISTENER_MANAGED_EXTERNALLY: '1',
+    OZ_MESSAGE_LISTENER_STATE_ROOT: root,
+    WARP_MESSAGE_LISTENER_STATE_ROOT: root,
+  }
+}
+
 /** What the agent may do to the platform, it does there, in the name of its own execution. */
 function mcpOf(harness: Harness, { options }: Drive): McpEndpoint[] {
   if (harness.tool_hold_ms === undefined) return []
@@ -88,7 +102,7 @@ async function prepare(its: Drive): Promise<HarnessStart> {
   await mkdir(options.workspace, { recursive: true })
   const own_env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
   const files = { [ATTACHMENTS_VARIABLE]: its.attachments.folder }
-  const env = { ...own_env, ...files, ...(await writeResults(its.folder, assignment.results)) }
+  const env = { ...own_env, ...listened(its.folder), ...files, ...(await writeResults(its.folder, assignment.results)) }
   if (assignment.attachments !== undefined) await its.attachments.take()
   // Beside its parent it works on the parent's files, as they are.
   const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
