@@ -160,12 +160,13 @@ test('a team is deleted by its name alone, and not while runs of it are going on
   await expect(remove({ confirm: 'another', cancel_runs: true })).rejects.toMatchObject({
     message: expect.stringMatching(/not called "another"; nothing was deleted/),
   })
-  const busy = await remove({ confirm: name }).catch((fault: { status: number; message: string }) => fault)
+  const busy = await remove({ confirm: name }).catch((fault: unknown) => fault as Error)
   expect(busy).toMatchObject({ status: 409 })
-  expect((busy as Error).message).toMatch(
+  const { message } = busy as unknown as Error
+  expect(message).toMatch(
     new RegExp(`^2 runs of the team have not ended: "a shared one" \\(${run_id}\\) and others\\. .*cancel_runs=true`),
   )
-  expect((busy as Error).message).not.toContain('private')
+  expect(message).not.toContain('private')
   await expect(ann.client.teams.contents({ params: params(owner) })).rejects.toMatchObject(refused)
   expect(await owner.client.teams.contents({ params: params(owner) })).toMatchObject({
     name,

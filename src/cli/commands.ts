@@ -4,6 +4,7 @@ import { ACCESS_COMMANDS, ACCESS_GROUPS } from './commands-access.ts'
 import { BATCH_COMMANDS, BATCH_GROUPS } from './commands-batches.ts'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
 import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
+import { OZ_COMMANDS, OZ_GROUPS } from './commands-oz.ts'
 import { SCHEDULE_COMMANDS, SCHEDULE_GROUPS } from './commands-schedules.ts'
 import { SECRET_COMMANDS, SECRET_GROUPS } from './commands-secrets.ts'
 import type { Context, Given } from './context.ts'
@@ -53,6 +54,7 @@ export const GROUPS: Record<string, CommandGroup> = {
   ...NAMED_GROUPS,
   ...SECRET_GROUPS,
   ...SCHEDULE_GROUPS,
+  ...OZ_GROUPS,
 }
 
 export const COMMANDS: CommandEntry[] = [
@@ -153,6 +155,7 @@ export const COMMANDS: CommandEntry[] = [
   ...SECRET_COMMANDS,
   ...SCHEDULE_COMMANDS,
   ...ACCESS_COMMANDS,
+  ...OZ_COMMANDS,
   { path: 'open', summary: 'Open the page, signed in', group: ACCESS, load: () => import('./commands/open.ts') },
   {
     path: 'config explain',

@@ -147,6 +147,8 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
   /** A time that is to fire, unless a run of the schedule is going on. */
   async function settleTime(write: Write, schedule: Schedule, due_at: Date): Promise<void> {
     const { schedule_id } = schedule
+    const acting = await actorOf(write, schedule)
+    if (acting instanceof Fault) return fail(write, schedule, { due_at, reason: acting.message })
     const waiting = await write
       .selectFrom('firings')
       .select(['firing_id', 'due_at'])
