@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { ATTACHMENTS_MAX, CREATE_RUN_BYTES_MAX, NewAttachment } from './attachments.ts'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
+import { WebAddress } from './files.ts'
 import { ListedArtifact } from './listed-artifacts.ts'
 import { RunMode } from './modes.ts'
 import { Scope } from './roles.ts'
@@ -55,8 +56,9 @@ export const RUN_SOURCES = [
 export const RunSource = z.enum(RUN_SOURCES)
 export type RunSource = z.infer<typeof RunSource>
 
-export const Timestamp = z.string()
-export const RunId = z.uuid()
+export const Timestamp = z.iso.datetime({ offset: true })
+/** As it is written everywhere here, however it was asked for. */
+export const RunId = z.uuid().toLowerCase()
 
 /** The longest prompt, in bytes of UTF-8. */
 export const PROMPT_BYTES_MAX = 1024 * 1024
@@ -112,10 +114,7 @@ export const CreateRun = z.object({
   /** Ours: `parent` runs beside the parent, in its sandbox and files. */
   placement: z.enum(['worker', 'parent']).optional(),
   /** Ours: the thread, ticket or job that asks for it. A ticket's gives the metadata `ticket_id` and `ticket_source`. */
-  trigger_url: z
-    .url({ protocol: /^https?$/, error: 'An http or https address.' })
-    .max(2048)
-    .optional(),
+  trigger_url: WebAddress.optional(),
 })
 export type CreateRun = z.infer<typeof CreateRun>
 
@@ -231,7 +230,15 @@ const METADATA_PAIRS_MAX = 5
 /** Words that one search may have. */
 const SEARCH_WORDS_MAX = 16
 
-const Time = z.iso.datetime({ offset: true, error: 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.' })
+const TIME_SHAPE = 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.'
+/** PostgreSQL knows no year 0, and no zone so far from UTC. */
+const NO_TIME = /^0000|[+-](1[6-9]|2\d):\d\d$/
+
+/** Also in lower case, and with the + that a query in which it stands plainly makes a space. */
+const Time = z.preprocess(
+  (text) => (typeof text === 'string' ? text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+') : text),
+  z.iso.datetime({ offset: true, error: TIME_SHAPE }).refine((time) => !NO_TIME.test(time), TIME_SHAPE),
+)
 const Id = z.string().min(1).max(320)
 
 export const ListRuns = z.object({
@@ -243,7 +250,8 @@ export const ListRuns = z.object({
   sort_order: z.enum(['asc', 'desc']).default('desc'),
   /** Any of them. */
   state: repeated(RunState),
-  source: RunSource.optional(),
+  /** Some clients of Oz call the API `AGENT_WEBHOOK`. */
+  source: z.preprocess((source) => (source === 'AGENT_WEBHOOK' ? 'API' : source), RunSource).optional(),
   execution_location: z.enum(['LOCAL', 'REMOTE']).optional(),
   /** Uid or e-mail address. */
   creator: Id.optional(),

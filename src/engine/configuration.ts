@@ -14,6 +14,7 @@ import {
   type CreateRun,
   Fault,
   type FrozenEnvironment,
+  type HarnessChoice,
   harnessOf,
   type McpServer,
   type Repository,
@@ -66,7 +67,7 @@ export function configureExecution(config: AgentConfig, environment: FrozenEnvir
   }
 }
 
-/** As asked for, with its skills under one name and its environment by uid. */
+/** As asked for, without what was left empty, with its skills under one name and its environment by uid. */
 export async function ownSettings(db: Kysely<Tables>, owned: Owned, asked: Asked): Promise<AgentConfig> {
   const { skill_spec, skills, environment_id, ...rest } = asked.config ?? {}
   if (skill_spec && skills !== undefined && skills[0] !== skill_spec) {
@@ -77,11 +78,15 @@ export async function ownSettings(db: Kysely<Tables>, owned: Owned, asked: Asked
   const named = asked.skill !== undefined ? [asked.skill] : (skills ?? (skill_spec ? [skill_spec] : undefined))
   const environment = environment_id ? await findEnvironment(db, owned, environment_id) : null
   return {
-    ...rest,
+    ...filledIn(rest),
     ...(named === undefined ? {} : { skills: named }),
     ...(environment_id === undefined ? {} : { environment_id: environment?.environment_uid ?? null }),
   }
 }
+
+/** Forms send what nobody filled in as empty text: it says nothing. */
+const filledIn = (config: AgentConfig): AgentConfig =>
+  Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ''))
 
 /** The nearer goes first. A model belongs to its harness, and what a run adds to an environment to that environment. */
 function over(near: AgentConfig, far: AgentConfig): AgentConfig {
@@ -116,10 +121,16 @@ export function settle({ environment_id, harness, skills, ...config }: AgentConf
   return {
     ...config,
     ...(environment_id ? { environment_id } : {}),
-    ...(harness ? { harness } : {}),
+    ...(harness ? { harness: named(harness) } : {}),
     ...(first === undefined ? {} : { skill_spec: first, skills, name: config.name ?? skillNameOf(first) }),
   }
 }
+
+const named = ({ type, model_id, reasoning_level }: HarnessChoice): HarnessChoice => ({
+  type,
+  ...(model_id ? { model_id } : {}),
+  ...(reasoning_level ? { reasoning_level } : {}),
+})
 
 /** Beside its parent a run has the parent's files; it cannot have others. */
 function checkPlace({ placement, config, agent_identity_uid }: Asked): void {

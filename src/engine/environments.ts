@@ -18,7 +18,7 @@ import type { Room } from './engine.ts'
 import { creatorOf, editorOf } from './makers.ts'
 import { personOf } from './runs.ts'
 import { newUid } from './uid.ts'
-import { ownedBy, scopeOf, visibleTo } from './visible.ts'
+import { ownedBy, scopeOf, visibleRuns, visibleTo } from './visible.ts'
 
 /** Runs, identities and names that a refusal lists. */
 const NAMED_MAX = 10
@@ -97,7 +97,7 @@ export function environmentsEngine(room: Room) {
   async function remove(caller: Caller, uid: string, force: boolean): Promise<Record<string, never>> {
     personOf(caller)
     const environment = await get(caller, uid)
-    if (!force) await checkUnused(environment)
+    if (!force) await checkUnused(caller, environment)
     const deleted = await db
       .updateTable('environments')
       .set({ deleted_at: clock.now() })
@@ -109,38 +109,41 @@ export function environmentsEngine(room: Room) {
     return {}
   }
 
-  async function checkUnused({ uid, config }: Environment): Promise<void> {
+  /** Names what the caller may see, and counts the rest. */
+  async function checkUnused(caller: Caller, { uid, config }: Environment): Promise<void> {
     const runs = await db
       .selectFrom('runs')
-      .select('run_id')
+      .select(['run_id', visibleRuns(caller).as('seen')])
       .where(sql<boolean>`config ? 'environment_id' and config->>'environment_id' = ${uid}`)
       .where('state', 'not in', ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
       .orderBy('created_at')
       .execute()
     const identities = await db
       .selectFrom('identities')
-      .select('name')
+      .select(['name', visibleTo(caller, 'identities').as('seen')])
       .where('environment_uid', '=', uid)
       .where('deleted_at', 'is', null)
       .orderBy('name')
       .execute()
     const schedules = await db
       .selectFrom('schedules')
-      .select('name')
+      .select(['name', visibleTo(caller, 'schedules').as('seen')])
       .where(sql<boolean>`config ? 'environment_id' and config->>'environment_id' = ${uid}`)
       .where('deleted_at', 'is', null)
       .orderBy('name')
       .execute()
     const users = [
-      ...schedules.map(({ name }) => `schedule ${JSON.stringify(name)}`),
-      ...identities.map(({ name }) => `agent identity ${JSON.stringify(name)}`),
-      ...runs.map(({ run_id }) => `run ${run_id}`),
+      ...schedules.map(({ name, seen }) => ({ seen, text: `schedule ${JSON.stringify(name)}` })),
+      ...identities.map(({ name, seen }) => ({ seen, text: `agent identity ${JSON.stringify(name)}` })),
+      ...runs.map(({ run_id, seen }) => ({ seen, text: `run ${run_id}` })),
     ]
     if (users.length === 0) return
-    const more = users.length > NAMED_MAX ? ` and ${users.length - NAMED_MAX} more` : ''
+    const shown = users.filter(({ seen }) => seen).slice(0, NAMED_MAX)
+    const others = users.length - shown.length
+    const more = shown.length === 0 ? `${others} that you may not see` : ` and ${others} more`
     throw new Fault(
       'conflict',
-      `Environment ${config.name} is in use by ${users.slice(0, NAMED_MAX).join(', ')}${more}. ` +
+      `Environment ${config.name} is in use by ${shown.map(({ text }) => text).join(', ')}${others === 0 ? '' : more}. ` +
         'Delete it with force: runs that were made with it keep it as it is, and nothing new may name it.',
       { retryable: false },
     )
@@ -158,6 +161,7 @@ export function environmentsEngine(room: Room) {
           from
             .selectFrom('runs')
             .where(sql<boolean>`config ? 'environment_id' and config->>'environment_id' = e.environment_uid`)
+            .where(visibleRuns(caller))
             .select(['run_id', 'title', 'state', 'created_at', 'updated_at', 'started_at', 'failure'])
             .orderBy('created_at', 'desc')
             .limit(1)

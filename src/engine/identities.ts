@@ -113,6 +113,7 @@ export function identitiesEngine(room: Room) {
     const { harness_auth_secrets, inference_providers } = body
     const texts = { description, prompt, base_model, worker_host, factory_uid, agent_type, credential_strategy }
     const harness = body.harness ?? (typeof body.base_harness === 'string' ? { type: body.base_harness } : null)
+    const names_one = Object.values(harness ?? {}).some(Boolean)
     const environment = environment_id ? await findEnvironment(db, owned, environment_id, '/environment_id') : null
     return {
       ...Object.fromEntries(
@@ -120,7 +121,7 @@ export function identitiesEngine(room: Room) {
           .filter(([, text]) => text !== undefined && text !== null)
           .map(([name, text]) => [name, text || null]),
       ),
-      ...(harness ? { harness: harness.type ? JSON.stringify(HarnessChoice.parse(harness)) : null } : {}),
+      ...(harness ? { harness: names_one ? JSON.stringify(HarnessChoice.parse(harness)) : null } : {}),
       ...(environment_id === undefined || environment_id === null
         ? {}
         : { environment_uid: environment?.environment_uid ?? null }),

@@ -398,4 +398,4 @@ export function titleOf(prompt: string | undefined, { name }: AgentConfig): stri
 
 /** `warp` is how Oz clients say "no worker in particular". */
 export const hostOf = (worker_host: string | undefined): string | null =>
-  worker_host === undefined || worker_host === 'warp' ? null : worker_host
+  !worker_host || worker_host === 'warp' ? null : worker_host

@@ -3,6 +3,7 @@
  * What a route does not say is refused: an answer is never reached by a caller that its route does not name.
  */
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import { isDeepStrictEqual } from 'node:util'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { z } from 'zod'
 import { Fault, isAtLeast, type Route, type SignedDownload } from '../contract/index.ts'
@@ -134,8 +135,15 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
   const answer = (await mounted.answer?.(ask)) ?? {}
   if (outgoing.destroyed) return RESPONSE_ALREADY_SENT
   const body = JSON.stringify(answer)
-  if (room.validate_answers) route.answer.parse(JSON.parse(body))
+  if (room.validate_answers) checkAnswer(route, JSON.parse(body))
   return render(status, headers, body)
+}
+
+/** An answer is what the contract says and nothing beside it: clients and `openapi.json` know of no more. */
+function checkAnswer(route: Route, answer: unknown): void {
+  const described = route.answer.parse(answer)
+  if (isDeepStrictEqual(described, answer)) return
+  throw new Error(`${route.name} answers ${JSON.stringify(answer)}; the contract knows ${JSON.stringify(described)}.`)
 }
 
 /**

@@ -143,22 +143,24 @@ function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string):
           },
         }
       : {}),
-    responses: {
-      [route.status]: {
-        description:
-          route.produces === 'event-stream' ? "Server-sent events; the schema is that of one frame's data." : 'Done.',
-        content: {
-          [route.produces === 'event-stream' ? 'text/event-stream' : 'application/json']: {
-            schema: schemas.output(route.answer),
-          },
-        },
-      },
-      ...REFUSED,
-    },
+    responses: { [route.status]: renderAnswer(route, schemas), ...REFUSED },
     'x-callers': route.callers,
     ...(route.callers.includes('user') ? { 'x-role': route.role } : {}),
     ...(route.people ? { 'x-people': true as const } : {}),
   }
+}
+
+function renderAnswer(route: Route, schemas: SchemaRenderer): JsonSchema {
+  if (route.status === 204) return { description: 'Done; there is no body.' }
+  const schema = schemas.output(route.answer)
+  if (route.produces === 'event-stream') {
+    const description = "Server-sent events; the schema is that of one frame's data."
+    return { description, content: { 'text/event-stream': { schema } } }
+  }
+  const content = { 'application/json': { schema } }
+  if (route.status !== 302) return { description: 'Done.', content }
+  const headers = { Location: { description: 'The same address.', schema: { type: 'string', format: 'uri' } } }
+  return { description: 'Leads to the address that the body names, too.', headers, content }
 }
 
 function securityOf({ callers, anonymous }: Route): Record<string, never[]>[] {

@@ -27,7 +27,7 @@ function parseParams(route: Route, params: Record<string, string>): unknown {
   const name = String(parsed.error.issues[0]?.path[0] ?? '')
   throw new Fault(
     'resource_not_found',
-    `There is no ${name.replace(/_id$/, '')} ${JSON.stringify(params[name] ?? '').slice(0, 80)}.`,
+    `There is no ${name.replace(/_u?id$/, '').replaceAll('_', ' ')} ${JSON.stringify(params[name] ?? '').slice(0, 80)}.`,
   )
 }
 
@@ -54,12 +54,19 @@ export function readQuery(search: string): Record<string, unknown> {
       throw new Fault('invalid_request', `\`${name}\` has a NUL character, which no text here may have.`)
     const [, field = name, key] = /^([^[\]]+)\[([^[\]]*)\]$/.exec(name) ?? []
     const before = query[field]
-    if (key) query[field] = { ...(isRecord(before) ? before : {}), [key]: value }
+    if (key) query[field] = withPair(name, isRecord(before) ? before : {}, [key, value])
     else if (Array.isArray(before)) before.push(value)
     else if (before !== undefined) query[field] = [before, value]
     else query[field] = key === undefined ? value : [value]
   }
   return { ...query }
+}
+
+/** What could be meant by only one of two readers is refused: a key that is given twice, and one that JSON drops. */
+function withPair(name: string, before: Record<string, unknown>, [key, value]: [string, string]) {
+  if (key === '__proto__') throw new Fault('invalid_request', `\`${name}\` is not valid: nothing has such a key.`)
+  if (Object.hasOwn(before, key)) throw new Fault('invalid_request', `\`${name}\` is given twice: give it once.`)
+  return { ...before, [key]: value }
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

@@ -22,6 +22,7 @@ import { openGuard } from './guard.ts'
 import { openHub } from './hub.ts'
 import { knownCallers } from './known.ts'
 import { SERVER_LIMITS, type ServerLimits } from './limits.ts'
+import { answerMalformed, refuseMalformed } from './malformed.ts'
 import { pollLoop } from './poll.ts'
 import type { ServerRoom } from './room.ts'
 import { openSchedules } from './schedules.ts'
@@ -124,15 +125,17 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
       headersTimeout: Math.min(HEADERS_MS, limits.request_ms),
       connectionsCheckingInterval: Math.min(CHECK_MS, limits.request_ms),
       keepAliveTimeout: KEEP_ALIVE_MS,
+      requireHostHeader: false,
+      // Java's client offers HTTP/2 with its first request, and goes on as it is when that is passed over.
+      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
     getRequestListener(app.fetch, {
       overrideGlobalObjects: false,
-      // Only what is not HTTP as it should be comes here, such as a request without a Host header.
-      errorHandler: (error) =>
-        new Response(`${error instanceof Error ? error.message : 'Bad request'}\n`, { status: 400 }),
+      errorHandler: answerMalformed,
     }),
   )
   const connections = trackConnections(http)
+  refuseMalformed(http, limits.request_ms)
   http.on('upgrade', (incoming, socket, head) => void sockets.upgrade(incoming, socket, head))
   try {
     await listen(http, host, options.port)

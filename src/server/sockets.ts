@@ -14,7 +14,8 @@ import type { Connection as Dispatchable, Offer } from '../engine/dispatch.ts'
 import { identify, shownBy } from './callers.ts'
 import { openDispatcher } from './dispatcher.ts'
 import { checkHost, checkOrigin } from './hosts.ts'
-import { faultOf, renderFault, traceOf } from './problems.ts'
+import { endWith } from './malformed.ts'
+import { faultOf, traceOf } from './problems.ts'
 import type { ServerRoom } from './room.ts'
 import { openSlots, type Slots } from './slots.ts'
 
@@ -112,7 +113,7 @@ export function openWorkerSockets(room: ServerRoom) {
         )
       })
     } catch (thrown) {
-      refuse(socket, faultOf(thrown, trace_id, log), trace_id)
+      endWith(socket, faultOf(thrown, trace_id, log), { trace_id, instance: WORKER_SOCKET_PATH })
     }
   }
 
@@ -351,16 +352,6 @@ const ENDS = new Set(['run_succeeded', 'run_failed', 'run_errored', 'run_cancell
 function onlyFor(caller: Opener): Pick<Dispatchable, 'only_for'> {
   if (isAtLeast(caller.role, 'admin')) return {}
   return { only_for: caller.kind === 'worker' ? caller.user_id : caller.owner_user_id }
-}
-
-function refuse(socket: Duplex, fault: Fault, trace_id: string): void {
-  const { status, headers, body } = renderFault(fault, trace_id, WORKER_SOCKET_PATH)
-  const lines = Object.entries({
-    ...headers,
-    connection: 'close',
-    'content-length': String(Buffer.byteLength(body)),
-  }).map(([name, value]) => `${name}: ${value}`)
-  socket.end(`HTTP/1.1 ${status} ${fault.code}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
 }
 
 function safeJson(text: string): unknown {
