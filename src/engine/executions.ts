@@ -26,6 +26,7 @@ import type { Room } from './engine.ts'
 import { freezeEnvironments } from './environments.ts'
 import { givings } from './givings.ts'
 import { heartbeats } from './heartbeats.ts'
+import { logged } from './log.ts'
 import { inNameOf, makerOf } from './makers.ts'
 import { metadataOf } from './metadata.ts'
 import { checkMode, PLAIN, titleOf } from './runs.ts'
@@ -240,7 +241,24 @@ export function executionsEngine(room: Room) {
       .where('state', '=', 'running')
       .executeTakeFirst()
     if (noted.numUpdatedRows === 0n) throw superseded()
+    await endWaiting(caller)
     return {}
+  }
+
+  /** Who finishes waits for nothing, also where its last call of `wait_for_events` was told that nothing had come. */
+  function endWaiting({ run_id, execution_id }: ExecutionCaller): Promise<void> {
+    return logged(room, async (write, events) => {
+      const waited = await write
+        .updateTable('runs')
+        .set({ waiting_until: null })
+        .where('run_id', '=', run_id)
+        .where('execution_id', '=', execution_id)
+        .where('state', '=', 'INPROGRESS')
+        .where('waiting_until', 'is not', null)
+        .returning('team_id')
+        .executeTakeFirst()
+      if (waited) events.push({ team_id: waited.team_id, event_type: 'run_resumed', run_id, execution_id })
+    })
   }
 
   /** The harness cannot go on. Its execution ends now, whether or not its runner or its worker still lives. */

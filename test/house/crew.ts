@@ -23,6 +23,8 @@ export const CUES = {
   /** It waits until it knows two letters, and ends then; `hold-listen`: when it was let go before. Not `built-in`. */
   listen: 'LISTEN 2',
   'hold-listen': 'HOLD\nLISTEN 2',
+  /** It does not obey when its turn is to stop. Not `built-in`. */
+  deaf: 'HOLD DEAF',
   crash: 'CRASH',
   fail: 'CALL finish_task {"success":false,"summary":"It cannot be done."}',
 } as const
@@ -117,6 +119,7 @@ function script(folder: string, cue: Cue) {
     end: [],
     listen: [],
     'hold-listen': [],
+    deaf: [],
     wait: [platform('wait_for_events', {}), { text: 'I wait.' }],
     crash: [bash(`${home}; [ -e $d/crashed ] || { touch $d/crashed; kill -9 $PPID; }`)],
     fail: [platform('finish_task', { success: false, summary: 'It cannot be done.' })],
