@@ -147,6 +147,9 @@ export const AgentConfig = z.object({
   skills: z.array(SkillSpec).max(20).optional(),
   /** Ours. */
   environment: InlineEnvironment.optional(),
+  /** The longest that a snapshot of the workspace may take to be uploaded, and the script that declares what is in it. */
+  snapshot_upload_timeout_secs: z.int().min(1).max(3600).optional(),
+  snapshot_script_timeout_secs: z.int().min(1).max(3600).optional(),
   /** Ours: the longest that one execution may take. */
   timeout_minutes: z
     .number()

@@ -73,6 +73,8 @@ export const Limits = z.object({
   tool_output_bytes_max: z.int(),
   setup_command_ms: z.int(),
   clone_ms: z.int(),
+  /** Between two checkpoints of the workspace; absent: none are taken. */
+  checkpoint_ms: z.int().optional(),
   /** Absent: no limit. */
   execution_ms: z.int().optional(),
 })
@@ -102,6 +104,8 @@ export const GivenSecrets = z.object({
   variables: z.record(z.string(), z.string()),
   /** Variables that go before the worker's: the run names them for its harness. */
   chosen: z.record(z.string(), z.string()),
+  /** For what MCP servers name, by name; absent: they name none. */
+  mcp: z.record(z.string(), z.string()).optional(),
   /** What of these must be seen nowhere. */
   hidden: z.array(z.string()),
   /** Why they cannot be given: a sentence that the run ends with. */

@@ -72,7 +72,7 @@ export async function renderAssignment(
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
     ...(run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : {}),
     ...before,
-    ...(cause === 'local' ? {} : await renderSecrets(room, asked, execution_id)),
+    ...(cause === 'local' ? {} : await renderSecrets(room, config, execution_id)),
   }
 }
 
@@ -283,9 +283,9 @@ function contextLine(body: EntryBody): string | null {
 
 function limitsFor(room: Room, config: AgentConfig): Limits {
   const { lease_ms, heartbeat_ms, cancel_grace_ms, transcript_bytes_max, tool_output_bytes_max } = room.limits
-  const { setup_command_ms, clone_ms } = room.limits
+  const { setup_command_ms, clone_ms, checkpoint_ms } = room.limits
   const kept = { lease_ms, heartbeat_ms, cancel_grace_ms, transcript_bytes_max, tool_output_bytes_max }
   const execution =
     config.timeout_minutes === undefined ? {} : { execution_ms: Math.round(config.timeout_minutes * 60_000) }
-  return { ...kept, setup_command_ms, clone_ms, ...execution }
+  return { ...kept, setup_command_ms, clone_ms, checkpoint_ms, ...execution }
 }

@@ -81,6 +81,8 @@ export type EngineLimits = {
   tool_output_bytes_max: number
   setup_command_ms: number
   clone_ms: number
+  /** Between two checkpoints of a workspace whose agent is at work. */
+  checkpoint_ms: number
   /** What the times of schedules came to is kept this long; the latest of each schedule for ever. */
   firings_kept_ms: number
 }
@@ -98,6 +100,7 @@ export const ENGINE_LIMITS: EngineLimits = {
   tool_output_bytes_max: 256 * 1024,
   setup_command_ms: 30 * 60_000,
   clone_ms: 10 * 60_000,
+  checkpoint_ms: 5 * 60_000,
   firings_kept_ms: 90 * 24 * 3_600_000,
 }
 

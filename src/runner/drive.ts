@@ -1,7 +1,7 @@
 /** What an execution does between start and end: prepares the workspace, opens the harness, talks with it. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Failure, harnessOf, type Outcome } from '../contract/index.ts'
+import { type Failure, harnessOf, type McpServers, type Outcome, withSecrets } from '../contract/index.ts'
 import { ATTACHMENTS_VARIABLE } from './attachments.ts'
 import { type Checkout, checkRepositories, cloneAll } from './clone.ts'
 import { harnessEnvironment, ownAccess } from './environment.ts'
@@ -107,10 +107,11 @@ async function prepare(its: Drive): Promise<HarnessStart> {
   // Beside its parent it works on the parent's files, as they are.
   const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
   await followSkills(its, cwd)
+  const servers = fillServers(its)
   const own = options.place === 'managed' ? ownAccess(options.token, options.server) : {}
   return {
     assignment,
-    config,
+    config: servers === undefined ? config : { ...config, mcp_servers: servers },
     workspace: cwd,
     home,
     // Under these names the run's own variables are the user's.
@@ -120,6 +121,19 @@ async function prepare(its: Drive): Promise<HarnessStart> {
     sink: its.sink,
     signal: stop.signal,
   }
+}
+
+/** From here on the values of secrets stand in the place of their names. At a person's own machine, its variables do. */
+function fillServers({ options, assignment }: Drive): McpServers | undefined {
+  const { config, secrets } = assignment
+  if (config.mcp_servers === undefined) return undefined
+  const is_local = options.place === 'local'
+  return withSecrets(config.mcp_servers, ({ server, name }) => {
+    const value = is_local ? options.env[name] : secrets?.mcp?.[name]
+    if (value) return value
+    const what = is_local ? `the variable ${name}, which is not set here` : `the secret ${name}, which it was not given`
+    throw new SetupFailure(`MCP server ${server} needs ${what}.`, 'secret')
+  })
 }
 
 /** The prompt; of a run that has none, what it was made to do. */
@@ -181,14 +195,14 @@ async function handOver(its: Drive, env: Record<string, string>, checkouts: Chec
       cloned.set(path, head?.trim() ?? null)
     }
   }
-  let restored = false
+  let earlier = false
   if (assignment.restores) {
     const { restore } = await import('./restore.ts')
     const put = await restore({ client, run_id, workspace, folder: attachments.folder, git: tool, transcript })
-    restored = put.restored
+    earlier = put.restored
     progress.restored = put.told
   }
-  if (!assignment.snapshot_disabled) progress.prepared = { workspace, cloned, env, restored }
+  if (!assignment.snapshot_disabled) progress.prepared = { workspace, cloned, env, earlier }
 }
 
 /** Opening may take long (a CLI that is fetched first); a stop does not wait, but what opens after all is closed. */

@@ -130,6 +130,7 @@ async function turn(talk: Talk, text: string): Promise<TurnEnd> {
   try {
     return await Promise.race([running, stopped])
   } finally {
+    its.boundary.turnEnded()
     over.abort()
     await attending
   }

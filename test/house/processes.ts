@@ -46,6 +46,7 @@ export type WorkerProcessOptions = {
   processes_max?: number
   /** Program and first arguments of the runner; a shell that does what the assignment says where absent. */
   runner?: string[]
+  allow_local_repositories?: boolean
   /** Its name; `crew` where absent. */
   worker_id?: string
   /** On top of the test's own environment. */
