@@ -651,10 +651,11 @@ create table execution_secrets (
   version integer not null,
   reach text not null,
   chosen boolean not null,
+  for_mcp boolean not null default false,
   constraint execution_secrets_pkey PRIMARY KEY (execution_id, secret_uid),
   constraint execution_secrets_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id),
   constraint execution_secrets_secret_uid_fkey FOREIGN KEY (secret_uid) REFERENCES secrets(secret_uid),
-  constraint execution_secrets_reach_check CHECK ((reach = ANY (ARRAY['environment'::text, 'broker'::text])))
+  constraint execution_secrets_reach_check CHECK ((reach = ANY (ARRAY['environment'::text, 'broker'::text, 'mcp'::text])))
 );
 CREATE INDEX execution_secrets_secret ON public.execution_secrets USING btree (secret_uid);
 

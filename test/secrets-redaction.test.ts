@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { LLMock } from '@copilotkit/aimock'
 import { sql } from 'kysely'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { isEnded, type NewSecret, routes, type StreamFrame } from '../src/contract/index.ts'
 import { openKeyring } from '../src/engine/keyring.ts'
 import { follow } from '../src/sdk/stream.ts'
@@ -259,4 +259,137 @@ test('what a program inside says past its runner, and a worker of it, holds it n
   })
   expect(failed.message).toContain('Its last lines were: •••')
   expectNothingOf(value, await everythingKept())
+})
+
+describe('a secret that an MCP server names', () => {
+  /** Says what it was started with; in the shape of MCP over stdio. */
+  const CLERK = `
+    const say = (id, more) => process.stdout.write(JSON.stringify({ jsonrpc: '2.0', id, ...more }) + '\\n')
+    require('node:readline').createInterface(process.stdin).on('line', (line) => {
+      const { id, method, params } = JSON.parse(line)
+      if (method === 'initialize')
+        say(id, { result: { protocolVersion: params.protocolVersion, capabilities: { tools: {} },
+          serverInfo: { name: 'clerk', version: '1' } } })
+      else if (method === 'tools/list')
+        say(id, { result: { tools: [{ name: 'show', inputSchema: { type: 'object' } }] } })
+      else if (method === 'tools/call') {
+        require('node:fs').writeFileSync(process.env.OUT, process.argv.slice(2).join() + ' ' + process.env.TOKEN)
+        say(id, { result: { content: [{ type: 'text', text: 'I was given ' + process.env.TOKEN }] } })
+      } else if (id !== undefined) say(id, { error: { code: -32601, message: 'no such method' } })
+    })`
+
+  test('reaches that server alone, when it is started, and is seen nowhere', async () => {
+    const [out, script, clerk] = ['out', 'script.json', 'clerk.cjs'].map((file) => join(folder, file)) as [
+      string,
+      string,
+      string,
+    ]
+    const look = { name: 'bash', input: { command: 'env | grep -c TELLTALE; env | grep -c TOKEN_OF_THE_CLERK' } }
+    await writeFile(clerk, CLERK)
+    await writeFile(script, JSON.stringify([{ tools: [{ name: 'mcp__clerk__show', input: {} }, look] }, { text: '.' }]))
+    const [for_clerk, for_web] = [newValue(), newValue()]
+    const named = await keep({ value: for_clerk })
+    const shared = await keep({ value: for_web })
+    const asked: string[] = []
+    const web = createServer(({ url = '', headers }, response) => {
+      asked.push(`${url} ${headers['x-token']}`)
+      response.writeHead(404).end()
+    })
+    await once(web.listen(0, '127.0.0.1'), 'listening')
+    try {
+      const environment = await house.client.environments.create({
+        body: {
+          name: newName(),
+          mcp_servers: {
+            web: {
+              url: `http://127.0.0.1:${(web.address() as AddressInfo).port}/mcp/{{${shared.name}}}`,
+              headers: { 'x-token': `it is {{ ${shared.name} }}` },
+            },
+          },
+        },
+      })
+      const args = [clerk, `--key={{${named.name}}}`]
+      const mcp_servers = {
+        clerk: { command: process.execPath, args, env: { TOKEN: `a {{${named.name}}}`, OUT: out } },
+      }
+      const { run_id } = await house.client.runs.create({
+        body: {
+          prompt: 'Ask the clerk.',
+          config: {
+            model_id: 'scripted',
+            harness: { type: 'baton' },
+            worker_host: 'crew',
+            secrets: [],
+            environment_id: environment.uid,
+            environment: { variables: { BATON_SCRIPT: script } },
+            mcp_servers,
+          },
+        },
+      })
+      await ends(run_id)
+      const run = await runOf(run_id)
+      expect([run.state, run.status_message]).toMatchObject(['SUCCEEDED', {}])
+      expect(run.agent_config?.mcp_servers).toEqual(mcp_servers)
+      expect(readFileSync(out, 'utf8')).toBe(`--key=${for_clerk} a ${for_clerk}`)
+      expect(asked).toContain(`/mcp/${for_web} it is ${for_web}`)
+      const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
+      const said = JSON.stringify(entries)
+      expect(said).toContain('I was given a •••')
+      // Neither is a variable of what the agent starts.
+      expect(entries.some(({ body }) => body.kind === 'tool_result' && JSON.stringify(body).includes('0\\n0'))).toBe(
+        true,
+      )
+      const kept = await everythingKept()
+      for (const value of [for_clerk, for_web])
+        for (const text of [said, JSON.stringify(run), kept, crew.log()]) expectNothingOf(value, text)
+    } finally {
+      web.close()
+    }
+  })
+
+  const serverWith = (name: string) => ({
+    linear: { url: 'https://mcp.example/', headers: { a: `Bearer {{${name}}}` } },
+  })
+
+  test('is one that the run may have, in one piece; a child has no more than its parent', async () => {
+    const [own, other] = [await keep({ value: newValue() }), await keep({ value: newValue() })]
+    const parts = { access_key_id: 'AKIAEXAMPLE', secret_access_key: newValue(), region: 'eu-west-1' }
+    const several = await keep({ type: 'anthropic_bedrock_access_key', value: parts })
+    const ask = (name: string) =>
+      house.client.runs.create({ body: { prompt: 'x', config: { mcp_servers: serverWith(name) } } })
+    const at = [{ pointer: '/config/mcp_servers/linear', detail: expect.any(String) }]
+    for (const [name, words] of [
+      ['NOT_THERE', 'MCP server linear names the secret NOT_THERE'],
+      [several.name, 'of several parts'],
+    ] as const)
+      await expect(ask(name)).rejects.toMatchObject({
+        code: 'invalid_request',
+        message: expect.stringContaining(words),
+        details: { errors: at },
+      })
+    const worker = await house.worker({ worker_host: 'narrow' })
+    const config = { worker_host: 'narrow', secrets: [], mcp_servers: serverWith(own.name) }
+    await house.client.runs.create({ body: { prompt: 'lead', config } })
+    const piece = await worker.next()
+    piece.claim()
+    const { secrets, config: given } = await piece.start()
+    expect(secrets).toMatchObject({ variables: {}, chosen: {}, hidden: [expect.any(String)], problem: null })
+    expect(Object.keys(secrets?.mcp ?? {})).toEqual([own.name])
+    expect(given.mcp_servers).toEqual(config.mcp_servers)
+    const child = (body: object) => piece.runner.runs.create({ body: { prompt: 'child', ...body } })
+    await expect(child({ config: { mcp_servers: serverWith(other.name) } })).rejects.toMatchObject({
+      code: 'not_authorized',
+    })
+    const elsewhere = await house.client.environments.create({
+      body: { name: newName(), mcp_servers: serverWith(other.name) },
+    })
+    await expect(child({ config: { environment_id: elsewhere.uid, mcp_servers: {} } })).rejects.toMatchObject({
+      code: 'not_authorized',
+    })
+    await child({ config: { worker_host: 'narrow' } })
+    const second = await worker.next()
+    second.claim()
+    expect((await second.start()).secrets?.mcp).toEqual(secrets?.mcp)
+    await worker.close()
+  })
 })

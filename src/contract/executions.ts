@@ -209,6 +209,8 @@ export const Control = z.discriminatedUnion('type', [
   z.object({ type: z.literal('inbox'), urgent: z.boolean() }),
   /** The run's tree was stopped, or released: look into the inbox, which says so, too. */
   z.object({ type: z.literal('tree'), halted: z.boolean() }),
+  /** The harness has said that it stops: report the end when its turn has ended, and soon. */
+  z.object({ type: z.literal('shutdown') }),
   /** Children wait to be started beside this run: take them. */
   z.object({ type: z.literal('children') }),
   /** The run was given files that this execution has not taken. */
@@ -264,6 +266,8 @@ export const executionRoutes = {
       lease_ms: z.int(),
       /** The same as `tree`, `inbox`, `children` and `attachments` of the control stream, so that none is lost. */
       halted: z.boolean().optional(),
+      /** The same as `shutdown`. */
+      shut_down: z.boolean().optional(),
       inbox: z.boolean(),
       children: z.boolean(),
       attachments: z.boolean().optional(),

@@ -168,6 +168,7 @@ export interface Executions {
 export interface ExecutionSecrets {
   chosen: boolean
   execution_id: string
+  for_mcp: Generated<boolean>
   reach: string
   secret_uid: string
   version: number

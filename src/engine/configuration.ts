@@ -29,7 +29,10 @@ import { settleSecrets } from './secret-giving.ts'
 export type Asked = Pick<
   CreateRun,
   'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id'
->
+> & {
+  /** Who asks works on it, where they are. */
+  local?: boolean
+}
 export type Parent = { config: AgentConfig; identity_uid: string | null }
 export type Configured = { config: AgentConfig; identity_uid: string | null }
 
@@ -47,7 +50,7 @@ export async function configureRun(
   const said = over(own, defaults)
   const joined = settle(over(said, parent === undefined ? {} : handedDown(parent.config)))
   checkRunnable(asked, joined)
-  const config = await settleSecrets(db, owned, joined, { said, parent: parent?.config })
+  const config = await settleSecrets(db, owned, joined, { said, parent: parent?.config, local: asked.local ?? false })
   const inherited = asked.agent_identity_uid === undefined ? (parent?.identity_uid ?? null) : null
   return { config, identity_uid: identity?.identity_uid ?? inherited }
 }

@@ -37,6 +37,9 @@ const WARN_AT = 0.9
 /** A server that was away for less is not worth an entry, in milliseconds. */
 const AWAY_WORTH_SAYING_MS = 2000
 
+/** How long a turn whose harness has said that it stops may take to end by itself, in milliseconds. */
+const SHUTDOWN_MS = 10_000
+
 export type Work = { options: RunnerOptions; assignment: Assignment; client: Client; folder: string; journal: Journal }
 
 /** What changes while the execution goes on. */
@@ -158,6 +161,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     transcript,
     signal: stop.signal,
   })
+  let shutdown: NodeJS.Timeout | undefined
   const lifeline = openLifeline({
     client,
     execution_id,
@@ -170,6 +174,9 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     onTree: mail.halt,
     onChildren: () => void beside.take(),
     onAttachments: () => void attachments.take(),
+    onShutdown() {
+      shutdown ??= setTimeout(() => stop.because({ why: 'shutdown' }), SHUTDOWN_MS)
+    },
     onSuperseded,
     onAlone(message) {
       transcript.seal()
@@ -200,6 +207,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
   }
   async function close(): Promise<void> {
     for (const timer of timers) clearTimeout(timer)
+    clearTimeout(shutdown)
     await checkpoints.close()
     transcript.seal()
     lifeline.close()
