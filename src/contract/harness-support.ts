@@ -76,9 +76,10 @@ export const harnessSupportRoutes = {
     method: 'POST',
     path: '/harness-support/report-shutdown',
     tag: 'Harness support',
-    callers: ['execution'],
+    callers: ['user', 'execution'],
+    after_end: true,
     summary:
-      'The harness stops: cleanly, which leaves the end to the runner, or for an error, which ends the execution at once.',
+      'The harness stops, cleanly or for an error: its execution ends, even if its runner and worker are gone. A person names the run in X-Warp-Cloud-Agent-ID.',
     body: ReportShutdown,
     answer: Nothing,
   }),

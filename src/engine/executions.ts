@@ -268,7 +268,8 @@ export function executionsEngine(room: Room) {
 
   return {
     note,
-    shutDown: (caller: Caller, run_id: string | undefined, said: ReportShutdown) => shutDown(room, caller, run_id, said),
+    shutDown: (caller: Caller, run_id: string | undefined, said: ReportShutdown) =>
+      shutDown(room, caller, run_id, said),
     /** The children that are to run beside this run, offered to its runner. */
     async children(caller: Caller, execution_id: string) {
       own(caller, execution_id)

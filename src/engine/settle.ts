@@ -22,6 +22,8 @@ export type Ending = {
   leave_inbox?: boolean | undefined
   /** Only if the execution's time is still over then. */
   overdue?: Date | undefined
+  /** Others say so than its runner: it counts for nothing where the harness has said that it stopped cleanly. */
+  unsaid?: boolean
   usage?: Usage | undefined
   session_id?: string | undefined
 }
@@ -84,7 +86,7 @@ function decide(room: Room, execution_id: string, ending: Ending): Promise<Selec
       .selectFrom('runs')
       .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
       .selectAll('runs')
-      .select(['executions.entries', 'executions.note'])
+      .select(['executions.entries', 'executions.note', 'executions.shut_down_at'])
       .select((e) => e('executions.started_at', 'is not', null).$castTo<boolean>().as('has_begun'))
       .where('runs.execution_id', '=', execution_id)
       .where('executions.state', '!=', 'ended')
@@ -95,9 +97,8 @@ function decide(room: Room, execution_id: string, ending: Ending): Promise<Selec
     if (ending.entries !== undefined && run.entries < ending.entries) throw missingEntries(run.entries, ending.entries)
     const succeeds = ending.outcome.outcome === 'SUCCEEDED' && run.cancel_requested_at === null
     if (succeeds && (run.undelivered > 0 || run.halted) && !ending.leave_inbox) return 'inbox'
-    return (
-      (await move(room, write, run, execution_id, { ...ending, outcome: asNoted(ending.outcome, run.note) })) ?? null
-    )
+    const said: Outcome = ending.unsaid && run.shut_down_at !== null ? { outcome: 'SUCCEEDED' } : ending.outcome
+    return (await move(room, write, run, execution_id, { ...ending, outcome: asNoted(said, run.note) })) ?? null
   })
 }
 

@@ -52,7 +52,11 @@ export function sweepEngine(room: Room, { deletion }: { deletion: ReturnType<typ
 
   /** A heartbeat that came meanwhile keeps what was judged by `overdue`. */
   async function end(due: Due, reason: string, message: string, overdue?: Date): Promise<void> {
-    const run = await settle(room, due.run_id, due.execution_id, { outcome: lost(reason, message), overdue })
+    const run = await settle(room, due.run_id, due.execution_id, {
+      outcome: lost(reason, message),
+      unsaid: true,
+      overdue,
+    })
     if (run) bell.ring('control', { execution_id: due.execution_id })
   }
 

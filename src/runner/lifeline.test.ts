@@ -34,6 +34,7 @@ function open(server: string, alone_ms: number): string[] {
     onCancel: () => {},
     onInbox: () => {},
     onTree: () => {},
+    onShutdown: () => {},
     onChildren: () => {},
     onAttachments: () => {},
     onSuperseded: () => {},

@@ -33,6 +33,8 @@ export type LifelineOptions = {
   onInbox: () => void
   /** The run's tree is stopped, or is not; said again with each heartbeat. */
   onTree: (halted: boolean) => void
+  /** The harness has said that it stops. May be said again. */
+  onShutdown: () => void
   /** Children wait to be started beside this run. */
   onChildren: () => void
   /** The run was given files that are not here yet. */
@@ -92,6 +94,7 @@ export function openLifeline(options: LifelineOptions): Lifeline {
       if (answer?.cancel_requested) options.onCancel()
       if (answer?.attachments) options.onAttachments()
       if (answer) options.onTree(answer.halted ?? false)
+      if (answer?.shut_down) options.onShutdown()
       if (answer?.inbox) options.onInbox()
       if (answer?.children) options.onChildren()
     }
@@ -106,6 +109,7 @@ export function openLifeline(options: LifelineOptions): Lifeline {
         if (frame.type === 'cancel') options.onCancel()
         if (frame.type === 'attachments') options.onAttachments()
         if (frame.type === 'tree') options.onTree(frame.halted)
+        if (frame.type === 'shutdown') options.onShutdown()
         if (frame.type === 'inbox') options.onInbox()
         if (frame.type === 'children') options.onChildren()
         if (frame.type === 'superseded') options.onSuperseded('This execution is no longer the current one of its run.')

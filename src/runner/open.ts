@@ -37,8 +37,8 @@ const WARN_AT = 0.9
 /** A server that was away for less is not worth an entry, in milliseconds. */
 const AWAY_WORTH_SAYING_MS = 2000
 
-/** How long a turn whose harness has said that it stops may take to end by itself, in milliseconds. */
-const SHUTDOWN_MS = 10_000
+/** A turn whose harness has said that it stops may take so many times the grace of a cancel to end by itself. */
+const SHUTDOWN_GRACES = 5
 
 export type Work = { options: RunnerOptions; assignment: Assignment; client: Client; folder: string; journal: Journal }
 
@@ -175,7 +175,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     onChildren: () => void beside.take(),
     onAttachments: () => void attachments.take(),
     onShutdown() {
-      shutdown ??= setTimeout(() => stop.because({ why: 'shutdown' }), SHUTDOWN_MS)
+      shutdown ??= setTimeout(() => stop.because({ why: 'shutdown' }), SHUTDOWN_GRACES * limits.cancel_grace_ms)
     },
     onSuperseded,
     onAlone(message) {

@@ -169,6 +169,8 @@ function outcomeOfStop({ reason }: Stop, { options, assignment }: Work, cancel_r
     case 'told':
       if (options.place === 'local' || cancel_requested) return { outcome: 'CANCELLED' }
       return assignment.placement === 'parent' ? sandboxGone() : runnerStopped()
+    case 'shutdown':
+      return { outcome: 'SUCCEEDED' }
     // What is said of a superseded execution reaches nobody.
     case 'cancelled':
     case 'superseded':

@@ -46,7 +46,7 @@ export function executionAnswers(room: ServerRoom): Answer[] {
 }
 
 /**
- * Says `cancel` once, `tree` when that was stopped or released, what waits whenever there is reason to look and
+ * Says `cancel` and `shutdown` once, `tree` when that was stopped or released, what waits whenever there is reason to look and
  * something waits, and ends with `superseded`. A runner that hears of the same mail twice finds it gone the second time.
  */
 async function followControl(
@@ -57,6 +57,7 @@ async function followControl(
 ): Promise<void> {
   const say = (control: Control) => stream.write(frame(control))
   let cancel_said = false
+  let shutdown_said = false
   let halted_said = false
   say({ type: 'hello' })
   const loop = pollLoop({
@@ -67,9 +68,11 @@ async function followControl(
     async step() {
       try {
         const now = await engine.executions.check(caller, execution_id)
-        const { cancel_requested, halted, inbox, urgent, children, attachments } = now
+        const { cancel_requested, halted, shut_down, inbox, urgent, children, attachments } = now
         if (cancel_requested && !cancel_said) say({ type: 'cancel' })
         cancel_said ||= cancel_requested
+        if (shut_down && !shutdown_said) say({ type: 'shutdown' })
+        shutdown_said ||= shut_down
         if (halted !== halted_said) say({ type: 'tree', halted })
         halted_said = halted
         // First, so that they are there when what is said of them is.
