@@ -55,6 +55,8 @@ test('every route is described once under a name of its own, with who may call i
     expect(operation?.['x-callers']).toEqual(route.callers)
     expect(operation?.['x-role']).toBe(route.callers.includes('user') ? route.role : undefined)
     expect(operation?.['x-people'] ?? false).toBe(route.people)
+    const takes_key = operation?.parameters?.some(({ name }) => name === 'Idempotency-Key') ?? false
+    expect(takes_key, route.name).toBe(route.idempotent)
   }
 })
 
@@ -101,6 +103,11 @@ describe('an answer is as described, and nothing beside', () => {
     const user = route.callers.includes('user') ? house.api_key : stage.piece.assignment.env_vars.WARP_API_KEY
     const key = route.callers.length === 0 ? null : (user ?? null)
     const body = withBody.includes(route) ? { body: JSON.stringify(BODIES[name] ?? bodyOf(route)) } : {}
+    if (route.idempotent) {
+      const parts = { key, values: valuesFor(route, values), ...body }
+      const refused = await ask(house.url, route, { ...parts, headers: { 'idempotency-key': 'k'.repeat(256) } })
+      expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('1 to 255 characters')])
+    }
     for (const path of [route.path, ...(route.aliases ?? [])]) {
       const filled = path.replace(/\{(\w+)\}/g, (_, param: string) => valuesFor(route, values)[param] ?? param)
       const response = await ask(house.url, route, { key, path: filled, ...body })

@@ -61,6 +61,7 @@ export const messageRoutes = {
   send: route({
     name: 'messages.send',
     method: 'POST',
+    idempotent: true,
     path: '/agent/messages',
     tag: 'Messages',
     callers: ['user', 'execution'],

@@ -179,6 +179,7 @@ export const followUpRoutes = {
   create: route({
     name: 'followUps.create',
     method: 'POST',
+    idempotent: true,
     path: '/agent/runs/{run_id}/followups',
     tag: 'Runs',
     callers: ['user'],

@@ -198,7 +198,7 @@ export const Run = z.object({
   /** Ours: a cancel was asked for and is being carried out. */
   cancel_requested: z.boolean(),
   /** Ours: why a QUEUED run waits. */
-  waiting_for: z.enum(['capacity', 'worker', 'retry', 'parent', 'tasks', 'lane']).optional(),
+  waiting_for: z.enum(['capacity', 'worker', 'retry', 'parent', 'tasks', 'lane', 'release']).optional(),
   /** Ours: INPROGRESS, its turn ended, waiting for events until then. */
   waiting_until: Timestamp.optional(),
   /** Ours: the top of its tree. */
@@ -296,6 +296,7 @@ export const runRoutes = {
   create: route({
     name: 'runs.create',
     method: 'POST',
+    idempotent: true,
     path: '/agent/runs',
     aliases: ['/agent/run'],
     tag: 'Runs',

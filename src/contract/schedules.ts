@@ -231,6 +231,7 @@ export const scheduleRoutes = {
   runNow: route({
     name: 'schedules.run_now',
     method: 'POST',
+    idempotent: true,
     path: '/agent/schedules/{schedule_id}/run-now',
     tag,
     callers: ['user'],

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import packageFile from '../../package.json' with { type: 'json' }
 import * as contract from '../contract/index.ts'
-import { API_PREFIX, FAULTS, type Route } from '../contract/index.ts'
+import { API_PREFIX, FAULTS, IDEMPOTENCY_KEY_CHARACTERS_MAX, type Route } from '../contract/index.ts'
 
 export type JsonSchema = { [key: string]: unknown }
 export type Operation = {
@@ -169,34 +169,22 @@ function securityOf({ callers, anonymous }: Route): Record<string, never[]>[] {
 }
 
 function headersOf(route: Route): NonNullable<Operation['parameters']> {
-  if (route.name === 'runs.create') {
-    return [
-      {
-        name: 'Idempotency-Key',
-        in: 'header',
-        required: false,
-        schema: { type: 'string', minLength: 1, maxLength: 255 },
-        description: 'The same key and body answer the same for 24 hours.',
-      },
-      {
-        name: 'X-Oz-Api-Source',
-        in: 'header',
-        required: false,
-        schema: { type: 'string' },
-        description: 'What the run is said to come from.',
-      },
-    ]
+  const said = (name: string, schema: JsonSchema, description: string) => ({
+    name,
+    in: 'header' as const,
+    required: false,
+    schema: { type: 'string', ...schema },
+    description,
+  })
+  const headers: NonNullable<Operation['parameters']> = []
+  if (route.idempotent) {
+    const length = { minLength: 1, maxLength: IDEMPOTENCY_KEY_CHARACTERS_MAX }
+    headers.push(said('Idempotency-Key', length, 'The same key and body answer the same for 24 hours.'))
   }
-  if (route.produces !== 'event-stream' || !('since' in shapeOf(route.query))) return []
-  return [
-    {
-      name: 'Last-Event-ID',
-      in: 'header',
-      required: false,
-      schema: { type: 'string' },
-      description: 'Resume after this id; counts more than `since`.',
-    },
-  ]
+  if (route.name === 'runs.create') headers.push(said('X-Oz-Api-Source', {}, 'What the run is said to come from.'))
+  if (route.produces === 'event-stream' && 'since' in shapeOf(route.query))
+    headers.push(said('Last-Event-ID', {}, 'Resume after this id; counts more than `since`.'))
+  return headers
 }
 
 function parametersOf(

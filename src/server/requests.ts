@@ -1,7 +1,7 @@
 /** Reading a request: its body within limits, its query in the spellings that clients use, by the route's schemas. */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { z } from 'zod'
-import { Fault, REQUEST_BYTES_MAX, type Route } from '../contract/index.ts'
+import { Fault, IDEMPOTENCY_KEY_CHARACTERS_MAX, REQUEST_BYTES_MAX, type Route } from '../contract/index.ts'
 import { parseJson } from './json.ts'
 import { invalid } from './problems.ts'
 
@@ -117,4 +117,11 @@ async function readText(incoming: IncomingMessage, bytes_max: number): Promise<s
 export function singleHeader(header: string | string[] | undefined): string | undefined {
   if (Array.isArray(header)) throw new Fault('invalid_request', 'A header was sent twice that may be sent once.')
   return header
+}
+
+/** Undefined: none was sent, or the route takes none. */
+export function idempotencyKey({ idempotent }: Route, headers: IncomingHttpHeaders): string | undefined {
+  const key = idempotent ? singleHeader(headers['idempotency-key']) : undefined
+  if (key === undefined || (key.length > 0 && key.length <= IDEMPOTENCY_KEY_CHARACTERS_MAX)) return key
+  throw new Fault('invalid_request', `An Idempotency-Key has 1 to ${IDEMPOTENCY_KEY_CHARACTERS_MAX} characters.`)
 }

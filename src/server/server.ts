@@ -24,7 +24,7 @@ import { knownCallers } from './known.ts'
 import { SERVER_LIMITS, type ServerLimits } from './limits.ts'
 import { answerMalformed, refuseMalformed } from './malformed.ts'
 import { pollLoop } from './poll.ts'
-import type { ServerRoom } from './room.ts'
+import type { CheckAnswer, ServerRoom } from './room.ts'
 import { openSchedules } from './schedules.ts'
 import { openWorkerSockets } from './sockets.ts'
 import { openStreams } from './streams.ts'
@@ -50,8 +50,8 @@ export type ServerOptions = {
   web_dir: string | null
   limits?: Partial<ServerLimits>
   engine_limits?: Partial<EngineLimits>
-  /** Check each answer against its route's schema, and fail loudly. */
-  validate_answers?: boolean
+  /** Absent: nobody looks. */
+  checkAnswer?: CheckAnswer
 }
 
 export type Server = {
@@ -105,7 +105,7 @@ export async function openServer(options: ServerOptions): Promise<Server> {
       known,
       guard: openGuard({ engine, known, limits, log }),
       wrong_keys: wrongKeys(limits.wrong_keys_a_minute, () => clock.now()),
-      validate_answers: options.validate_answers ?? false,
+      checkAnswer: options.checkAnswer ?? null,
     }
     return await open(room, options)
   } catch (error) {
