@@ -80,6 +80,7 @@ export async function startServerProcess(options: {
   connection: SocketConnection
   port: number
   blobs_dir: string
+  key_file?: string
   engine_limits?: Partial<EngineLimits>
 }): Promise<ServerProcess> {
   const script = join(import.meta.dirname, 'server-process.ts')
