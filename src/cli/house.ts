@@ -60,6 +60,7 @@ export async function openLog(level: string): Promise<Logger> {
 export async function openHouse(context: Context, options: HouseOptions): Promise<House> {
   const log = await openLog(options.log_level)
   const place = findBlobs({ env: context.env, cwd: context.cwd, ...options })
+  const firings_kept_ms = keptFor(context.env.BATON_KEEP_FIRINGS)
   const closers: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
     for (let next = closers.pop(); next; next = closers.pop()) await next()
@@ -93,7 +94,6 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
     lookAt(blobs, place, log)
     const keyring = await openKeys({ ...context, data_dir: options.data_dir, database_url: options.database_url })
     const public_url = publicUrl(context.env.BATON_PUBLIC_URL)
-    const firings_kept_ms = keptFor(context.env.BATON_KEEP_FIRINGS)
     const server = await openServer({
       database,
       clock,

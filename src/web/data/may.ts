@@ -13,4 +13,5 @@ export function useMay(least: Role = 'member'): boolean {
 }
 
 export const LOOKS_ONLY = 'You may look at everything of this team, and change nothing of it.'
-export const WHO_GIVES_MORE = 'It takes the role member, which an admin of the team can give you.'
+/** Goes on from what would be done. */
+export const TAKES_MEMBER = 'takes the role member, which an admin of the team can give you.'

@@ -8,7 +8,7 @@ import { type KeyboardEvent, type SubmitEvent, useEffect, useId, useRef, useStat
 import { harnessOf, isEnded, type Run, readTyped } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { checkLetter, EMPTY_LETTER, type LetterDraft, readLetter, subjectOf, writeLetter } from '../data/letters.ts'
-import { useMay } from '../data/may.ts'
+import { TAKES_MEMBER, useMay } from '../data/may.ts'
 import { keys } from '../data/queries.ts'
 import { putRun } from '../data/runs.ts'
 import { deliveryWords, followUpWords, runStatus, whyNotWoken } from '../words.ts'
@@ -31,9 +31,7 @@ function understood(run: Run, draft: LetterDraft) {
 
 export function Composer({ run, whole }: Props) {
   if (useMay()) return <Writing run={run} whole={whole} />
-  return whole ? (
-    <ViewOnlyNote>To send a message takes the role member, which an admin of the team can give you.</ViewOnlyNote>
-  ) : null
+  return whole ? <ViewOnlyNote>To send a message {TAKES_MEMBER}</ViewOnlyNote> : null
 }
 
 function Writing({ run, whole }: Props) {

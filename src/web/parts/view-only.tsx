@@ -2,7 +2,7 @@
 import { Link } from '@tanstack/react-router'
 import { Eye } from 'lucide-react'
 import type { ReactNode } from 'react'
-import { LOOKS_ONLY, useMay, WHO_GIVES_MORE } from '../data/may.ts'
+import { LOOKS_ONLY, TAKES_MEMBER, useMay } from '../data/may.ts'
 import { Empty } from './faces.tsx'
 
 /** In the bar at the top, where others begin something; pressed, it says why. */
@@ -14,7 +14,7 @@ export function ViewOnlyChip() {
         View only
       </summary>
       <p className="absolute right-0 z-30 mt-1 w-64 max-sm:-right-20 max-w-[calc(100vw-2rem)] rounded-xl border border-line bg-page p-3 text-sm shadow-lg">
-        {LOOKS_ONLY} To start, answer and stop runs takes the role member, which an admin of the team can give you.
+        {LOOKS_ONLY} To start, answer and stop runs {TAKES_MEMBER}
       </p>
     </details>
   )
@@ -47,7 +47,7 @@ export function ForMembers({ title, back, children }: GuardedProps) {
           </Link>
         }
       >
-        {LOOKS_ONLY} {WHO_GIVES_MORE}
+        {LOOKS_ONLY} {back === '/runs' ? 'To start a run' : 'To start a batch'} {TAKES_MEMBER}
       </Empty>
     </div>
   )
