@@ -156,7 +156,7 @@ describe('a run that names a skill', () => {
 
 describe('looking for a skill', () => {
   const look = async (spec: string, cwd: string, more: Partial<SkillsOptions> = {}) =>
-    (await findSkills({ specs: [spec], repositories: [], workspace: cwd, cwd, home: null, ...more }))[0]
+    (await findSkills({ specs: [spec], repositories: [], workspace: cwd, cwd, homes: [], ...more }))[0]
   const failureOf = (spec: string, cwd: string) =>
     look(spec, cwd).then(
       () => 'found',
@@ -203,7 +203,7 @@ describe('looking for a skill', () => {
     const [cwd, home] = [mkdtempSync(join(folder, 'cwd-')), mkdtempSync(join(folder, 'home-'))]
     mkdirSync(join(home, '.claude/skills/mine'), { recursive: true })
     writeFileSync(join(home, '.claude/skills/mine/SKILL.md'), 'Mine.')
-    expect(await look('mine', cwd, { home })).toMatchObject({
+    expect(await look('mine', cwd, { homes: [home] })).toMatchObject({
       instructions: 'Mine.',
       folder: join(home, '.claude/skills/mine'),
     })

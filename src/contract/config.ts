@@ -132,9 +132,10 @@ export const AgentConfig = z.object({
   idle_timeout_minutes: z.int().min(1).max(60).optional(),
   computer_use_enabled: z.boolean().optional(),
   computer_use_model_id: z.string().max(256).optional(),
+  /** `role_arn`: by which Claude Code asks Bedrock for its models. */
+  inference_providers: InferenceProviders.optional(),
   /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. */
   runner_id: z.string().max(128).optional(),
-  inference_providers: InferenceProviders.optional(),
   memory_stores: z.array(MemoryStore).max(20).optional(),
   credential_strategy: z.enum(CREDENTIAL_STRATEGIES).nullish(),
   /** With public access, what the run makes is read without a key. */
@@ -148,6 +149,8 @@ export const AgentConfig = z.object({
   /** Ours. */
   environment: InlineEnvironment.optional(),
   /** The longest that a snapshot of the workspace may take to be uploaded, and the script that declares what is in it. */
+  /** As `snapshot_disabled` of the run itself. */
+  snapshot_disabled: z.boolean().optional(),
   snapshot_upload_timeout_secs: z.int().min(1).max(3600).optional(),
   snapshot_script_timeout_secs: z.int().min(1).max(3600).optional(),
   /** Ours: the longest that one execution may take. */

@@ -6,9 +6,11 @@
  */
 import { z } from 'zod'
 import { AgentConfig } from './config.ts'
+import { CloudProviders } from './environments.ts'
 import { FaultCode } from './faults.ts'
 import { route } from './route.ts'
 import { CreateRun, RunId, RunState, Timestamp } from './runs.ts'
+import { GivenSkill } from './skills.ts'
 import { Delta, NewEntry } from './transcripts.ts'
 import { Usage } from './usage.ts'
 import { TaskAssignment } from './workers.ts'
@@ -113,6 +115,13 @@ export const GivenSecrets = z.object({
 })
 export type GivenSecrets = z.infer<typeof GivenSecrets>
 
+const CloudLogin = z.object({
+  /** `for_models`: the harness asks its models there, too. `region`: null where its programs know it themselves. */
+  aws: z.object({ role_arn: z.string(), region: z.string().nullable(), for_models: z.boolean() }).optional(),
+  gcp: CloudProviders.shape.gcp,
+})
+export type CloudLogin = z.infer<typeof CloudLogin>
+
 export const Assignment = z.object({
   run_id: RunId,
   execution_id: ExecutionId,
@@ -137,6 +146,8 @@ export const Assignment = z.object({
   results: z.array(TaskResult).optional(),
   /** Files that the run was given, to be taken before its agent begins; absent: none. */
   attachments: z.int().optional(),
+  /** Skills that came with the run, for its sandbox; absent: none. */
+  runtime_skills: z.array(GivenSkill).optional(),
   /** There is a snapshot of a workspace to begin with. */
   restores: z.boolean().optional(),
   /** The execution is to leave no snapshot of its workspace. */
@@ -147,6 +158,8 @@ export const Assignment = z.object({
   missed: z.string().nullable().optional(),
   /** Absent: none. */
   secrets: GivenSecrets.optional(),
+  /** Where the run logs in by what it is; absent: nowhere. */
+  cloud: CloudLogin.optional(),
 })
 export type Assignment = z.infer<typeof Assignment>
 
@@ -238,7 +251,13 @@ export const executionRoutes = {
     tag: 'Runner',
     callers: ['user'],
     summary: 'Register a run that the caller works on itself, where it stands (execution_location LOCAL).',
-    body: CreateRun.omit({ attachments: true, initial_snapshot_token: true, snapshot_disabled: true }),
+    body: CreateRun.omit({
+      attachments: true,
+      runtime_skills: true,
+      referenced_attachments: true,
+      initial_snapshot_token: true,
+      snapshot_disabled: true,
+    }),
     answer: z.object({ run_id: RunId, execution_id: ExecutionId, token: z.string() }),
   }),
   start: route({

@@ -85,6 +85,25 @@ export const Prompt = z
   )
   .refine((p) => !p.includes('\0'), 'A prompt has no NUL byte.')
 
+/** Of each of them, and of all of one kind together, in characters. */
+const GIVEN_LENGTH_MAX = 1024 * 1024
+const GIVENS_LENGTH_MAX = 4 * GIVEN_LENGTH_MAX
+const GIVENS_MAX = 50
+
+/** Messages of the protocol of Oz clients, in base64: kept and answered as they come. */
+const Givens = z
+  .array(
+    z
+      .string()
+      .max(GIVEN_LENGTH_MAX)
+      .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/, 'Write it in base64.'),
+  )
+  .max(GIVENS_MAX)
+  .refine(
+    (all) => all.reduce((sum, { length }) => sum + length, 0) <= GIVENS_LENGTH_MAX,
+    `At most ${GIVENS_LENGTH_MAX} characters together.`,
+  )
+
 export const CreateRun = z.object({
   /** May be absent where a skill or a conversation is named. */
   prompt: Prompt.optional(),
@@ -107,6 +126,10 @@ export const CreateRun = z.object({
   mode: RunMode.optional(),
   /** Files for its sandbox; their bytes are no part of the prompt. */
   attachments: z.array(NewAttachment).max(ATTACHMENTS_MAX).optional(),
+  /** Skills that the client has at hand: its agent finds them in its sandbox. */
+  runtime_skills: Givens.nullish(),
+  /** What the prompt refers to: its agent finds it as files, like attachments. */
+  referenced_attachments: Givens.nullish(),
   /** From `handoff.upload_snapshot`: its workspace begins with those files. */
   initial_snapshot_token: z.string().max(256).nullish(),
   /** Its executions leave no snapshot of the workspace. */
@@ -187,6 +210,9 @@ export const Run = z.object({
   metadata: z.record(z.string(), z.string()),
   last_event_sequence: z.number().nullable(),
   children: z.array(z.string()),
+  /** As they were given; of one run, not in lists. */
+  runtime_skills: z.array(z.string()).optional(),
+  referenced_attachments: z.array(z.string()).optional(),
   /** Ours: how many of its children are in each state. */
   child_states: z.partialRecord(z.enum(RUN_STATES), z.int()),
   /** Ours: the name that its parent goes by, else the parent's title. */

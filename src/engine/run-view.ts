@@ -17,6 +17,7 @@ import type { Room } from './engine.ts'
 import { listedArtifacts } from './listed-artifacts.ts'
 import { creatorOf } from './makers.ts'
 import { noticesOf } from './notices.ts'
+import { givensOf, renderGivens } from './run-givens.ts'
 import { usageByModel, usageOf } from './run-usage.ts'
 import { runNotFound } from './runs.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
@@ -25,9 +26,12 @@ import { scopeOf, visibleRuns } from './visible.ts'
 const ChildStates = Run.shape.child_states
 
 export async function readRun(room: Room, caller: Caller, run_id: string): Promise<Run> {
-  const row = await select(room, caller).where('runs.run_id', '=', run_id).executeTakeFirst()
+  const row = await select(room, caller)
+    .select(givensOf.as('givens'))
+    .where('runs.run_id', '=', run_id)
+    .executeTakeFirst()
   if (!row) throw runNotFound(run_id)
-  return render(row)
+  return { ...render(row), ...renderGivens(row.givens) }
 }
 
 export async function readRuns(room: Room, caller: Caller, run_ids: string[]): Promise<Run[]> {
@@ -202,6 +206,7 @@ function statusOf(message: string | null, failure: Failure | null, state: RunSta
 
 function waitOf(row: Selected, state: RunState): Pick<Run, 'waiting_for' | 'not_before'> {
   if (state !== 'QUEUED') return {}
+  if (row.halted) return { waiting_for: 'release' }
   if (row.not_before && row.not_before > row.read_at)
     return { waiting_for: 'retry', not_before: row.not_before.toISOString() }
   if (row.held) return { waiting_for: 'tasks' }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Failure, harnessOf, type McpServers, type Outcome, withSecrets } from '../contract/index.ts'
 import { ATTACHMENTS_VARIABLE } from './attachments.ts'
 import { type Checkout, checkRepositories, cloneAll } from './clone.ts'
-import { harnessEnvironment, ownAccess } from './environment.ts'
+import { harnessEnvironment, ownAccess, withLogin } from './environment.ts'
 import { diskFull, SetupFailure } from './failures.ts'
 import type { Finished } from './finish.ts'
 import {
@@ -37,8 +37,9 @@ export async function drive(its: Drive): Promise<Driven> {
   if (journal.resumed)
     transcript.system('warning', 'runner_restarted', 'The runner was started again; the work begins anew.')
   else if (assignment.cause !== 'message') transcript.entry({ kind: 'prompt', text: askedFor(assignment) })
+  const ended = new AbortController()
   try {
-    const start = await prepare(its)
+    const start = await prepare(its, ended.signal)
     const harness = its.options.harness ?? (await findNamed(harnessOf(assignment.config), its.options.env))
     const { open, held, resume } = await openResumed(its, harness, { ...start, mcp: mcpOf(harness, its) }, (next) =>
       openHarness(harness, next, its),
@@ -61,6 +62,8 @@ export async function drive(its: Drive): Promise<Driven> {
     if (error instanceof SetupFailure || error instanceof HarnessFailure) return failed(error.failure)
     if (isDiskFull(error)) return { outcome: diskFull(`${error.message}.`), finished: null }
     throw error
+  } finally {
+    ended.abort()
   }
 }
 
@@ -93,20 +96,28 @@ function mcpOf(harness: Harness, { options }: Drive): McpEndpoint[] {
   return [{ name: 'baton', url, headers: { Authorization: `Bearer ${options.token}` } }]
 }
 
-async function prepare(its: Drive): Promise<HarnessStart> {
+async function prepare(its: Drive, ended: AbortSignal): Promise<HarnessStart> {
   const { options, assignment, stop } = its
   const { config, secrets } = assignment
   if (secrets?.problem) throw new SetupFailure(secrets.problem, 'secret')
   const home = join(its.folder, 'home')
   await mkdir(home, { recursive: true, mode: 0o700 })
   await mkdir(options.workspace, { recursive: true })
-  const own_env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
+  const own_env = withLogin(
+    harnessEnvironment(assignment, options.env, options.place, options.workspace),
+    assignment,
+    await cloudLogin(its, ended),
+  )
   const files = { [ATTACHMENTS_VARIABLE]: its.attachments.folder }
   const env = { ...own_env, ...listened(its.folder), ...files, ...(await writeResults(its.folder, assignment.results)) }
   if (assignment.attachments !== undefined) await its.attachments.take()
+  const { runtime_skills } = assignment
+  const given = runtime_skills === undefined ? null : await import('./given-skills.ts')
+  const told = (await given?.putSkills(its.folder, runtime_skills ?? [], its.transcript)) ?? ''
   // Beside its parent it works on the parent's files, as they are.
   const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
-  await followSkills(its, cwd)
+  await followSkills(its, cwd, given === null ? [] : [given.givenFolder(its.folder)])
+  its.progress.instructions = [its.progress.instructions, told].filter(Boolean).join('\n\n')
   const servers = fillServers(its)
   const own = options.place === 'managed' ? ownAccess(options.token, options.server) : {}
   return {
@@ -121,6 +132,14 @@ async function prepare(its: Drive): Promise<HarnessStart> {
     sink: its.sink,
     signal: stop.signal,
   }
+}
+
+/** A person's own machine has its own logins. */
+async function cloudLogin(its: Drive, ended: AbortSignal): Promise<Record<string, string>> {
+  const { assignment, options, client, folder } = its
+  if (assignment.cloud === undefined || options.place === 'local') return {}
+  const { logIn } = await import('./cloud.ts')
+  return logIn({ cloud: assignment.cloud, run_id: assignment.run_id, client, folder, signal: ended })
 }
 
 /** From here on the values of secrets stand in the place of their names. At a person's own machine, its variables do. */
@@ -140,7 +159,7 @@ function fillServers({ options, assignment }: Drive): McpServers | undefined {
 const askedFor = ({ prompt, config }: Drive['assignment']): string =>
   prompt.trim() !== '' ? prompt : `Follow ${config.skills?.join(', ') ?? 'the instructions'}.`
 
-async function followSkills(its: Drive, cwd: string): Promise<void> {
+async function followSkills(its: Drive, cwd: string, given: string[]): Promise<void> {
   const { options, assignment, transcript } = its
   const { skills = [], environment } = assignment.config
   if (skills.length === 0) return
@@ -151,7 +170,7 @@ async function followSkills(its: Drive, cwd: string): Promise<void> {
     repositories: beside ? [] : checkRepositories(environment?.repositories ?? [], true),
     workspace: options.workspace,
     cwd,
-    home: options.place === 'local' ? (options.env.HOME ?? null) : null,
+    homes: [...given, ...(options.place === 'local' && options.env.HOME ? [options.env.HOME] : [])],
   })
   for (const { name, file } of found)
     transcript.system('info', 'skill', `Follows the skill ${name} (${file}).`, { skill: name })
