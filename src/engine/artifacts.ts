@@ -250,8 +250,9 @@ export function artifactsEngine(room: Room) {
   }
 }
 
-/** A condition on `runs`: what it makes may be read by whoever knows where. */
-const isPublic = sql<boolean>`runs.config #>> '{session_sharing,public_access}' in ('VIEWER', 'EDITOR')`
+/** A condition on `runs`: what it makes may be read by whoever knows where, while its team is there. */
+const isPublic = sql<boolean>`runs.config #>> '{session_sharing,public_access}' in ('VIEWER', 'EDITOR')
+  and not exists (select from teams where teams.team_id = runs.team_id and teams.deleted_at is not null)`
 
 const absent = (artifact_uid: string): Fault =>
   new Fault('resource_not_found', `There is no artifact ${artifact_uid} that you may see.`)

@@ -10,7 +10,7 @@ import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import type { runsEngine } from './runs.ts'
 import { stopSchedulesOf } from './schedule-stops.ts'
-import { lockMember, memberNotFound, ownPerson, person, teamNotFound, type teamsEngine } from './teams.ts'
+import { checkOwnsNow, lockMember, memberNotFound, ownPerson, person, teamNotFound, type teamsEngine } from './teams.ts'
 import { actingFor } from './visible.ts'
 
 type Reach = { runs: ReturnType<typeof runsEngine>; teams: ReturnType<typeof teamsEngine> }
@@ -138,6 +138,7 @@ export function departuresEngine(room: Room, { runs, teams }: Reach) {
       })
     await db.transaction().execute(async (write) => {
       await lockMember(write, giver, { user_id, role: 'owner' })
+      await checkOwnsNow(write, giver)
       await setRole(write, { team_id: giver.team_id, user_id }, 'owner')
       await lockMember(write, giver, { user_id: giver.user_id, role: own_role })
       await setRole(write, giver, own_role)

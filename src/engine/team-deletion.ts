@@ -15,7 +15,7 @@ import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import type { runsEngine } from './runs.ts'
 import { startSchedulesOfTeam, stopSchedulesOfTeam } from './schedule-stops.ts'
-import { ownPerson, teamNotFound } from './teams.ts'
+import { checkOwnsNow, ownPerson, teamNotFound } from './teams.ts'
 import { hashOf, newSessionSecret } from './tokens.ts'
 
 /** How long a deleted team can be restored, in milliseconds. */
@@ -50,6 +50,7 @@ export function teamDeletion(room: Room, { runs }: { runs: ReturnType<typeof run
         .forUpdate()
         .executeTakeFirst()
       if (!team || team.deleted_at !== null) throw teamNotFound(team_id)
+      await checkOwnsNow(write, owner)
       checkName(team.name, asked.confirm)
       const open = await openRuns(write, owner.team_id)
       if (open.length > 0 && asked.cancel_runs !== true) throw stillAtWork(open)

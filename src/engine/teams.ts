@@ -278,6 +278,18 @@ export async function lockMember(
   )
 }
 
+/** Owns the team at this moment, under its lock: what a request began with may be a second old. */
+export async function checkOwnsNow(write: Write, { team_id, user_id }: UserCaller): Promise<void> {
+  const member = await write
+    .selectFrom('memberships')
+    .select('role')
+    .where('team_id', '=', team_id)
+    .where('user_id', '=', user_id)
+    .executeTakeFirst()
+  if (member?.role === 'owner') return
+  throw new Fault('not_authorized', 'You do not own this team any more.')
+}
+
 function checkOwners({ role }: UserCaller, touched: Role): void {
   if (isAtLeast(role, touched)) return
   throw new Fault('not_authorized', `Only an owner makes, changes or removes an owner of the team; you are ${role}.`)
