@@ -48,9 +48,13 @@ test('every field of the public configuration comes back as it was given, and ot
     memory_stores: [{ uid: 'store', access: 'read_only' as const, instructions: 'What we know.' }],
     credential_strategy: 'CREATOR' as const,
     session_sharing: { public_access: 'VIEWER' as const },
+    snapshot_upload_timeout_secs: 30,
+    snapshot_script_timeout_secs: 5,
   }
-  const run = await create({ config: { ...config, quantum: true } as never, title: 'Mine' })
-  expect(run.agent_config).toEqual({ ...config, skills: [config.skill_spec], worker_host: 'nobody' })
+  const given = { config: { ...config, quantum: true } as never, title: 'Mine', snapshot_disabled: true }
+  const run = await create(given)
+  const answered = { skills: [config.skill_spec], worker_host: 'nobody', snapshot_disabled: true }
+  expect(run.agent_config).toEqual({ ...config, ...answered })
   expect(run).toMatchObject({
     title: 'Mine',
     agent_skill: { name: 'review', full_path: '.claude/skills/review/SKILL.md' },

@@ -28,7 +28,7 @@ import { settleSecrets } from './secret-giving.ts'
 
 export type Asked = Pick<
   CreateRun,
-  'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id'
+  'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id' | 'snapshot_disabled'
 > & {
   /** Who asks works on it, where they are. */
   local?: boolean
@@ -83,6 +83,7 @@ export async function ownSettings(db: Kysely<Tables>, owned: Owned, asked: Asked
   return {
     ...filledIn(rest),
     ...(named === undefined ? {} : { skills: named }),
+    ...(asked.snapshot_disabled ? { snapshot_disabled: true } : {}),
     ...(environment_id === undefined ? {} : { environment_id: environment?.environment_uid ?? null }),
   }
 }
@@ -114,7 +115,8 @@ function over(near: AgentConfig, far: AgentConfig): AgentConfig {
 
 /** Of its parent a child has all but what is the parent's own task: its name, its instructions, its place. */
 function handedDown(parent: AgentConfig): AgentConfig {
-  const { name: _name, base_prompt: _base, worker_host: _host, skills: _skills, skill_spec: _spec, ...rest } = parent
+  const { name: _name, base_prompt: _base, worker_host: _host, skills: _skills, skill_spec: _spec, ...task } = parent
+  const { snapshot_disabled: _snapshot, ...rest } = task
   return rest
 }
 
