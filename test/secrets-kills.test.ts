@@ -16,15 +16,16 @@ test('a rotation that is broken off by kill -9, twice, leaves all readable, and 
   const database = await freshDatabase()
   const folder = await mkdtemp(join(tmpdir(), 'baton-rotation-'))
   const key_file = join(folder, 'keys')
-  let server: ServerProcess | null = null
+  const now: { server?: ServerProcess } = {}
   let api_key = ''
   const start = async (): Promise<Client> => {
-    server = await startServerProcess({ connection: database.connection, port: 0, blobs_dir: folder, key_file })
+    const server = await startServerProcess({ connection: database.connection, port: 0, blobs_dir: folder, key_file })
+    now.server = server
     api_key ||= server.api_key ?? ''
     return connect({ server: server.url, token: api_key, retries: 0 })
   }
   onTestFinished(async () => {
-    await server?.kill()
+    await now.server?.kill()
     await database.close()
     await rm(folder, { recursive: true, force: true })
   })
@@ -54,7 +55,7 @@ test('a rotation that is broken off by kill -9, twice, leaves all readable, and 
           and wait_event_type = 'Lock' and query like 'update "secret_versions"%'`.execute(database.kysely)
         return rows.length > 0
       })
-      await server?.kill()
+      await now.server?.kill()
       expect(await rotating).toBe('broken off')
     })
   }
@@ -62,7 +63,7 @@ test('a rotation that is broken off by kill -9, twice, leaves all readable, and 
   async function given(client: Client): Promise<Record<string, string> | undefined> {
     const { secrets } = await client.secrets.list({})
     expect(secrets.every(({ available }) => available)).toBe(true)
-    const worker = await openScriptedWorker({ url: server?.url ?? '', api_key })
+    const worker = await openScriptedWorker({ url: now.server?.url ?? '', api_key })
     const { run_id } = await client.runs.create({ body: { prompt: 'work' } })
     const piece = await worker.next()
     piece.claim()
@@ -100,7 +101,7 @@ test('a rotation that is broken off by kill -9, twice, leaves all readable, and 
   const keys = await keysIn()
   expect(keys).toHaveLength(2)
   await writeFile(key_file, `${keys.filter((key) => key !== old).join('\n')}\n`)
-  await server?.kill()
+  await now.server?.kill()
   client = await start()
   expect(await given(client)).toEqual(values)
 })

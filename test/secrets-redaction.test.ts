@@ -9,10 +9,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { LLMock } from '@copilotkit/aimock'
+import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { isEnded, type NewSecret, routes, type StreamFrame } from '../src/contract/index.ts'
 import { openKeyring } from '../src/engine/keyring.ts'
+import { logIn } from '../src/runner/cloud.ts'
 import { follow } from '../src/sdk/stream.ts'
 import { type House, startHouse } from './house/house.ts'
 import { callTool, openMcpClient } from './house/mcp-agent.ts'
@@ -392,4 +394,75 @@ describe('a secret that an MCP server names', () => {
     expect((await second.start()).secrets?.mcp).toEqual(secrets?.mcp)
     await worker.close()
   })
+})
+
+test('a run logs in to clouds by what it is: a token for each, renewed, and the variables that SDKs look for', async () => {
+  const role_arn = 'arn:aws:iam::1:role/agents'
+  const gcp = {
+    project_number: '42',
+    workload_identity_federation_pool_id: 'pool',
+    workload_identity_federation_provider_id: 'baton',
+    service_account_email: 'agents@example.com',
+  }
+  const { uid } = await house.client.environments.create({
+    body: { name: newName(), providers: { aws: { role_arn }, gcp }, setup_commands: ['echo $AWS_ROLE_ARN > role'] },
+  })
+  await keep({
+    type: 'anthropic_bedrock_access_key',
+    value: { access_key_id: 'AKIAEXAMPLE', secret_access_key: newValue(), region: 'eu-west-1' },
+    environment_id: uid,
+  })
+  const out = join(folder, 'login')
+  const prompt = [
+    'cat role',
+    `cp "$AWS_WEB_IDENTITY_TOKEN_FILE" ${out}.aws; cp "$GOOGLE_APPLICATION_CREDENTIALS" ${out}.json`,
+    `cp "$(jq -r .credential_source.file "$GOOGLE_APPLICATION_CREDENTIALS")" ${out}.gcp`,
+    `env > ${out}.env; stat -c %a "$AWS_WEB_IDENTITY_TOKEN_FILE"`,
+  ].join('\n')
+  const config = { environment_id: uid, harness: { type: 'command' }, worker_host: 'crew' }
+  const { run_id } = await house.client.runs.create({ body: { prompt, config } })
+  await ends(run_id)
+  expect(await runOf(run_id)).toMatchObject({ state: 'SUCCEEDED' })
+  const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
+  const printed = entries.map(({ body }) => (body.kind === 'output' ? body.text : '')).join('')
+  expect(printed).toBe(`${role_arn}\n600\n`)
+  const env = await readFile(`${out}.env`, 'utf8')
+  expect(env).toContain(`AWS_ROLE_SESSION_NAME=Oz_Run_${run_id}\n`)
+  // A key that nobody chose would go before the role.
+  expect(env).not.toContain('AKIAEXAMPLE')
+  const keys = createRemoteJWKSet(new URL(`${house.url}/.well-known/jwks.json`))
+  const resource = '//iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/pool/providers/baton'
+  for (const [file, audience] of [
+    ['aws', 'sts.amazonaws.com'],
+    ['gcp', resource],
+  ] as const) {
+    const { payload } = await jwtVerify(await readFile(`${out}.${file}`, 'utf8'), keys, { audience })
+    expect(payload).toMatchObject({ run_id, sub: expect.stringMatching(/^scoped_principal:[\w-]+\/user:/) })
+    expect((payload.exp ?? 0) - (payload.iat ?? 0)).toBe(15 * 60)
+  }
+  expect(JSON.parse(await readFile(`${out}.json`, 'utf8'))).toMatchObject({
+    type: 'external_account',
+    audience: resource,
+    service_account_impersonation_url: expect.stringContaining('agents@example.com:generateAccessToken'),
+  })
+  // Renewed while the execution goes on; models of Bedrock by a role of their own.
+  const worker = await house.worker({ worker_host: 'cloudy' })
+  const aws = { role_arn: 'arn:models', region: 'us-east-1' }
+  const claude = { harness: { type: 'claude' }, worker_host: 'cloudy', inference_providers: { aws } }
+  await house.client.runs.create({ body: { prompt: 'x', config: { ...claude, environment_id: uid } } })
+  const piece = await worker.next()
+  piece.claim()
+  const { cloud } = await piece.start()
+  expect(cloud).toEqual({ aws: { ...aws, for_models: true }, gcp })
+  const ended = new AbortController()
+  const place = { run_id: piece.run_id, client: piece.runner, folder, signal: ended.signal, refresh_ms: 20 }
+  const login = await logIn({ ...place, cloud: { aws: { ...aws, for_models: true } } })
+  const file = login.AWS_WEB_IDENTITY_TOKEN_FILE ?? ''
+  const first = await readFile(file, 'utf8')
+  await until('it is renewed', async () => (await readFile(file, 'utf8')) !== first)
+  await piece.finish()
+  ended.abort()
+  const late = logIn({ ...place, signal: new AbortController().signal, cloud: { aws: { ...aws, for_models: true } } })
+  await expect(late).rejects.toThrow('the role arn:models of AWS, and has no token for it')
+  await worker.close()
 })

@@ -62,7 +62,7 @@ export function ozConfig(options: Record<string, unknown>, say: (line: string) =
     ...(o.runner === undefined ? {} : { runner_id: o.runner }),
     ...(o.profile === undefined ? {} : { permissions: policyOf(o.profile) }),
     ...(public_access === undefined ? {} : { session_sharing: { public_access } }),
-    ...bedrockRole(o, say),
+    ...bedrockRole(o),
   }
 }
 
@@ -106,15 +106,12 @@ function publicAccess(
   return open === 'public:edit' ? 'EDITOR' : 'VIEWER'
 }
 
-function bedrockRole(
-  { bedrockInferenceRole: role_arn, bedrockRoleRegion: region }: z.infer<typeof Options>,
-  say: (line: string) => void,
-): AgentConfig {
+function bedrockRole({
+  bedrockInferenceRole: role_arn,
+  bedrockRoleRegion: region,
+}: z.infer<typeof Options>): AgentConfig {
   if (role_arn === undefined && region === undefined) return {}
   if (role_arn === undefined || region === undefined)
     throw new CommandFailure('usage', '--bedrock-inference-role and --bedrock-role-region go together.')
-  say(
-    '--bedrock-inference-role is kept with the run and changes nothing: give a secret; see baton secret create claude.',
-  )
   return { inference_providers: { aws: { role_arn, region } } }
 }
