@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { z } from 'zod'
 import { Fault, IDEMPOTENCY_KEY_CHARACTERS_MAX, REQUEST_BYTES_MAX, type Route } from '../contract/index.ts'
 import { parseJson } from './json.ts'
+import { withoutNulls } from './nulls.ts'
 import { invalid } from './problems.ts'
 
 export type Parsed = { params: unknown; query: unknown; body: unknown }
@@ -35,9 +36,11 @@ function parseBody(route: Route, body: unknown): unknown {
   // Clients of the public API say "no body" with nothing at all or with a literal null.
   const parsed = route.body.safeParse(body ?? {})
   if (parsed.success) return parsed.data
+  const filled = route.body.safeParse(withoutNulls(route.body, body))
+  if (filled.success) return filled.data
   if (body === undefined || body === null)
     throw new Fault('invalid_request', 'This request needs a JSON body. Send one with Content-Type: application/json.')
-  throw invalid('body', parsed.error)
+  throw invalid('body', filled.error)
 }
 
 function parsePart(where: 'body' | 'query', schema: z.ZodType, value: unknown): unknown {

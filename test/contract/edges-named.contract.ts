@@ -45,6 +45,10 @@ describe('schedules', () => {
       metadata: { a: 'b' },
     })
     expect(made.agent_config).toEqual({ ...NOBODY, harness: { type: 'claude' } })
+    const nulls = { enabled: null, agent_config: null, metadata: null, mode: null, team: null, agent_uid: null }
+    const bare = await answered(['POST', 'agent/schedules', Schedule, 201], { body: { ...silent, ...nulls } })
+    expect(bare).toMatchObject({ enabled: true, agent_config: {}, metadata: {} })
+    await answered(['DELETE', `agent/schedules/${bare.id}`, ScheduleDeleted])
     expect(await refused('PUT', `agent/schedules/${made.id}`, { body: silent })).toEqual(INVALID)
     const body = { name: 'Éclair', cron_schedule: ' 5  4 * * MON-FRI ', enabled: false, prompt: 'x' }
     const put = await answered(['PUT', `agent/schedules/${made.id}`, Schedule], { body })

@@ -2,11 +2,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { answered, ask, COMMAND, create, NOBODY, ownWorker, reaches, refused, runOf } from './asking.ts'
-import { CreatedRun, Problem, RunItem, RunList } from './wire.ts'
+import { Artifact, CreatedRun, Problem, RunItem, RunList, UploadTarget } from './wire.ts'
 
 const NONE = crypto.randomUUID()
 const queued = (more: Record<string, unknown> = {}) => ({ prompt: 'wait', config: NOBODY, ...more })
 const statusOf = async (body: unknown) => (await ask('POST', 'agent/runs', { body })).status
+const Upload = z.object({ upload_id: z.string(), upload_target: UploadTarget })
 const INVALID = { status: 400, code: 'invalid_request' }
 
 describe('GET /agent/runs', () => {
@@ -197,6 +198,36 @@ describe('POST /agent/runs', () => {
     if (more.title) expect([run.title, run.prompt]).toEqual([more.title, more.prompt])
   })
 
+  test('takes null for what may be absent', async () => {
+    const names = ['title', 'skill', 'metadata', 'parent_run_id', 'conversation_id', 'attachments', 'mode', 'team']
+    const more = ['interactive', 'on_behalf_of', 'agent_identity_uid', 'initial_snapshot_token', 'snapshot_disabled']
+    const settings = [
+      'name',
+      'model_id',
+      'base_prompt',
+      'environment_id',
+      'runner_id',
+      'skill_spec',
+      'skills',
+      'harness',
+    ]
+    const others = ['mcp_servers', 'idle_timeout_minutes', 'computer_use_enabled', 'memory_stores', 'session_sharing']
+    const nulls = (all: string[]) => Object.fromEntries(all.map((name) => [name, null]))
+    const config = { ...nulls([...settings, ...others, 'inference_providers', 'harness_auth_secrets']), ...NOBODY }
+    const body = { prompt: 'wait', ...nulls([...names, ...more]), config }
+    const run = await runOf((await answered(['POST', 'agent/runs', CreatedRun], { body })).run_id)
+    expect(run).toMatchObject({ title: 'wait', metadata: {}, scope: { type: 'Team' } })
+    expect(run.agent_config).toEqual(NOBODY)
+    await answered(['POST', 'agent/runs', CreatedRun], { body: { prompt: 'wait', config: null } })
+    for (const wrong of [
+      { prompt: null },
+      { metadata: { a: null } },
+      { attachments: [null] },
+      { skill: null, prompt: null },
+    ])
+      expect(await refused('POST', 'agent/runs', { body: queued(wrong) })).toEqual(INVALID)
+  })
+
   test('answers a configuration as it was asked for, without what was left empty', async () => {
     const configOf = async (config: Record<string, unknown>) =>
       (await runOf(await create({ prompt: 'wait', config: { ...config, worker_host: 'nobody' } }))).agent_config
@@ -318,5 +349,73 @@ describe('a run that a worker has worked on', () => {
       run_time: expect.any(String),
     })
     expect(Date.parse(run.started_at ?? '')).toBeGreaterThanOrEqual(Date.parse(run.created_at))
+  })
+
+  test('lists what it made in the shape of each kind, and serves it by an address that needs no key', async () => {
+    const piece = await worker.take({ config: { session_sharing: { public_access: 'VIEWER' } } })
+    piece.claim()
+    await piece.start()
+    const key = piece.assignment.env_vars.WARP_API_KEY ?? ''
+    const links = [
+      { artifact_type: 'PULL_REQUEST', data: { url: 'https://github.com/octo/tools/pull/7', branch: 'fix' } },
+      {
+        artifact_type: 'EXTERNAL_REFERENCE',
+        data: { reference_type: 'ticket', url: 'https://x.test/1', metadata: { a: 1 } },
+      },
+    ]
+    for (const body of links)
+      expect((await ask('POST', 'harness-support/report-artifact', { key, body })).status).toBe(200)
+    const files = [
+      { artifact_type: 'SCREENSHOT', filepath: 'shots/a b.png', mime_type: 'image/png', description: 'The page.' },
+      { artifact_type: 'FILE', filepath: 'out/é.txt', title: 'Out' },
+    ]
+    const uids: string[] = []
+    for (const file of files) {
+      const upload = await answered(['POST', 'agent/artifacts/uploads', Upload], {
+        body: { run_id: piece.run_id, ...file },
+      })
+      const { url, method, headers } = upload.upload_target
+      expect((await fetch(url, { method, headers: headers ?? {}, body: 'bytes' })).ok).toBe(true)
+      const { json } = await ask('POST', `agent/artifacts/uploads/${upload.upload_id}/confirm`, { body: {} })
+      uids.push(z.object({ artifact_uid: z.string() }).parse(json).artifact_uid)
+    }
+    await piece.finish()
+    piece.complete()
+    const run = await reaches(piece.run_id, 'SUCCEEDED')
+    expect(run.artifacts).toMatchObject([
+      ...links,
+      { artifact_type: 'SCREENSHOT', data: { mime_type: 'image/png', description: 'The page.' } },
+      { artifact_type: 'FILE', data: { filepath: 'out/é.txt', filename: 'é.txt', size_bytes: 5, title: 'Out' } },
+    ])
+    for (const [at, uid] of uids.entries()) {
+      const artifact = await answered(['GET', `agent/artifacts/${uid.toUpperCase()}`, Artifact])
+      if (artifact.artifact_type === 'PLAN') throw new Error('a plan')
+      const { download_url, expires_at } = artifact.data
+      expect([artifact.artifact_uid, artifact.artifact_type]).toEqual([uid, files[at]?.artifact_type])
+      expect(Date.parse(expires_at)).toBeGreaterThan(Date.now())
+      expect(await (await fetch(download_url)).text()).toBe('bytes')
+      expect(await (await fetch(download_url, { headers: { range: 'bytes=1-2' } })).text()).toBe('yt')
+      expect((await fetch(download_url, { method: 'HEAD' })).headers.get('content-length')).toBe('5')
+      for (const wrong of [
+        download_url.replace(/.$/, (last) => (last === 'A' ? 'B' : 'A')),
+        download_url.replace(/\?.*/, ''),
+      ]) {
+        const refusal = await fetch(wrong)
+        expect(refusal.status).toBeGreaterThanOrEqual(400)
+        expect(refusal.status).toBeLessThan(500)
+        Problem.parse(await refusal.json())
+      }
+      // What is shown to all is read without a key, but for where it lay.
+      const { json } = await ask('GET', `agent/artifacts/${uid}`, { key: null })
+      expect(json).toMatchObject({ artifact_uid: uid, data: { download_url: expect.any(String) } })
+      expect(JSON.stringify(json)).not.toContain('filepath')
+      expect((await ask('GET', `agent/artifacts/${uid}`, { key: 'wk-1.wrong' })).status).toBe(401)
+    }
+    for (const artifact_type of ['PULL_REQUEST', 'EXTERNAL_REFERENCE', 'SCREENSHOT', 'FILE'])
+      expect(
+        (await answered(['GET', `agent/runs?limit=500&artifact_type=${artifact_type}`, RunList])).runs.map(
+          (one) => one.run_id,
+        ),
+      ).toContain(piece.run_id)
   })
 })
