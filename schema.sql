@@ -456,6 +456,7 @@ create table identities (
   agent_type text,
   factory_uid text,
   is_default boolean not null default false,
+  auto_memory boolean not null default false,
   constraint identities_pkey PRIMARY KEY (identity_uid),
   constraint identities_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint identities_environment_uid_fkey FOREIGN KEY (environment_uid) REFERENCES environments(environment_uid),
@@ -853,6 +854,72 @@ create table run_givens (
   constraint run_givens_pkey PRIMARY KEY (run_id),
   constraint run_givens_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
+
+create table memory_stores (
+  store_uid text not null,
+  team_id uuid not null,
+  owner_user_id uuid,
+  identity_uid text,
+  description text,
+  creator_id uuid not null,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  deleted_at timestamp with time zone,
+  constraint memory_stores_pkey PRIMARY KEY (store_uid),
+  constraint memory_stores_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
+  constraint memory_stores_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
+  constraint memory_stores_owner_user_id_fkey FOREIGN KEY (owner_user_id) REFERENCES users(user_id),
+  constraint memory_stores_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
+  constraint memory_stores_store_uid_check CHECK ((store_uid ~ '^[A-Za-z0-9]{22}$'::text))
+);
+CREATE UNIQUE INDEX memory_stores_identity ON public.memory_stores USING btree (identity_uid) WHERE (deleted_at IS NULL);
+CREATE INDEX memory_stores_team ON public.memory_stores USING btree (team_id, created_at);
+
+create table memories (
+  memory_id uuid not null,
+  store_uid text not null,
+  version integer not null,
+  version_id uuid not null,
+  content text not null,
+  source text not null,
+  source_id text,
+  source_run_id uuid,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  tombstoned_at timestamp with time zone,
+  constraint memories_pkey PRIMARY KEY (memory_id),
+  constraint memories_store_uid_fkey FOREIGN KEY (store_uid) REFERENCES memory_stores(store_uid),
+  constraint memories_source_check CHECK ((source = ANY (ARRAY['MANUAL'::text, 'AGENT'::text])))
+);
+CREATE INDEX memories_store ON public.memories USING btree (store_uid, created_at);
+
+create table memory_versions (
+  version_id uuid not null,
+  memory_id uuid not null,
+  version integer not null,
+  content text not null,
+  reason text,
+  user_id uuid,
+  run_id uuid,
+  created_at timestamp with time zone not null,
+  constraint memory_versions_pkey PRIMARY KEY (version_id),
+  constraint memory_versions_memory_id_version_key UNIQUE (memory_id, version),
+  constraint memory_versions_memory_id_fkey FOREIGN KEY (memory_id) REFERENCES memories(memory_id),
+  constraint memory_versions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+
+create table identity_stores (
+  identity_uid text not null,
+  store_uid text not null,
+  access text not null,
+  instructions text not null,
+  place integer not null,
+  constraint identity_stores_pkey PRIMARY KEY (identity_uid, store_uid),
+  constraint identity_stores_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
+  constraint identity_stores_store_uid_fkey FOREIGN KEY (store_uid) REFERENCES memory_stores(store_uid),
+  constraint identity_stores_access_check CHECK ((access = ANY (ARRAY['read_write'::text, 'read_only'::text])))
+);
+CREATE INDEX identity_stores_store ON public.identity_stores USING btree (store_uid);
 
 alter table teams add constraint teams_deleted_by_fkey FOREIGN KEY (deleted_by) REFERENCES users(user_id);
 

@@ -29,6 +29,7 @@ const asked = (run_id: string, action: string, body?: string) =>
   })
 
 test('every field of the public configuration comes back as it was given, and others are dropped', async () => {
+  const store = await house.client.memory.createStore()
   const config = {
     name: 'reviewer',
     model_id: 'opus',
@@ -45,7 +46,7 @@ test('every field of the public configuration comes back as it was given, and ot
     harness: { type: 'claude', model_id: 'sonnet', reasoning_level: 'high' },
     harness_auth_secrets: {},
     inference_providers: { aws: { disabled: true, region: 'eu-central-1', role_arn: 'arn:aws:iam::1:role/x' } },
-    memory_stores: [{ uid: 'store', access: 'read_only' as const, instructions: 'What we know.' }],
+    memory_stores: [{ uid: store.uid, access: 'read_only' as const, instructions: 'What we know.' }],
     credential_strategy: 'CREATOR' as const,
     session_sharing: { public_access: 'VIEWER' as const },
     snapshot_upload_timeout_secs: 30,

@@ -7,7 +7,7 @@ export const OZ_GROUPS: Record<string, CommandGroup> = {
 }
 
 const ozOnly = () => import('./commands/oz-only.ts')
-const refused = (path: string, aliases: string[], which: 'memory' | 'runner' | 'integration'): CommandEntry => ({
+const refused = (path: string, aliases: string[], which: 'runner' | 'integration'): CommandEntry => ({
   path,
   aliases,
   summary: 'Not in Baton; it says what to use',
@@ -23,8 +23,6 @@ export const OZ_COMMANDS: CommandEntry[] = [
     load: () => import('./commands/agent-profile-list.ts'),
   },
   { path: 'mcp list', aliases: ['ls'], summary: 'List MCP servers', load: () => import('./commands/mcp-list.ts') },
-  refused('memory-store', ['memory-stores'], 'memory'),
-  refused('memory', [], 'memory'),
   refused('runner', [], 'runner'),
   refused('integration', ['i'], 'integration'),
   refused('provider', [], 'integration'),

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { ACCESS_COMMANDS, ACCESS_GROUPS } from './commands-access.ts'
 import { BATCH_COMMANDS, BATCH_GROUPS } from './commands-batches.ts'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
+import { MEMORY_COMMANDS, MEMORY_GROUPS } from './commands-memory.ts'
 import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
 import { OZ_COMMANDS, OZ_GROUPS } from './commands-oz.ts'
 import { SCHEDULE_COMMANDS, SCHEDULE_GROUPS } from './commands-schedules.ts'
@@ -52,6 +53,7 @@ export const GROUPS: Record<string, CommandGroup> = {
   ...BATCH_GROUPS,
   ...INSIDE_GROUPS,
   ...NAMED_GROUPS,
+  ...MEMORY_GROUPS,
   ...SECRET_GROUPS,
   ...SCHEDULE_GROUPS,
   ...OZ_GROUPS,
@@ -152,6 +154,7 @@ export const COMMANDS: CommandEntry[] = [
   ...BATCH_COMMANDS,
   ...INSIDE_COMMANDS,
   ...NAMED_COMMANDS,
+  ...MEMORY_COMMANDS,
   ...SECRET_COMMANDS,
   ...SCHEDULE_COMMANDS,
   ...ACCESS_COMMANDS,

@@ -108,11 +108,17 @@ export const InferenceProviders = z.object({
     .optional(),
 })
 
-const MemoryStore = z.object({
+/** A memory store that runs are given; with `read_write` their agents may add to it. */
+export const AttachedStore = z.object({
   uid: z.string().min(1).max(128),
   access: z.enum(['read_write', 'read_only']),
-  instructions: z.string().min(1, 'Say what the memory store is for.').max(16_384),
+  /** What is to be remembered there, and when it is of use. */
+  instructions: NoNul.min(1, 'Say what the memory store is for.').max(16_384),
 })
+export type AttachedStore = z.infer<typeof AttachedStore>
+
+/** Of one run or agent identity. */
+export const STORES_MAX = 20
 
 const SessionSharing = z.object({
   public_access: z
@@ -136,8 +142,9 @@ export const AgentConfig = z.object({
   inference_providers: InferenceProviders.optional(),
   /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. */
   runner_id: z.string().max(128).optional(),
-  memory_stores: z.array(MemoryStore).max(20).optional(),
   credential_strategy: z.enum(CREDENTIAL_STRATEGIES).nullish(),
+  /** Its agent is given what they hold. Empty: none, also where its agent identity or its parent has some. */
+  memory_stores: z.array(AttachedStore).max(STORES_MAX).optional(),
   /** With public access, what the run makes is read without a key. */
   session_sharing: SessionSharing.optional(),
   harness_auth_secrets: HarnessAuthSecrets.optional(),

@@ -152,6 +152,8 @@ export const Assignment = z.object({
   restores: z.boolean().optional(),
   /** The execution is to leave no snapshot of its workspace. */
   snapshot_disabled: z.boolean().optional(),
+  /** What its memory stores hold, as it is to be told; absent: nothing. */
+  memories: z.string().optional(),
   /** What the platform asks of the agent besides the prompt, such as to propose a plan first. */
   guidance: z.string().nullable(),
   /** The same for one that remembers: what its session does not hold. */

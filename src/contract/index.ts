@@ -19,6 +19,7 @@ export * from './harness-support.ts'
 export * from './identities.ts'
 export * from './listed-artifacts.ts'
 export * from './mcp-secrets.ts'
+export * from './memory.ts'
 export * from './messages.ts'
 export * from './models.ts'
 export * from './modes.ts'
@@ -56,6 +57,7 @@ import { federationRoutes } from './federation.ts'
 import { handoffRoutes } from './handoff.ts'
 import { harnessSupportRoutes } from './harness-support.ts'
 import { identityRoutes } from './identities.ts'
+import { memoryRoutes } from './memory.ts'
 import { messageRoutes } from './messages.ts'
 import { modelRoutes } from './models.ts'
 import { followUpRoutes, planRoutes } from './plans.ts'
@@ -95,6 +97,7 @@ export const routes = {
   identities: identityRoutes,
   secrets: secretRoutes,
   federation: federationRoutes,
+  memory: memoryRoutes,
   schedules: scheduleRoutes,
   agents: agentRoutes,
   models: modelRoutes,

@@ -236,6 +236,7 @@ export interface IdempotencyKeys {
 
 export interface Identities {
   agent_type: string | null
+  auto_memory: Generated<boolean>
   base_model: string | null
   created_at: Timestamp
   creator_id: string
@@ -259,6 +260,14 @@ export interface Identities {
   team_id: string
   updated_at: Timestamp
   worker_host: string | null
+}
+
+export interface IdentityStores {
+  access: string
+  identity_uid: string
+  instructions: string
+  place: number
+  store_uid: string
 }
 
 export interface Invites {
@@ -299,6 +308,43 @@ export interface Memberships {
   role: string
   team_id: string
   user_id: string
+}
+
+export interface Memories {
+  content: string
+  created_at: Timestamp
+  memory_id: string
+  source: string
+  source_id: string | null
+  source_run_id: string | null
+  store_uid: string
+  tombstoned_at: Timestamp | null
+  updated_at: Timestamp
+  version: number
+  version_id: string
+}
+
+export interface MemoryStores {
+  created_at: Timestamp
+  creator_id: string
+  deleted_at: Timestamp | null
+  description: string | null
+  identity_uid: string | null
+  owner_user_id: string | null
+  store_uid: string
+  team_id: string
+  updated_at: Timestamp
+}
+
+export interface MemoryVersions {
+  content: string
+  created_at: Timestamp
+  memory_id: string
+  reason: string | null
+  run_id: string | null
+  user_id: string | null
+  version: number
+  version_id: string
 }
 
 export interface Messages {
@@ -611,10 +657,14 @@ export interface DB {
   harness_sessions: HarnessSessions
   idempotency_keys: IdempotencyKeys
   identities: Identities
+  identity_stores: IdentityStores
   invites: Invites
   issuer_keys: IssuerKeys
   login_codes: LoginCodes
   memberships: Memberships
+  memories: Memories
+  memory_stores: MemoryStores
+  memory_versions: MemoryVersions
   messages: Messages
   notices: Notices
   plans: Plans

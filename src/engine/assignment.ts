@@ -27,6 +27,7 @@ import type { Room } from './engine.ts'
 import { hasSnapshot } from './handoff.ts'
 import { lostLetters } from './lost-letters.ts'
 import { modeWords } from './mode-words.ts'
+import { renderMemories } from './remembering.ts'
 import { resultsFor } from './results.ts'
 import { skillsFor } from './run-givens.ts'
 import { renderSecrets } from './secret-opening.ts'
@@ -52,6 +53,7 @@ export async function renderAssignment(
   const cause = await causeOf(room, run, execution_id)
   const earlier = await partsBefore(room.database.kysely, run)
   const is_first = run.executions === 1 && entries_held === 0
+  const memories = harnessOf(config) === 'command' ? null : await renderMemories(room.database.kysely, run)
   const { again, ...before } =
     is_first && earlier.length === 0
       ? NOTHING_BEFORE
@@ -72,6 +74,7 @@ export async function renderAssignment(
     ...(await skillsFor(room.database.kysely, run.run_id)),
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
+    ...(memories === null ? {} : { memories }),
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
     ...(run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : {}),
     ...before,

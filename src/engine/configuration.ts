@@ -24,6 +24,7 @@ import type { Tables } from '../db/connect.ts'
 import type { Owned } from './caller.ts'
 import { findEnvironment } from './environments.ts'
 import { defaultsOf, findIdentity } from './identities.ts'
+import { checkStores } from './memory-owners.ts'
 import { settleSecrets } from './secret-giving.ts'
 
 export type Asked = Pick<
@@ -45,6 +46,7 @@ export async function configureRun(
 ): Promise<Configured> {
   checkPlace(asked)
   const own = await ownSettings(db, owned, asked)
+  await checkStores(db, owned, { stores: own.memory_stores ?? [], pointer: '/config/memory_stores' })
   const identity = asked.agent_identity_uid ? await findIdentity(db, owned, asked.agent_identity_uid) : null
   const defaults = identity === null ? {} : await defaultsOf(db, identity)
   const said = over(own, defaults)

@@ -29,10 +29,12 @@ import { type Keyring, NO_KEYS } from './keyring.ts'
 import { keysEngine } from './keys.ts'
 import { mailEngine } from './mail.ts'
 import { mailboxEngine } from './mailbox.ts'
+import { memoryEngine } from './memory.ts'
 import { messagesEngine } from './messages.ts'
 import { modelsEngine } from './models.ts'
 import { noticesEngine } from './notices.ts'
 import { plansEngine } from './plans.ts'
+import { rememberingEngine } from './remembering.ts'
 import { runsEngine } from './runs.ts'
 import { schedulesEngine } from './schedules.ts'
 import { missingKeys } from './sealing.ts'
@@ -158,6 +160,8 @@ export async function openEngine(options: EngineOptions) {
     notices: noticesEngine(room),
     environments: environmentsEngine(room),
     identities: identitiesEngine(room),
+    memory: memoryEngine(room),
+    remembering: rememberingEngine(room),
     secrets: secretsEngine(room),
     federation: federationEngine(room),
     workload,

@@ -89,12 +89,13 @@ function earlierLetters({ journal, assignment }: Drive): string[] {
 /** What the agent must know first, and does not remember. */
 function before(its: Drive): string[] {
   const { progress, journal, attachments } = its
-  const { number, config, context, missed, results } = its.assignment
+  const { number, config, context, missed, results, memories = '' } = its.assignment
+  const instructions = [config.base_prompt ?? '', memories, progress.instructions]
   // Of another run's session, with which this one goes on, it knows nothing that is this run's own.
-  const own = number === 1 && !journal.resumed ? [config.base_prompt ?? '', progress.instructions] : []
+  const own = number === 1 && !journal.resumed ? instructions : []
   const files = [progress.restored, attachments.render()]
   if (progress.remembers) return [...own, ...files, missed ?? '']
-  return [config.base_prompt ?? '', progress.instructions, ...files, context ?? '', renderResults(results)]
+  return [...instructions, ...files, context ?? '', renderResults(results)]
 }
 
 const pieces = (texts: string[]) => texts.filter((text) => text !== '').join('\n\n')

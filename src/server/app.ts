@@ -36,6 +36,7 @@ import { executionAnswers } from './routes/executions.ts'
 import { federationAnswers } from './routes/federation.ts'
 import { harnessSupportAnswers } from './routes/harness-support.ts'
 import { identityAnswers } from './routes/identities.ts'
+import { memoryAnswers } from './routes/memory.ts'
 import { messageAnswers } from './routes/messages.ts'
 import { modelAnswers } from './routes/models.ts'
 import { planAnswers } from './routes/plans.ts'
@@ -74,6 +75,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     harnessSupportAnswers,
     environmentAnswers,
     identityAnswers,
+    memoryAnswers,
     secretAnswers,
     federationAnswers,
     scheduleAnswers,

@@ -29,6 +29,7 @@ import {
   UploadTarget,
   Uuid,
 } from './wire.ts'
+import { Agent, Memories, MemoryStore, MemoryStores, MemoryVersions, StoreAgents, WrittenMemory } from './wire-named.ts'
 
 const NONE = crypto.randomUUID()
 let worker: Awaited<ReturnType<typeof ownWorker>>
@@ -447,4 +448,46 @@ test('the root tells the time and takes notice of a client, asked by nobody in p
   const { current_time } = z.object({ current_time: Time }).parse(time.json)
   expect(Math.abs(Date.parse(current_time) - Date.now())).toBeLessThan(60_000)
   expect((await fetch(`${url}/client/login`, { method: 'POST', body: 'null' })).status).toBe(200)
+})
+
+test('memories are added, changed, listed with their versions and deleted, and agents are listed by their store', async () => {
+  const made = await answered(['POST', 'memory_stores', MemoryStore, 201], { body: { description: null } })
+  const store = `memory_stores/${made.uid}`
+  const { memory_stores } = await answered(['GET', 'memory_stores', MemoryStores])
+  expect(memory_stores).toContainEqual(made)
+  await answered(['PUT', store, MemoryStore], { body: { description: 'What we know.' } })
+  expect(await answered(['GET', store, MemoryStore])).toMatchObject({ description: 'What we know.' })
+  const body = { content: 'Old.', version: null, source: 'MANUAL', source_id: null, reason: 'seen' }
+  const { memory_id } = await answered(['POST', `${store}/memories`, WrittenMemory], { body })
+  const memory = `${store}/memories/${memory_id}`
+  await answered(['PUT', memory, WrittenMemory], { body: { content: 'New.', version: null, reason: 'better' } })
+  const { versions } = await answered(['GET', `${memory}/versions`, MemoryVersions])
+  expect(versions.map(({ content, reason }) => [content, reason])).toEqual([
+    ['Old.', 'seen'],
+    ['New.', 'better'],
+  ])
+  expect((await ask('DELETE', memory)).status).toBe(204)
+  const { memories } = await answered(['GET', `${store}/memories`, Memories])
+  expect(memories).toMatchObject([
+    { uid: memory_id, is_tombstoned: true, source: 'MANUAL', version_id: versions[1]?.uid },
+  ])
+  const attached = { uid: made.uid, access: 'read_write', instructions: 'Read it.' }
+  const agent = await answered(['POST', 'agent/identities', Agent, 201], {
+    body: { name: `memory ${process.pid}`, memory: { attached_stores: [attached], auto_memory: { enabled: true } } },
+  })
+  expect(agent.memory).toMatchObject({ attached_stores: [attached], auto_memory: { enabled: true } })
+  const { agents } = await answered(['GET', `${store}/agents`, StoreAgents])
+  expect(agents).toEqual([{ ...attached, uid: agent.uid, name: agent.name }])
+  for (const [method, path, sent, status] of [
+    ['GET', `memory_stores/${'x'.repeat(22)}`, undefined, 404],
+    ['POST', `${store}/memories`, { ...body, content: '' }, 400],
+    ['POST', `${store}/memories`, { ...body, source: 'OTHER' }, 400],
+    ['PUT', `${store}/memories/${NONE}`, { content: 'x', version: null, reason: null }, 404],
+    ['DELETE', `${store}/memories/${NONE}`, undefined, 404],
+    ['DELETE', store, undefined, 409],
+  ] as const)
+    expect((await refused(method, path, sent === undefined ? {} : { body: sent })).status, `${method} ${path}`).toBe(
+      status,
+    )
+  expect((await refused('GET', 'memory_stores', { key: null })).status).toBe(401)
 })

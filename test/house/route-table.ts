@@ -68,6 +68,12 @@ export const FIXTURES: Record<string, Fixture> = {
     },
     unknown: randomUUID,
   },
+  store_uid: {
+    make: async ({ client, scope }) => (await client.memory.createStore({ body: { ...scope } })).uid,
+    unknown: uid,
+  },
+  // A part of its store, as a version is of a plan.
+  memory_id: { unknown: randomUUID },
   secret_uid: {
     make: async ({ client, scope }) =>
       (await client.secrets.create({ body: { name: 'ROUTES', value: 'routes', ...scope } })).uid,
