@@ -139,6 +139,8 @@ test('an agent identity is given stores and keeps one of its own; its runs have 
   expect(await listed(own?.uid ?? '')).toMatchObject([
     { content: 'The tests need Redis.', source_run_id: agent.run_id },
   ])
+  const { system_prompt } = await agent.runner.harnessConversations.resolvePrompt({ body: {} })
+  expect(system_prompt).toContain('Tabs are four wide.')
   const bare = await begin([], { agent_identity_uid: made.uid })
   expect(await toldTo(bare)).toBeUndefined()
 

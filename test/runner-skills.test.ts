@@ -81,6 +81,22 @@ async function work(body: Asked) {
   }
 }
 
+test('a run that names a memory store is given what it holds before its task', async () => {
+  const { memory } = house.client
+  const { uid } = await memory.createStore({ body: { description: 'builds' } })
+  const body = { content: 'Tests need Redis.', source: 'MANUAL' as const }
+  const { memory_id } = await memory.create({ params: { store_uid: uid }, body })
+  const memory_stores = [{ uid, access: 'read_only' as const, instructions: 'Read it.' }]
+  const { prompts } = await work({ prompt: 'Build.', config: { base_prompt: 'You are careful.', memory_stores } })
+  expect(prompts).toEqual([
+    expect.stringMatching(
+      new RegExp(
+        `^You are careful\\.\n\n# What is remembered\n[^]*\n- \\[${memory_id}\\] Tests need Redis\\.\n\nBuild\\.$`,
+      ),
+    ),
+  ])
+})
+
 describe('a run that names a skill', () => {
   test('is given its instructions between base prompt and prompt, without the front matter', async () => {
     const app = makeRepository('app', {

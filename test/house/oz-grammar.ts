@@ -137,6 +137,25 @@ export const GRAMMAR: GrammarLine[] = [
   { path: 'harness-support finish-task', options: '--status={success|failure} --summary=' },
   { path: 'harness-support report-shutdown', options: '--error-category= --error-message=' },
   { path: 'completion', aliases: ['completions'], args: '[SHELL]' },
+  { path: 'memory-store list', aliases: ['memory-stores list'] },
+  { path: 'memory-store get', args: 'UID' },
+  { path: 'memory-store update', args: 'UID', options: '-d/--description=' },
+  { path: 'memory-store list-store-agents', args: 'UID' },
+  { path: 'memory list', args: 'STORE' },
+  {
+    path: 'memory create',
+    aliases: ['memory add'],
+    args: 'STORE',
+    options: '-c/--content= -r/--reason= --version=',
+  },
+  {
+    path: 'memory update',
+    aliases: ['memory edit'],
+    args: 'MEM',
+    options: '-s/--store= -c/--content= -r/--reason= --version=',
+  },
+  { path: 'memory delete', aliases: ['memory remove'], args: 'MEM', options: '-s/--store=' },
+  { path: 'memory versions', args: 'MEM', options: '-s/--store=' },
 ]
 
 /** Options that stand before or after any command's name. */
@@ -145,14 +164,6 @@ export const HIDDEN_GLOBALS = '--server-root-url= --ws-server-url= --session-sha
 
 /** Commands that Baton has no like of, as somebody would call them, and a word of what is said instead. */
 export const NOT_HERE: [string, RegExp][] = [
-  ['memory-store list', /AGENTS\.md/],
-  ['memory-stores get UID', /AGENTS\.md/],
-  ['memory-store update UID -d text', /AGENTS\.md/],
-  ['memory-store list-store-agents UID', /AGENTS\.md/],
-  ['memory list STORE', /AGENTS\.md/],
-  ['memory create STORE -c text -r why --version 1', /AGENTS\.md/],
-  ['memory delete MEM -s STORE', /AGENTS\.md/],
-  ['memory versions MEM -s STORE', /AGENTS\.md/],
   ['runner list --sort-by name', /baton workers/],
   ['runner create -n x -d y -c z --os linux --vcpus 2 --memory-gb 4 --team', /baton environment create/],
   ['runner update UID -n x', /baton environment create/],

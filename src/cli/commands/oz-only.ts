@@ -12,10 +12,6 @@ const refuse = (what: string, instead: string): CommandModule => ({
   run: () => Promise.reject(new CommandFailure('usage', what, instead)),
 })
 
-const MEMORY = 'Baton has no memory stores.'
-const MEMORY_INSTEAD =
-  'Write what agents are to know into AGENTS.md or a skill of the repository (baton agent skills), or into the prompt ' +
-  'of an agent identity (baton agent update NAME --prompt).'
 const RUNNERS = 'Baton has no runners by that name: a run works on a worker, in an environment.'
 const RUNNERS_INSTEAD =
   'Image and set-up commands are those of the environment (baton environment create -d IMAGE -c COMMAND); machines are ' +
@@ -25,6 +21,5 @@ const INTEGRATIONS_INSTEAD =
   'Let their webhook or workflow call POST /api/v1/agent/runs with a key (baton api-key create) and `trigger_url`, or ' +
   'plan runs with baton schedule.'
 
-export const memory = refuse(MEMORY, MEMORY_INSTEAD)
 export const runner = refuse(RUNNERS, RUNNERS_INSTEAD)
 export const integration = refuse(INTEGRATIONS, INTEGRATIONS_INSTEAD)
