@@ -1,6 +1,6 @@
 /**
- * Options of Oz's command line that mean something else here, or nothing. They are taken, so that scripts go on, and said
- * so; where going on would do something other than was asked for, they are refused with what to write instead.
+ * Options of Oz's command line that mean something else here, or nothing. They are taken, so that scripts go on, and
+ * said so; where going on would do something other than was asked for, they are refused with what to write instead.
  */
 import { type Command, InvalidArgumentError } from 'commander'
 import { z } from 'zod'

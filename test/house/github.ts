@@ -1,7 +1,7 @@
 /**
  * A GitHub on loopback as git meets it: `https://github.com` with a certificate, reached through a proxy as from behind
- * a company's firewall, serving real repositories with git's own HTTP backend. What a private repository, a wrong token,
- * a renamed repository and too many requests are answered with is as github.com does it.
+ * a company's firewall, serving real repositories with git's own HTTP backend. What a private repository, a wrong
+ * token, a renamed repository and too many requests are answered with is as github.com does it.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
