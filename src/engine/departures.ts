@@ -4,7 +4,15 @@
  * store, where nobody sees it, and is theirs again if they come back.
  */
 import { type Kysely, sql } from 'kysely'
-import { type Departure, Fault, type LeaveTeam, type Left, type Membership, Role } from '../contract/index.ts'
+import {
+  type Departure,
+  Fault,
+  type LeaveTeam,
+  type Left,
+  type Membership,
+  Role,
+  type TransferTeam,
+} from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
@@ -125,11 +133,7 @@ export function departuresEngine(room: Room, { runs, teams }: Reach) {
   }
 
   /** Makes another member an owner and the caller something less, in one step: the team has an owner at every moment. */
-  async function transfer(
-    caller: Caller,
-    team_id: string,
-    { user_id, own_role }: { user_id: string; own_role: Role },
-  ): Promise<Membership> {
+  async function transfer(caller: Caller, team_id: string, { user_id, own_role }: TransferTeam): Promise<Membership> {
     const giver = ownPerson(caller)
     checkTeam(giver, team_id)
     if (user_id.toLowerCase() === giver.user_id)

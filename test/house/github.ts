@@ -11,7 +11,7 @@ import { type AddressInfo, connect, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 
-export type Asked = { host: string; path: string; authorization: string | undefined }
+type Asked = { host: string; path: string; authorization: string | undefined }
 
 export type GitHub = {
   /** What a process needs to reach it. */

@@ -3,7 +3,7 @@
  * `-s/--long`, with `=` where it takes a value, `=?` where it may, `*` where it may be repeated, and `{a|b}` for what
  * the value may be. Arguments are `ID` or `[NAME]`. `hidden` stands apart: it is understood and not shown.
  */
-export type GrammarLine = { path: string; aliases?: string[]; args?: string; options?: string; hidden?: string }
+type GrammarLine = { path: string; aliases?: string[]; args?: string; options?: string; hidden?: string }
 
 const MODEL = '--model='
 const FILE = '-f/--file='
