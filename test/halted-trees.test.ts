@@ -110,7 +110,7 @@ test('who is at work is interrupted and BLOCKED, nobody begins or hears anything
   for (const run_id of [joins, waits]) await send(run_id, 'letter one.')
   const other = await begin('after', 'end')
   await is(other, 'SUCCEEDED')
-  expect(await stateOf(queued)).toBe('QUEUED')
+  expect(await runOf(queued)).toMatchObject({ state: 'QUEUED', waiting_for: 'release' })
   expect([joins, waits].map((run_id) => timesIn(run_id, 'letter one.'))).toEqual([0, 0])
   expect(await stateOf(command)).toBe('INPROGRESS')
   writeFileSync(join(folder, 'command'), '')

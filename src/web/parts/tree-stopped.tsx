@@ -34,7 +34,7 @@ export function TreeStopped({ root_run_id }: { root_run_id: string }) {
       <div className="min-w-0 flex-1 basis-64">
         <p className="font-medium">This tree was stopped and needs {may ? 'you' : 'a member of the team'}.</p>
         <p className="text-sm wrap-anywhere">
-          {stopped.message} Its agents can neither send messages nor start runs until somebody releases it.{' '}
+          {stopped.message} Its agents stand still until somebody releases it.{' '}
           <span className="text-soft">
             Stopped <When at={stopped.at} />.
           </span>
