@@ -52,6 +52,7 @@ create table teams (
   max_tree_tokens bigint,
   children_ask boolean not null default false,
   max_batch_tasks integer not null default 5000,
+  max_file_bytes bigint,
   deleted_at timestamp with time zone,
   deleted_by uuid,
   restore_hash bytea,
@@ -65,6 +66,7 @@ create table teams (
   constraint teams_max_children_check CHECK ((max_children >= 0)),
   constraint teams_max_concurrent_runs_check CHECK ((max_concurrent_runs >= 0)),
   constraint teams_max_depth_check CHECK ((max_depth >= 0)),
+  constraint teams_max_file_bytes_check CHECK ((max_file_bytes >= 0)),
   constraint teams_max_hops_check CHECK ((max_hops >= 1)),
   constraint teams_max_tree_messages_check CHECK ((max_tree_messages >= 0)),
   constraint teams_max_tree_runs_check CHECK ((max_tree_runs >= 1)),
@@ -794,6 +796,7 @@ create table uploads (
 CREATE INDEX uploads_blob ON public.uploads USING btree (blob_id) WHERE (blob_id IS NOT NULL);
 CREATE INDEX uploads_open ON public.uploads USING btree (created_at) WHERE (confirmed_at IS NULL);
 CREATE INDEX uploads_run ON public.uploads USING btree (run_id, purpose, confirmed_at) WHERE (run_id IS NOT NULL);
+CREATE INDEX uploads_team ON public.uploads USING btree (team_id) INCLUDE (size_bytes, size_said);
 
 create table skill_repositories (
   repository_key text not null,

@@ -584,6 +584,7 @@ export interface Teams {
   max_children: Generated<number>
   max_concurrent_runs: Generated<number>
   max_depth: Generated<number>
+  max_file_bytes: number | null
   max_hops: Generated<number>
   max_tree_messages: Generated<number>
   max_tree_runs: Generated<number>
