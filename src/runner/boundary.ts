@@ -6,10 +6,13 @@ import type { EntryBody } from '../contract/index.ts'
 
 export type Boundary = {
   saw(body: EntryBody): void
+  turnBegan(): void
   /** What has no result by now will have none. */
   turnEnded(): void
   /** Tool calls so far: the same as before, and nothing has been begun since. */
   readonly begun: number
+  /** How many turns have ended; null: one is running. */
+  readonly ended: number | null
   /** True as soon as no action is under way; false when one still is after `ms`. Rejects when aborted. */
   quiet(ms: number, signal: AbortSignal): Promise<boolean>
 }
@@ -18,6 +21,8 @@ export function makeBoundary(): Boundary {
   const open = new Set<string>()
   const waiters = new Set<() => void>()
   let begun = 0
+  let turns = 0
+  let in_turn = false
 
   function settled(): void {
     if (open.size > 0) return
@@ -31,12 +36,20 @@ export function makeBoundary(): Boundary {
         begun += 1
       } else if (body.kind === 'tool_result' && open.delete(body.call_id)) settled()
     },
+    turnBegan() {
+      in_turn = true
+    },
     turnEnded() {
+      in_turn = false
+      turns += 1
       open.clear()
       settled()
     },
     get begun() {
       return begun
+    },
+    get ended() {
+      return in_turn ? null : turns
     },
     quiet(ms, signal) {
       if (open.size === 0) return Promise.resolve(true)

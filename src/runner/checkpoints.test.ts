@@ -11,6 +11,7 @@ const result = (call_id: string) => ({ kind: 'tool_result', call_id, status: 'co
 function begin(take: Take = async () => true) {
   vi.useFakeTimers()
   const boundary = makeBoundary()
+  boundary.turnBegan()
   const taken: ('whole' | 'as it is')[] = []
   const checkpoints = makeCheckpoints({
     every_ms: EVERY_MS,
@@ -57,6 +58,18 @@ test('it waits until no action is under way, and at last takes what is there', a
   boundary.turnEnded()
   await vi.advanceTimersByTimeAsync(1.1 * EVERY_MS)
   expect(taken).toEqual(['whole', 'as it is', 'whole'])
+})
+
+test('an agent that waits is kept once after its turn, and again after the next', async () => {
+  const { boundary, taken } = begin()
+  boundary.turnEnded()
+  await vi.advanceTimersByTimeAsync(5 * EVERY_MS)
+  expect(taken).toEqual(['whole'])
+  boundary.turnBegan()
+  await vi.advanceTimersByTimeAsync(1.1 * EVERY_MS)
+  boundary.turnEnded()
+  await vi.advanceTimersByTimeAsync(5 * EVERY_MS)
+  expect(taken).toEqual(['whole', 'whole', 'whole'])
 })
 
 test('one in which an action began is taken anew', async () => {

@@ -1,7 +1,8 @@
 /**
  * Checkpoints: the workspace is kept while its agent is at work, so that a machine that dies takes little of it along.
  * Each waits for a moment between two actions; one in which an action began is taken anew. What is never between two
- * actions is kept as it is, and says so. At most one is taken at a time, and none while `aside` has the workspace.
+ * actions is kept as it is, and says so. While an agent waits and nothing has been done since, none is taken, so that
+ * waiting costs nothing. At most one is taken at a time, and none while `aside` has the workspace.
  */
 import { pause } from '../sdk/calls.ts'
 import type { Boundary } from './boundary.ts'
@@ -33,6 +34,8 @@ export function makeCheckpoints(its: {
   if (every_ms === undefined) return { aside: (step) => step(), close: async () => {} }
   const part_ms = every_ms / 10
   const deadline_ms = Math.min(BOUNDARY_MS, 2 * every_ms)
+  /** Turns that had ended at the last one; null: there was none, or the agent was at work. */
+  let kept_turns: number | null = null
   let stop = new AbortController()
   let running = taking(stop.signal)
 
@@ -44,11 +47,15 @@ export function makeCheckpoints(its: {
   }
 
   async function takeOne(signal: AbortSignal): Promise<void> {
+    if (boundary.ended !== null && boundary.ended === kept_turns) return
     const until = performance.now() + deadline_ms
     for (;;) {
       const is_quiet = await boundary.quiet(until - performance.now(), signal)
-      const { begun } = boundary
-      if (await take(is_quiet ? () => boundary.begun === begun : null, signal)) return
+      const { begun, ended } = boundary
+      if (await take(is_quiet ? () => boundary.begun === begun : null, signal)) {
+        if (!signal.aborted) kept_turns = ended
+        return
+      }
       await pause(Math.min(AGAIN_MS, part_ms), signal)
       if (performance.now() >= until) return void (await take(null, signal))
     }

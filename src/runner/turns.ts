@@ -119,6 +119,7 @@ async function turn(talk: Talk, text: string): Promise<TurnEnd> {
   talk.waiting = null
   talk.begun = true
   const over = new AbortController()
+  its.boundary.turnBegan()
   const running = open.prompt(text)
   const attending = attend(talk, AbortSignal.any([over.signal, its.stop.signal]))
   const stopped = aborted(its.stop.signal).then(async (): Promise<TurnEnd> => {
