@@ -1,7 +1,8 @@
 /**
  * The guard of what stays open: streams and worker sockets end within `identify_again_ms` after their key was revoked,
- * on every server, and what hangs on a role as soon as that is another. However many are open, it asks the database a few questions each time, never one for each; and what
- * it learned of a token spares its next requests a question of their own.
+ * on every server, and what hangs on a role as soon as that is another. However many are open, it asks the database a
+ * few questions each time, never one for each; and what it learned of a token spares its next requests a question of
+ * their own.
  */
 import type { Logger } from 'pino'
 import type { Role } from '../contract/index.ts'

@@ -4,3 +4,7 @@ alter table execution_secrets
   add constraint execution_secrets_reach_check check (reach in ('environment', 'broker', 'mcp')),
   -- An MCP server names it, wherever else it goes.
   add column for_mcp boolean not null default false;
+
+-- Bytes that the uploaded files of a team may have together; null: no limit.
+alter table teams add column max_file_bytes bigint check (max_file_bytes >= 0);
+create index uploads_team on uploads (team_id) include (size_bytes, size_said);
