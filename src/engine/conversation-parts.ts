@@ -11,18 +11,18 @@ import { visibleRuns } from './visible.ts'
 
 /** `until`: the last entry that belongs to it, and when that was; null: all that the run has. */
 export type Part = { run_id: string; until: Until | null }
-export type Until = Position & { at: Date; children: ForkedChild[] }
+type Until = Position & { at: Date; children: ForkedChild[] }
 /** Of an entry: its execution's number in the run, and its own in the execution. */
 export type Position = { execution_number: number; number: number }
 
 /** A run below a part, as it stood when that was forked. Its number is 0 where it had no entries. */
-export const ForkedChild = z.object({
+const ForkedChild = z.object({
   run_id: z.string(),
   execution_number: z.int(),
   number: z.int(),
   state: z.string(),
 })
-export type ForkedChild = z.infer<typeof ForkedChild>
+type ForkedChild = z.infer<typeof ForkedChild>
 
 type Row = {
   run_id: string

@@ -322,6 +322,9 @@ export const RunItem = z
     metadata: Texts.optional(),
     last_event_sequence: z.int().nullish(),
     children: z.array(Uuid).optional(),
+    // Private, opaque: handed back as they came.
+    runtime_skills: z.array(z.string()).optional(),
+    referenced_attachments: z.array(z.string()).optional(),
   })
   .refine(({ run_id, task_id }) => run_id === task_id, 'task_id is run_id')
   .refine(
