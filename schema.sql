@@ -52,17 +52,28 @@ create table teams (
   max_tree_tokens bigint,
   children_ask boolean not null default false,
   max_batch_tasks integer not null default 5000,
+  max_file_bytes bigint,
+  deleted_at timestamp with time zone,
+  deleted_by uuid,
+  restore_hash bytea,
+  restore_until timestamp with time zone,
+  purged_at timestamp with time zone,
   constraint teams_pkey PRIMARY KEY (team_id),
+  constraint teams_restore_hash_key UNIQUE (restore_hash),
+  constraint teams_check CHECK (((deleted_at IS NULL) = (restore_until IS NULL))),
+  constraint teams_check1 CHECK (((purged_at IS NULL) OR (deleted_at IS NOT NULL))),
   constraint teams_max_batch_tasks_check CHECK ((max_batch_tasks >= 0)),
   constraint teams_max_children_check CHECK ((max_children >= 0)),
   constraint teams_max_concurrent_runs_check CHECK ((max_concurrent_runs >= 0)),
   constraint teams_max_depth_check CHECK ((max_depth >= 0)),
+  constraint teams_max_file_bytes_check CHECK ((max_file_bytes >= 0)),
   constraint teams_max_hops_check CHECK ((max_hops >= 1)),
   constraint teams_max_tree_messages_check CHECK ((max_tree_messages >= 0)),
   constraint teams_max_tree_runs_check CHECK ((max_tree_runs >= 1)),
   constraint teams_max_tree_tokens_check CHECK ((max_tree_tokens >= 0)),
   constraint teams_max_tree_wakes_check CHECK ((max_tree_wakes >= 0))
 );
+CREATE INDEX teams_deleted ON public.teams USING btree (restore_until) WHERE ((deleted_at IS NOT NULL) AND (purged_at IS NULL));
 
 create table users (
   user_id uuid not null,
@@ -184,6 +195,7 @@ create table runs (
   labels bigint[] not null generated always as (run_labels(source, execution_location, COALESCE(creator_identity_uid, (creator_id)::text), COALESCE(identity_uid, creator_identity_uid, (creator_id)::text), schedule_id, parent_run_id, config, metadata)) stored,
   sort_title text not null generated always as (lower("left"(title, 64))) stored,
   sort_agent text generated always as (run_agent(config)) stored,
+  halted boolean not null default false,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint runs_lane_run_id_fkey FOREIGN KEY (lane_run_id) REFERENCES runs(run_id),
@@ -241,6 +253,7 @@ create table executions (
   environment jsonb,
   last_words text,
   attachments integer not null default 0,
+  shut_down_at timestamp with time zone,
   constraint executions_pkey PRIMARY KEY (execution_id),
   constraint executions_run_id_number_key UNIQUE (run_id, number),
   constraint executions_token_hash_key UNIQUE (token_hash),
@@ -357,6 +370,7 @@ create table messages (
   read_at timestamp with time zone,
   mode text,
   send_hash text,
+  sender_identity_uid text,
   constraint messages_pkey PRIMARY KEY (message_id),
   constraint messages_recipient_run_id_number_key UNIQUE (recipient_run_id, number),
   constraint messages_cause_id_fkey FOREIGN KEY (cause_id) REFERENCES messages(message_id),
@@ -408,6 +422,8 @@ create table environments (
   owner_user_id uuid,
   providers jsonb,
   failure_session_retention_minutes integer,
+  creator_identity_uid text,
+  editor_identity_uid text,
   constraint environments_pkey PRIMARY KEY (environment_uid),
   constraint environments_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint environments_editor_id_fkey FOREIGN KEY (editor_id) REFERENCES users(user_id),
@@ -442,6 +458,7 @@ create table identities (
   agent_type text,
   factory_uid text,
   is_default boolean not null default false,
+  auto_memory boolean not null default false,
   constraint identities_pkey PRIMARY KEY (identity_uid),
   constraint identities_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint identities_environment_uid_fkey FOREIGN KEY (environment_uid) REFERENCES environments(environment_uid),
@@ -636,10 +653,11 @@ create table execution_secrets (
   version integer not null,
   reach text not null,
   chosen boolean not null,
+  for_mcp boolean not null default false,
   constraint execution_secrets_pkey PRIMARY KEY (execution_id, secret_uid),
   constraint execution_secrets_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id),
   constraint execution_secrets_secret_uid_fkey FOREIGN KEY (secret_uid) REFERENCES secrets(secret_uid),
-  constraint execution_secrets_reach_check CHECK ((reach = ANY (ARRAY['environment'::text, 'broker'::text])))
+  constraint execution_secrets_reach_check CHECK ((reach = ANY (ARRAY['environment'::text, 'broker'::text, 'mcp'::text])))
 );
 CREATE INDEX execution_secrets_secret ON public.execution_secrets USING btree (secret_uid);
 
@@ -682,6 +700,8 @@ create table schedules (
   created_at timestamp with time zone not null,
   updated_at timestamp with time zone not null,
   deleted_at timestamp with time zone,
+  creator_identity_uid text,
+  editor_identity_uid text,
   constraint schedules_pkey PRIMARY KEY (schedule_id),
   constraint schedules_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint schedules_editor_id_fkey FOREIGN KEY (editor_id) REFERENCES users(user_id),
@@ -693,6 +713,7 @@ create table schedules (
   constraint schedules_mode_check CHECK ((mode = ANY (ARRAY['normal'::text, 'plan'::text, 'orchestrate'::text]))),
   constraint schedules_overlap_policy_check CHECK ((overlap_policy = ANY (ARRAY['skip'::text, 'queue'::text, 'cancel_previous'::text])))
 );
+CREATE INDEX schedules_creator ON public.schedules USING btree (team_id, creator_id) WHERE (deleted_at IS NULL);
 CREATE INDEX schedules_due ON public.schedules USING btree (due_at) WHERE (due_at IS NOT NULL);
 CREATE INDEX schedules_environment ON public.schedules USING btree (((config ->> 'environment_id'::text))) WHERE ((config ? 'environment_id'::text) AND (deleted_at IS NULL));
 CREATE INDEX schedules_team ON public.schedules USING btree (team_id, lower(name)) WHERE (deleted_at IS NULL);
@@ -718,6 +739,7 @@ create table firings (
 );
 CREATE UNIQUE INDEX firings_once ON public.firings USING btree (schedule_id, due_at) WHERE (cause = 'time'::text);
 CREATE INDEX firings_schedule ON public.firings USING btree (schedule_id, due_at DESC, firing_id DESC);
+CREATE INDEX firings_settled ON public.firings USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 CREATE UNIQUE INDEX firings_waiting ON public.firings USING btree (schedule_id) WHERE (state = 'waiting'::text);
 
 create table conversations (
@@ -739,6 +761,7 @@ create table conversation_parts (
   execution_number integer not null,
   entries integer not null,
   forked_at timestamp with time zone not null,
+  children jsonb not null default '[]'::jsonb,
   constraint conversation_parts_pkey PRIMARY KEY (conversation_id, number),
   constraint conversation_parts_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES conversations(conversation_id),
   constraint conversation_parts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
@@ -772,6 +795,7 @@ create table uploads (
 CREATE INDEX uploads_blob ON public.uploads USING btree (blob_id) WHERE (blob_id IS NOT NULL);
 CREATE INDEX uploads_open ON public.uploads USING btree (created_at) WHERE (confirmed_at IS NULL);
 CREATE INDEX uploads_run ON public.uploads USING btree (run_id, purpose, confirmed_at) WHERE (run_id IS NOT NULL);
+CREATE INDEX uploads_team ON public.uploads USING btree (team_id) INCLUDE (size_bytes, size_said);
 
 create table skill_repositories (
   repository_key text not null,
@@ -824,5 +848,81 @@ create table run_texts (
   constraint run_texts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
 );
 CREATE INDEX run_texts_search ON public.run_texts USING gin (team_id, text gin_trgm_ops) WITH (gin_pending_list_limit='512');
+
+create table run_givens (
+  run_id uuid not null,
+  runtime_skills text[] not null,
+  referenced_attachments text[] not null,
+  constraint run_givens_pkey PRIMARY KEY (run_id),
+  constraint run_givens_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id)
+);
+
+create table memory_stores (
+  store_uid text not null,
+  team_id uuid not null,
+  owner_user_id uuid,
+  identity_uid text,
+  description text,
+  creator_id uuid not null,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  deleted_at timestamp with time zone,
+  constraint memory_stores_pkey PRIMARY KEY (store_uid),
+  constraint memory_stores_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
+  constraint memory_stores_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
+  constraint memory_stores_owner_user_id_fkey FOREIGN KEY (owner_user_id) REFERENCES users(user_id),
+  constraint memory_stores_team_id_fkey FOREIGN KEY (team_id) REFERENCES teams(team_id),
+  constraint memory_stores_store_uid_check CHECK ((store_uid ~ '^[A-Za-z0-9]{22}$'::text))
+);
+CREATE UNIQUE INDEX memory_stores_identity ON public.memory_stores USING btree (identity_uid) WHERE (deleted_at IS NULL);
+CREATE INDEX memory_stores_team ON public.memory_stores USING btree (team_id, created_at);
+
+create table memories (
+  memory_id uuid not null,
+  store_uid text not null,
+  version integer not null,
+  version_id uuid not null,
+  content text not null,
+  source text not null,
+  source_id text,
+  source_run_id uuid,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  tombstoned_at timestamp with time zone,
+  constraint memories_pkey PRIMARY KEY (memory_id),
+  constraint memories_store_uid_fkey FOREIGN KEY (store_uid) REFERENCES memory_stores(store_uid),
+  constraint memories_source_check CHECK ((source = ANY (ARRAY['MANUAL'::text, 'AGENT'::text])))
+);
+CREATE INDEX memories_store ON public.memories USING btree (store_uid, created_at);
+
+create table memory_versions (
+  version_id uuid not null,
+  memory_id uuid not null,
+  version integer not null,
+  content text not null,
+  reason text,
+  user_id uuid,
+  run_id uuid,
+  created_at timestamp with time zone not null,
+  constraint memory_versions_pkey PRIMARY KEY (version_id),
+  constraint memory_versions_memory_id_version_key UNIQUE (memory_id, version),
+  constraint memory_versions_memory_id_fkey FOREIGN KEY (memory_id) REFERENCES memories(memory_id),
+  constraint memory_versions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+
+create table identity_stores (
+  identity_uid text not null,
+  store_uid text not null,
+  access text not null,
+  instructions text not null,
+  place integer not null,
+  constraint identity_stores_pkey PRIMARY KEY (identity_uid, store_uid),
+  constraint identity_stores_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid),
+  constraint identity_stores_store_uid_fkey FOREIGN KEY (store_uid) REFERENCES memory_stores(store_uid),
+  constraint identity_stores_access_check CHECK ((access = ANY (ARRAY['read_write'::text, 'read_only'::text])))
+);
+CREATE INDEX identity_stores_store ON public.identity_stores USING btree (store_uid);
+
+alter table teams add constraint teams_deleted_by_fkey FOREIGN KEY (deleted_by) REFERENCES users(user_id);
 
 alter table api_keys add constraint api_keys_identity_uid_fkey FOREIGN KEY (identity_uid) REFERENCES identities(identity_uid);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { skillReader } from '../src/engine/skill-reader.ts'
+import { AgentList } from './contract/wire-named.ts'
 import { type House, startHouse } from './house/house.ts'
 import { until } from './house/processes.ts'
 
@@ -57,7 +58,12 @@ async function make(name: string, files: Files) {
 const skill = (name: string, body: string, description = `does ${name}`) =>
   `---\nname: ${name}\ndescription: ${description}\n---\n${body}\n`
 type Query = NonNullable<NonNullable<Parameters<House['client']['agents']['list']>[0]>['query']>
-const list = (query: Query) => house.client.agents.list({ query })
+const list = async (query: Query) => {
+  const answer = await house.client.agents.list({ query })
+  // As the public API has it.
+  AgentList.parse(answer)
+  return answer
+}
 
 test('skills of all ten folders are found, with the environments that have them', async () => {
   const folders = ['agents', 'warp', 'claude', 'codex', 'cursor', 'gemini', 'copilot', 'factory', 'github', 'opencode']

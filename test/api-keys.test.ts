@@ -174,6 +174,30 @@ test('an agent’s key makes runs of the team, in the agent’s name and by the 
   expect(task).toMatchObject({ creator: service, executor: service })
 })
 
+test('an environment that an agent makes or changes, and a message that it sends, say so', async () => {
+  const { uid } = await house.client.identities.create({ body: { name: 'Postman' } })
+  const { api_key } = await house.client.apiKeys.create({ body: { name: 'p', agent_uid: uid, expires_at: null } })
+  const agent = house.clientFor(api_key)
+  const by = { type: 'service_account', uid, display_name: 'Postman' }
+  const person = { type: 'user', uid: house.owner.user_id }
+  const made = await agent.environments.create({ body: { name: 'by an agent' } })
+  expect(made).toMatchObject({ creator: by, last_editor: by })
+  const params = { environment_uid: made.uid }
+  const changed = await house.client.environments.update({ params, body: { description: 'Changed.' } })
+  expect(changed).toMatchObject({ creator: by, last_editor: person })
+  const own = await house.client.environments.create({ body: { name: 'by a person' } })
+  const given = await agent.environments.update({ params: { environment_uid: own.uid }, body: { description: 'x' } })
+  expect(given).toMatchObject({ creator: person, last_editor: by })
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'x', config: { worker_host: 'never' } } })
+  for (const client of [agent, house.client])
+    await client.messages.send({ body: { to: [run_id], subject: 'Hello', body: 'Hello' } })
+  const { messages } = await house.client.messages.mailbox({ params: { run_id } })
+  expect(messages).toMatchObject([
+    { sender_run_id: null, sender_name: 'Postman', sender: by },
+    { sender_run_id: null, sender: person },
+  ])
+})
+
 test('an agent’s key may do nothing that is for people, and ends with its agent', async () => {
   const { uid, client } = await agent()
   const identity = { params: { identity_uid: uid } }

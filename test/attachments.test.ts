@@ -59,6 +59,96 @@ test('files that come with a run lie in its sandbox, outside its repositories, a
   expect(told).toMatch(/Look at it\./)
 })
 
+/** As a client of Oz writes its messages: the number of a field, and what is in it. */
+const message = (...fields: [number, string | Buffer | number][]): Buffer =>
+  Buffer.concat(
+    fields.map(([number, value]) => {
+      if (typeof value === 'number') return Buffer.concat([varint(number << 3), varint(value)])
+      const bytes = Buffer.from(value)
+      return Buffer.concat([varint((number << 3) | 2), varint(bytes.length), bytes])
+    }),
+  )
+const varint = (value: number): Buffer =>
+  value < 0x80
+    ? Buffer.from([value])
+    : Buffer.concat([Buffer.from([(value & 0x7f) | 0x80]), varint(Math.floor(value / 0x80))])
+const base64 = (bytes: Buffer): string => bytes.toString('base64')
+const skill = (name: string, description: string, content: string) =>
+  base64(
+    message(
+      [1, message([1, `/home/me/.agents/skills/${name}/SKILL.md`], [2, name], [3, description])],
+      [2, message([2, content])],
+    ),
+  )
+
+test('skills and things referred to come back as they were given, and are files of the sandbox that its agent knows of', async () => {
+  const head = '---\nname: deploying\ndescription: How we deploy\n---\nNever on Fridays.\n'
+  const runtime_skills = [
+    skill('deploying', 'How we deploy', head),
+    skill('../evil name', 'It is nowhere else', 'Stay here.'),
+    base64(message([1, message([2, 'bundled'], [4, 'of-the-client'])])),
+  ]
+  const referenced_attachments = [
+    message([1, 'Plain words.']),
+    message([2, message([1, 'make'], [2, 'all is built'], [3, 2])]),
+    message([3, message([1, 'top'], [2, message([1, 'much'])])]),
+    message([4, message([1, 'uid'], [3, message([1, 'Title'], [2, 'Body'])])]),
+    message([6, message([1, message([1, 'a.ts'], [3, '@@ -1 +1 @@\n-a\n+b\n'])])]),
+    message([7, message([1, 'id'], [2, '# Document'])]),
+    message([8, message([1, '/elsewhere/x.txt'])]),
+    message([99, 'what is this']),
+    Buffer.from('no message at all'),
+  ].map(base64)
+  const body = { prompt: 'Deploy it.', config, runtime_skills, referenced_attachments }
+  const { run_id } = await house.client.runs.create({ body })
+  const run = await house.client.runs.get({ params: { run_id } })
+  expect(run).toMatchObject({ runtime_skills, referenced_attachments })
+  const contents: Record<string, string> = {}
+  const skills: Record<string, string> = {}
+  for (const round of ['first', 'again']) {
+    if (round === 'again') await house.client.runs.retry({ params: { run_id } })
+    await workByHand(house, await worker.next(), folder, async ({ text }) => {
+      for (const [, path = ''] of text.matchAll(/^- (\/\S+) \(/gm))
+        contents[path.split('/').at(-1) ?? ''] = readFileSync(path, 'utf8')
+      for (const [, name = '', path = ''] of text.matchAll(/^- (.+?): .+ \((\/\S+\/SKILL\.md)\)$/gm)) {
+        expect(path).toMatch(/\/\.baton\/.*\/given\/\.agents\/skills\/[\w-]+\/SKILL\.md$/)
+        skills[name] = readFileSync(path, 'utf8')
+      }
+      return undefined
+    })
+  }
+  expect(contents).toEqual({
+    'text-1.txt': 'Plain words.',
+    'command-2.txt': '$ make\nall is built\n[exit code 2]\n',
+    'command-3.txt': '$ top\nmuch\n[still running]\n',
+    'notebook-4.md': '# Title\n\nBody\n',
+    'changes-5.diff': '--- a/a.ts\n+++ b/a.ts\n@@ -1 +1 @@\n-a\n+b\n',
+    'document-6.md': '# Document',
+    'path-7.txt': expect.stringContaining('/elsewhere/x.txt'),
+    'reference-8.bin': expect.stringContaining('what is this'),
+    'reference-9.bin': 'no message at all',
+  })
+  expect(skills).toEqual({
+    deploying: head,
+    '../evil name': '---\nname: "../evil name"\ndescription: "It is nowhere else"\n---\n\nStay here.',
+  })
+  const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 100 } })
+  expect(JSON.stringify(entries)).toMatch(/The skill bundled came without its text/)
+})
+
+test('a run follows a skill that came with it, by its name; what is no base64 makes no run', async () => {
+  const runtime_skills = [skill('deploying', 'How we deploy', 'Never on Fridays.')]
+  await house.client.runs.create({ body: { skill: 'deploying', config, runtime_skills } })
+  await workByHand(house, await worker.next(), folder, async ({ text }) => {
+    expect(text).toMatch(/^Follow the skill "deploying"[\s\S]*Never on Fridays\.[\s\S]*Skills for you\./)
+    return undefined
+  })
+  for (const wrong of [{ runtime_skills: ['not base64!'] }, { referenced_attachments: Array(51).fill('') }])
+    await expect(house.client.runs.create({ body: { prompt: 'x', config, ...wrong } })).rejects.toMatchObject({
+      status: 400,
+    })
+})
+
 test('files that come later reach the execution that is at work, with the follow-up and before it', async () => {
   const { run_id } = await house.client.runs.create({ body: { prompt: 'Begin.', config } })
   const texts: string[] = []

@@ -136,3 +136,71 @@ test('--personal and --team say whose a new thing is', async () => {
   expect(await json('agent', 'create', '-n', 'Butler', '--personal')).toMatchObject({ scope: mine })
   expect(await baton('agent', 'run-cloud', 'x', '--team', '--personal')).toMatchObject({ code: 2 })
 }, 60_000)
+
+test('people leave, hand a team over, delete it and open it again', async () => {
+  const lead = await makeHome()
+  const ann = await makeHome()
+  try {
+    const env = { BATON_SERVER: house.url }
+    await lead.run(['login', '--with-token'], { env, stdin: house.api_key })
+    await lead.run(['team', 'create', 'Night Shift', '--config-profile', 'default'])
+    const asLead = (...args: string[]) => lead.run(args)
+    expect((await asLead('whoami')).stdout).toContain('owner of team Night Shift')
+    const invited = (await asLead('team', 'invite')).stdout.trim()
+    await ann.run(['team', 'join', invited, '--name', 'Ann'])
+    const cron = ['--name', 'audit', '--cron', '0 9 * * *', '-p', 'Audit.']
+    await ann.run(['schedule', ...cron])
+    await ann.run(['agent', 'run-cloud', 'mine', '--host', 'never', '--personal'])
+
+    const told = (await ann.run(['team', 'leave', '--dry-run'])).stdout
+    expect(told).toMatch(
+      /^You would leave team Night Shift; 1 personal run would be cancelled\.\nWould end key first key/,
+    )
+    expect(told).toMatch(/^Schedule audit stands still until an admin takes it over: baton schedule take-over /m)
+    expect((await ann.run(['whoami'])).code).toBe(0)
+    expect((await ann.run(['team', 'leave'])).stdout).toMatch(/^Left team Night Shift; 1 personal run cancelled\./)
+    await expect.poll(async () => (await ann.run(['whoami'])).code, { interval: 100, timeout: 10_000 }).toBe(4)
+
+    expect((await asLead('schedule', 'list')).stdout).toMatch(/ audit .* who made it has left; take it over$/m)
+    const taken = (await asLead('schedule', 'take-over', 'audit')).stdout
+    expect(taken).toMatch(/^Made by +Owner$/m)
+    expect(taken).toMatch(/^Next run +\S+ 09:00 UTC/m)
+
+    const again = (await asLead('team', 'invite', '--role', 'member')).stdout.trim()
+    await ann.run(['team', 'join', again, '--name', 'Ann', '--new'])
+    expect((await asLead('team', 'leave')).stderr).toMatch(/last owner of the team.*or delete the team/)
+    const given = await asLead('team', 'transfer', 'Ann', '--stay-as', 'member')
+    expect(given.stdout).toBe('Ann owns team Night Shift now; you are member.\n')
+    const asAnn = (...args: string[]) => ann.run([...args, '--config-profile', 'night-shift'])
+    await expect
+      .poll(async () => (await asAnn('whoami')).stdout, { interval: 100, timeout: 10_000 })
+      .toContain('owner of team Night Shift')
+
+    await asAnn('agent', 'run-cloud', 'at work', '--host', 'never')
+    expect(await asAnn('team', 'delete', 'Day Shift')).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/nothing was deleted/),
+    })
+    const busy = await asAnn('team', 'delete', 'Night Shift')
+    expect(busy).toMatchObject({ code: 6, stderr: expect.stringMatching(/1 run of the team has not ended: "at work"/) })
+    const deleted = await asAnn('team', 'delete', 'Night Shift', '--cancel-runs')
+    expect(deleted.stdout).toMatch(/^Deleted team Night Shift: 1 run cancelled, 1 schedule stopped\./)
+    const [, code = ''] = /baton team restore (\S+)$/m.exec(deleted.stdout) ?? []
+    await expect.poll(async () => (await asAnn('whoami')).code, { interval: 100, timeout: 10_000 }).toBe(4)
+    expect(await home.run(['team', 'restore', 'wrong'], { env })).toMatchObject({ code: 4 })
+    const restored = await home.run(['team', 'restore', code], { env })
+    expect(restored.stdout).toMatch(/^Team Night Shift is open again, .*; 1 schedule went on\.$/m)
+    expect((await asAnn('team', 'members')).stdout).toMatch(/ Ann +owner /)
+  } finally {
+    await lead.remove()
+    await ann.remove()
+  }
+}, 120_000)
+
+test('a setting that cannot be is refused before anything starts', async () => {
+  const started = await home.run(['up', '--port', '0'], { env: { BATON_KEEP_FIRINGS: '5m' } })
+  expect(started).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/BATON_KEEP_FIRINGS "5m" is no duration of a day/),
+  })
+})

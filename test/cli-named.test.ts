@@ -104,3 +104,34 @@ test('a run names environment, agent and skill, and needs no prompt with a skill
   })
   expect(await baton('environment', 'delete', 'place', '--force')).toMatchObject({ code: 0 })
 }, 60_000)
+
+test('a memory store and what it holds are made, listed, changed and deleted as Oz has it', async () => {
+  const { uid } = await json<{ uid: string }>('memory-store', 'create', '-d', 'builds')
+  expect((await baton('memory-stores', 'list')).stdout).toMatch(new RegExp(`^${uid} +team .* builds`, 'm'))
+  expect(await json('memory-store', 'update', uid, '-d', 'tests')).toMatchObject({ uid, description: 'tests' })
+  expect(await json('memory-store', 'get', uid)).toMatchObject({ owner_type: 'team', description: 'tests' })
+  const { memory_id } = await json<{ memory_id: string }>('memory', 'add', uid, '-c', 'Needs Redis.', '-r', 'seen')
+  const update = ['memory', 'edit', memory_id, '-s', uid, '-c', 'Needs Valkey.']
+  await json(...update, '--version', '1')
+  expect(await baton(...update, '--version', '1')).toMatchObject({
+    code: 6,
+    stderr: expect.stringContaining('version 2'),
+  })
+  expect((await baton('memory', 'versions', memory_id, '-s', uid)).stdout).toMatch(
+    /1 .*Needs Redis\. +seen\n2 .*Valkey/,
+  )
+  const body = {
+    name: 'Mnemo',
+    memory: { attached_stores: [{ uid, access: 'read_only' as const, instructions: 'Read.' }] },
+  }
+  const made = await house.client.identities.create({ body })
+  expect((await baton('memory-store', 'list-store-agents', uid)).stdout).toMatch(/Mnemo +reads +Read\./)
+  await json('memory', 'remove', memory_id, '--store', uid)
+  expect((await baton('memory', 'list', uid)).stdout).toMatch(new RegExp(`^${memory_id} .* deleted +Needs Valkey`, 'm'))
+  expect(await baton('memory-store', 'delete', uid, '--force')).toMatchObject({
+    code: 6,
+    stderr: expect.stringContaining('Mnemo'),
+  })
+  await house.client.identities.delete({ params: { identity_uid: made.uid } })
+  expect(await json('memory-store', 'delete', uid, '--force')).toEqual({ uid, deleted: true })
+})

@@ -191,7 +191,12 @@ describe('watching a tree', () => {
     expect(trees.at(-1).tree.counts).toEqual({ SUCCEEDED: 3 })
     const [, scout] = trees.at(-1).tree.nodes.filter((node: { depth: number }) => node.depth === 1)
     const events = records.filter(({ type, event }) => type === 'event' && event.run_id === scout.run_id)
-    expect(events.map(({ event }) => event.event_type)).toEqual(['run_queued', 'run_in_progress', 'run_succeeded'])
+    expect(events.map(({ event }) => event.event_type)).toEqual([
+      'run_queued',
+      'run_in_progress',
+      'run_session_linked',
+      'run_succeeded',
+    ])
   })
 
   test.skipIf(!existsSync('/usr/bin/script'))(

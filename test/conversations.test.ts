@@ -1,5 +1,4 @@
 /** Conversations as they are read: normalized over harnesses, whole, within limits, by whoever may. */
-import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
@@ -350,9 +349,8 @@ test('conversation and transcript are for those who see the run', async () => {
 })
 
 test('a session and its conversation lead to each other, for anyone, and nothing else is told', async () => {
-  const session_id = randomUUID()
   const piece = await begun()
-  await piece.runner.executions.heartbeat({ params: { execution_id: piece.execution_id }, body: { session_id } })
+  const session_id = piece.execution_id
   const { conversation_id } = await house.client.runs.get({ params: { run_id: piece.run_id } })
   expect((await get(`/agent/sessions/${session_id}/redirect`, null)).body).toEqual({ conversation_id })
   expect((await get(`/agent/conversations/${conversation_id}/redirect`, null)).body).toEqual({ session_id })

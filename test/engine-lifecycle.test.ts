@@ -113,7 +113,7 @@ test('a run goes from QUEUED over PENDING and CLAIMED to INPROGRESS and SUCCEEDE
     is_sandbox_running: false,
     executions: 1,
   })
-  expect(await types()).toEqual(['run_queued', 'run_in_progress', 'run_succeeded'])
+  expect(await types()).toEqual(['run_queued', 'run_in_progress', 'run_session_linked', 'run_succeeded'])
 })
 
 test('events are numbered without gaps', async () => {
@@ -140,11 +140,14 @@ test('an execution that is no longer current is refused every write', async () =
 
 test('a run whose runner dies is tried again, then ends as ERROR', async () => {
   const run_id = await create({ config: { max_tries: 2 } })
+  const executions: string[] = []
   for (const number of [1, 2]) {
     const { offers } = await claim()
     expect(offers).toHaveLength(1)
     const own = await runner(offers[0] as never)
+    executions.push(own.execution_id)
     expect(await engine.executions.start(own.caller, own.execution_id)).toMatchObject({ number })
+    expect((await engine.runs.get(owner, run_id)).session_id).toBe(own.execution_id)
     clock.advance(LIMITS.lease_ms + 1)
     await engine.sweep.run()
     expect(await stateOf(run_id)).toBe(number === 1 ? 'QUEUED' : 'ERROR')
@@ -153,7 +156,12 @@ test('a run whose runner dies is tried again, then ends as ERROR', async () => {
   const run = await engine.runs.get(owner, run_id)
   expect(run.status_message).toMatchObject({ error_code: 'internal_error', retryable: true })
   expect(run.executions).toBe(2)
-  expect(await types()).toEqual(['run_queued', 'run_in_progress', 'run_queued', 'run_in_progress', 'run_errored'])
+  const begun = ['run_queued', 'run_in_progress', 'run_session_linked']
+  expect(await types()).toEqual([...begun, ...begun, 'run_errored'])
+  const events = await engine.events.list(owner, { since: 0, limit: 500 })
+  const refs = (event_type: string) => events.filter((e) => e.event_type === event_type).map(({ ref_id }) => ref_id)
+  expect(refs('run_errored')).toEqual(['lease_lapsed'])
+  expect(refs('run_session_linked')).toEqual(executions)
 })
 
 test('a retry waits for its time', async () => {
@@ -251,9 +259,9 @@ test('a second, different end changes nothing; the same end said again is answer
   await expect(
     engine.executions.finish(caller, execution_id, { outcome: { outcome: 'FAILED', failure }, entries: 0 }),
   ).rejects.toMatchObject({ code: 'conflict' })
-  expect(
-    (await types()).filter((type) => type.startsWith('run_') && !['run_queued', 'run_in_progress'].includes(type)),
-  ).toEqual(['run_succeeded'])
+  expect((await types()).filter((type) => /^run_(succeeded|failed|errored|cancelled)$/.test(type))).toEqual([
+    'run_succeeded',
+  ])
   expect(await stateOf(run_id)).toBe('SUCCEEDED')
 })
 

@@ -205,6 +205,23 @@ describe('environments', () => {
     })
     await house.client.identities.delete(identityPath(identity))
   })
+
+  test("tells nobody of a colleague's personal runs in it, and is in use by them all the same", async () => {
+    const environment = await make()
+    const { client } = await house.addMember('colleague', 'member')
+    const config = { environment_id: environment.uid, worker_host: 'nobody' }
+    const { run_id } = await create({ title: 'Mine alone', team: false, config })
+    expect((await house.client.environments.get(path(environment))).last_task_created?.id).toBe(run_id)
+    const seen = await client.environments.get(path(environment))
+    expect([seen.last_task_created, seen.last_task_run_timestamp]).toEqual([undefined, null])
+    const refusal = await client.environments.delete(path(environment)).catch((fault: unknown) => fault)
+    expect(refusal).toMatchObject({ ...REFUSED, message: expect.stringContaining('in use by 1 that you may not see') })
+    const shared = await create({ config })
+    await expect(client.environments.delete(path(environment))).rejects.toMatchObject({
+      message: expect.stringContaining(`in use by run ${shared.run_id} and 1 more.`),
+    })
+    expect((await client.environments.get(path(environment))).last_task_created?.id).toBe(shared.run_id)
+  })
 })
 
 describe('a run in an environment', () => {

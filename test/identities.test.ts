@@ -82,7 +82,7 @@ test.each<[string, object]>([
   ['an empty name', { name: ' ' }],
   ['an unknown environment', { name: 'x', environment_id: 'nowhere' }],
   ['one secret twice', { name: 'x', secrets: [{ name: 'TOKEN' }, { name: 'TOKEN' }] }],
-  ['a memory store, of which there are none', { name: 'x', memory: { attached_stores: [{ uid: 'm' }] } }],
+  ['a memory store for nothing', { name: 'x', memory: { attached_stores: [{ uid: 'm', access: 'read_only' }] } }],
   ['a runner, of which there are none', { name: 'x', default_runner_uid: 'r' }],
   ['a kind of agent that is none', { name: 'x', agent_type: 'MANAGER' }],
   ['a skill that is none', { name: 'x', skills: ['../../etc/passwd'] }],

@@ -91,10 +91,14 @@ const BUSY = [
   ['after', 'hold'],
 ] as const
 const BUSY_AND_WAITING = [...BUSY, ['joins', 'wait']] as const
+const LISTENING = [
+  ['joins', 'listen'],
+  ['after', 'listen'],
+] as const
 
 async function beginUntil(kind: Kind, cue: Cue): Promise<string> {
   const run_id = await begin(kind, cue)
-  if (cue === 'wait') await isWaiting(run_id)
+  if (cue === 'wait' || cue === 'listen') await isWaiting(run_id)
   else await crew.atWork(run_id)
   return run_id
 }
@@ -121,9 +125,9 @@ test('a server killed between accept and delivery loses nothing, to busy agents 
 })
 
 test.each(['before', 'after'] as const)(
-  'runners killed %s the server heard that they deliver lose nothing',
+  'runners killed %s the server heard that they deliver lose nothing, of busy agents and waiting ones',
   async (cut) => {
-    const run_ids = await Promise.all(BUSY.map(([kind, cue]) => beginUntil(kind, cue)))
+    const run_ids = await Promise.all([...BUSY, ...LISTENING].map(([kind, cue]) => beginUntil(kind, cue)))
     const lost = await Promise.all(run_ids.map(executionOf))
     const before = new Set(run_ids.flatMap(crew.given).map(({ conversation }) => conversation))
     const killed = new Set<string>()
@@ -149,6 +153,22 @@ test.each(['before', 'after'] as const)(
     }
   },
 )
+
+test('a runner killed when a tool has given its agent a letter loses nothing: the next conversation has all', async () => {
+  const run_id = await beginUntil('after', 'hold-listen')
+  const runner = runnerOf(await executionOf(run_id))
+  const before = new Set(crew.given(run_id).map(({ conversation }) => conversation))
+  await send(run_id, 'letter one.')
+  crew.go(run_id)
+  await until('a tool gives it the first', () => timesIn(given(run_id), 'letter one.') > 0, STEP_MS)
+  process.kill(runner, 'SIGKILL')
+  await send(run_id, 'letter two.')
+  crew.open(run_id)
+  await ends(run_id)
+  expect((await runOf(run_id)).executions).toBe(2)
+  const texts = crew.given(run_id).flatMap((one) => (before.has(one.conversation) ? [] : one.texts))
+  await expectOnce(run_id, ['letter one.', 'letter two.'], texts)
+})
 
 test('claims whose answer is lost are asked for again, and their letters given once', async () => {
   const run_ids = await Promise.all(BUSY_AND_WAITING.map(([kind, cue]) => beginUntil(kind, cue)))

@@ -1,6 +1,5 @@
 /** The platform as agents see it: every tool of `/mcp`, over both protocols, through the real client. */
 import { randomUUID } from 'node:crypto'
-import { Agent as Connections, request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type House, startHouse } from './house/house.ts'
 import { type Agent, type Protocol, takeAgent } from './house/mcp-agent.ts'
@@ -140,107 +139,6 @@ describe.each(PROTOCOLS)('over protocol %s', (protocol) => {
   })
 })
 
-test('an agent that gives its call up loses nothing, whenever it does', async () => {
-  const { parent, child } = await startPair()
-  const heard = new Set<string>()
-  const note = (text: string) => {
-    for (const [word] of text.matchAll(/letter-\d+/g)) heard.add(word)
-  }
-  /** Over Node's own HTTP, where it is known whether a byte of the answer was read. */
-  const ask = (id: number, signal: AbortSignal) =>
-    new Promise<void>((resolve) => {
-      const url = `${house.url}/mcp?hold_ms=300`
-      const headers = {
-        authorization: `Bearer ${parent.token}`,
-        'content-type': 'application/json',
-        accept: 'application/json, text/event-stream',
-        'mcp-protocol-version': '2025-11-25',
-      }
-      const asked = request(url, { method: 'POST', signal, headers }, (response) => {
-        let text = ''
-        response.on('data', (piece) => {
-          text += piece
-          note(text)
-        })
-        response.on('error', () => {}).on('close', resolve)
-      })
-      asked.on('error', () => resolve())
-      const params = { name: 'wait_for_events', arguments: {} }
-      asked.end(JSON.stringify({ jsonrpc: '2.0', id, method: 'tools/call', params }))
-    })
-  for (let n = 0; n < 18; n++) {
-    const call = new AbortController()
-    const asked = ask(1000 + n, call.signal)
-    await house.client.messages.send({
-      body: { to: [parent.run_id], sender_run_id: child.run_id, subject: 's', body: `letter-${n}` },
-    })
-    await new Promise((resolve) => setTimeout(resolve, n % 9))
-    call.abort()
-    await asked
-    // No agent calls again before its model has said so.
-    await new Promise((resolve) => setTimeout(resolve, 400))
-  }
-  for (let id = 2000; id < 2010 && heard.size < 18; id++) await ask(id, AbortSignal.timeout(10_000))
-  expect(heard.size).toBe(18)
-})
-
-/** Requests of one connection, which is kept. */
-function connection(token: string) {
-  const agent = new Connections({ keepAlive: true, maxSockets: 1 })
-  const post = (message: object) =>
-    new Promise<string>((resolve, reject) => {
-      const headers = {
-        authorization: `Bearer ${token}`,
-        'content-type': 'application/json',
-        accept: 'application/json, text/event-stream',
-        'mcp-protocol-version': '2025-11-25',
-      }
-      const asked = request(`${house.url}/mcp?hold_ms=0`, { method: 'POST', agent, headers }, async (response) => {
-        resolve((await response.toArray()).join(''))
-      })
-      asked.once('error', reject)
-      asked.end(JSON.stringify({ jsonrpc: '2.0', ...message }))
-    })
-  return {
-    wait: (id: number) => post({ id, method: 'tools/call', params: { name: 'wait_for_events', arguments: {} } }),
-    giveUp: (requestId: number) => post({ method: 'notifications/cancelled', params: { requestId } }),
-    list: (id: number) => post({ id, method: 'tools/list', params: {} }),
-    close: () => agent.destroy(),
-  }
-}
-
-test('a call that is given up as its answer comes is answered again', async () => {
-  const { parent, child } = await startPair()
-  const [one, other] = [connection(parent.token), connection(parent.token)]
-  await child.call('send_message_to_agent', { addresses: ['parent'], subject: 's', message: 'crossed' })
-  expect(await one.wait(1)).toMatch(/crossed/)
-  await other.giveUp(1)
-  await expect.poll(() => one.wait(2)).toMatch(/crossed/)
-  expect(await one.wait(3)).not.toMatch(/crossed/)
-  one.close()
-  other.close()
-})
-
-test.each(['over the same connection', 'after its connection was used again'])(
-  'a call that is given up %s had its answer read, which is not given again',
-  async (how) => {
-    const { parent, child } = await startPair()
-    const [one, other] = [connection(parent.token), connection(parent.token)]
-    const letters = ['letter one', 'letter two', 'letter three']
-    const heard: string[] = []
-    for (const [id, message] of letters.entries()) {
-      await child.call('send_message_to_agent', { addresses: ['parent'], subject: message, message: 'm' })
-      heard.push(await one.wait(id))
-      if (how !== 'over the same connection') await one.list(100 + id)
-      await (how === 'over the same connection' ? one : other).giveUp(id)
-    }
-    expect(await other.wait(99)).toMatch(/nothing_yet/)
-    expect(heard.map((text) => letters.filter((letter) => text.includes(letter)))).toEqual(letters.map((one) => [one]))
-    one.close()
-    other.close()
-  },
-)
-
 test('what the model is to do next is in the structured answer and in the text', async () => {
   const { parent, child } = await startPair()
   const sent = await child.call('send_message_to_agent', { addresses: ['parent'], subject: 's', message: 'm' })
@@ -289,6 +187,14 @@ test('finish_task without success ends the run as FAILED with the summary', asyn
     state: 'FAILED',
     status_message: { message: 'The build does not start.' },
   })
+})
+
+test('who finishes after a wait without events waits for nothing any more', async () => {
+  const agent = await startParent()
+  expect((await agent.call('wait_for_events')).said).toMatchObject({ status: 'nothing_yet' })
+  expect(await house.client.runs.get({ params: { run_id: agent.run_id } })).toHaveProperty('waiting_until')
+  await agent.call('finish_task', { success: true, summary: 'Done.' })
+  expect(await house.client.runs.get({ params: { run_id: agent.run_id } })).not.toHaveProperty('waiting_until')
 })
 
 test('a message wakes a child that has ended', async () => {
@@ -433,6 +339,8 @@ test('report_artifact is seen with the run and the tree; one that says too littl
     { artifact_uid: said.artifact_uid, artifact_type: 'PULL_REQUEST', data: { url, branch: 'fix' } },
     { artifact_type: 'EXTERNAL_REFERENCE', data: { url, reference_type: 'issue' } },
   ])
+  const long = { url: `${url}?${'a'.repeat(4000)}`, reference_type: 'r'.repeat(256) }
+  expect((await agent.call('report_artifact', { artifact_type: 'EXTERNAL_REFERENCE', ...long })).is_error).toBe(false)
   const wrong = await agent.call('report_artifact', { artifact_type: 'PULL_REQUEST', url })
   expect(wrong).toMatchObject({ is_error: true })
   expect(wrong.text).toMatch(/branch/)

@@ -28,7 +28,6 @@ beforeAll(async () => {
     database,
     clock: { now: () => new Date(clock.now().getTime() + later_ms) },
     engine_limits: { lease_ms: 4_000, heartbeat_ms: 500 },
-    validate_answers: true,
   })
   closers.push(
     () => worker?.kill(),

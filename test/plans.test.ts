@@ -238,6 +238,26 @@ test('other messages wait while a plan is open, and a follow-up asks for changes
   expect(await nextPrompt(agent)).toMatch(/from aside.*Smaller, please\./s)
 })
 
+test('a follow-up with a key is said once, whatever the run has come to when it is repeated', async () => {
+  const agent = await planner()
+  await propose(agent)
+  const { run_id } = agent
+  const say = (message: string, key: string) =>
+    house.client.followUps.create({ params: { run_id }, body: { message }, headers: { 'idempotency-key': key } })
+  await Promise.all([1, 2, 3].map(() => say('Smaller, please.', 'smaller')))
+  await say('Smaller, please.', 'smaller')
+  await expect(say('Larger, please.', 'smaller')).rejects.toMatchObject({ status: 422 })
+  expect(await plansOf(run_id)).toMatchObject([{ state: 'changes_requested', words: 'Smaller, please.' }])
+  expect((await nextPrompt(agent)).match(/Smaller, please\./g)).toHaveLength(1)
+  // The other way round: a message is none about a plan that came after it.
+  await say('And in blue.', 'blue')
+  expect(await nextPrompt(agent)).toMatch(/And in blue\./)
+  await propose(agent)
+  await say('And in blue.', 'blue')
+  expect((await get(run_id)).state).toBe('BLOCKED')
+  expect(await nextPrompt(agent)).toBe('')
+})
+
 test('a follow-up is added to a prompt that has not begun, and reaches an agent that has', async () => {
   const busy = await startHouse({ max_concurrent_runs: 1 })
   const { run_id } = await busy.client.runs.create({ body: { prompt: 'First.' } })

@@ -29,6 +29,7 @@ const asked = (run_id: string, action: string, body?: string) =>
   })
 
 test('every field of the public configuration comes back as it was given, and others are dropped', async () => {
+  const store = await house.client.memory.createStore()
   const config = {
     name: 'reviewer',
     model_id: 'opus',
@@ -45,12 +46,16 @@ test('every field of the public configuration comes back as it was given, and ot
     harness: { type: 'claude', model_id: 'sonnet', reasoning_level: 'high' },
     harness_auth_secrets: {},
     inference_providers: { aws: { disabled: true, region: 'eu-central-1', role_arn: 'arn:aws:iam::1:role/x' } },
-    memory_stores: [{ uid: 'store', access: 'read_only' as const, instructions: 'What we know.' }],
+    memory_stores: [{ uid: store.uid, access: 'read_only' as const, instructions: 'What we know.' }],
     credential_strategy: 'CREATOR' as const,
     session_sharing: { public_access: 'VIEWER' as const },
+    snapshot_upload_timeout_secs: 30,
+    snapshot_script_timeout_secs: 5,
   }
-  const run = await create({ config: { ...config, quantum: true } as never, title: 'Mine' })
-  expect(run.agent_config).toEqual({ ...config, skills: [config.skill_spec], worker_host: 'nobody' })
+  const given = { config: { ...config, quantum: true } as never, title: 'Mine', snapshot_disabled: true }
+  const run = await create(given)
+  const answered = { skills: [config.skill_spec], worker_host: 'nobody', snapshot_disabled: true }
+  expect(run.agent_config).toEqual({ ...config, ...answered })
   expect(run).toMatchObject({
     title: 'Mine',
     agent_skill: { name: 'review', full_path: '.claude/skills/review/SKILL.md' },
@@ -171,7 +176,9 @@ test('usage is told in all and by model, time as a duration, and the session by 
   const { token_count, cost_usd } = byok_inference_usage.opus ?? {}
   expect(token_count).toEqual({ input: 1000, output: 100, input_cache_read: 5000, input_cache_write: 400 })
   expect(Object.values(cost_usd ?? {}).reduce((sum, cost) => sum + cost, 0)).toBeCloseTo(0.5)
-  expect(run.session_link).toBe(`${house.url}/runs/${run_id}/sessions/${session_id}`)
+  // Each execution is another session, whichever of its harness's it goes on with.
+  expect(run.session_id).toBe(piece.execution_id)
+  expect(run.session_link).toBe(`${house.url}/runs/${run_id}/sessions/${piece.execution_id}`)
   const page = await fetch(run.session_link ?? '', { redirect: 'manual' })
   expect([page.status, page.headers.get('location')]).toEqual([302, `/runs/${run_id}`])
 })

@@ -81,6 +81,22 @@ async function work(body: Asked) {
   }
 }
 
+test('a run that names a memory store is given what it holds before its task', async () => {
+  const { memory } = house.client
+  const { uid } = await memory.createStore({ body: { description: 'builds' } })
+  const body = { content: 'Tests need Redis.', source: 'MANUAL' as const }
+  const { memory_id } = await memory.create({ params: { store_uid: uid }, body })
+  const memory_stores = [{ uid, access: 'read_only' as const, instructions: 'Read it.' }]
+  const { prompts } = await work({ prompt: 'Build.', config: { base_prompt: 'You are careful.', memory_stores } })
+  expect(prompts).toEqual([
+    expect.stringMatching(
+      new RegExp(
+        `^You are careful\\.\n\n# What is remembered\n[^]*\n- \\[${memory_id}\\] Tests need Redis\\.\n\nBuild\\.$`,
+      ),
+    ),
+  ])
+})
+
 describe('a run that names a skill', () => {
   test('is given its instructions between base prompt and prompt, without the front matter', async () => {
     const app = makeRepository('app', {
@@ -156,7 +172,7 @@ describe('a run that names a skill', () => {
 
 describe('looking for a skill', () => {
   const look = async (spec: string, cwd: string, more: Partial<SkillsOptions> = {}) =>
-    (await findSkills({ specs: [spec], repositories: [], workspace: cwd, cwd, home: null, ...more }))[0]
+    (await findSkills({ specs: [spec], repositories: [], workspace: cwd, cwd, homes: [], ...more }))[0]
   const failureOf = (spec: string, cwd: string) =>
     look(spec, cwd).then(
       () => 'found',
@@ -203,7 +219,7 @@ describe('looking for a skill', () => {
     const [cwd, home] = [mkdtempSync(join(folder, 'cwd-')), mkdtempSync(join(folder, 'home-'))]
     mkdirSync(join(home, '.claude/skills/mine'), { recursive: true })
     writeFileSync(join(home, '.claude/skills/mine/SKILL.md'), 'Mine.')
-    expect(await look('mine', cwd, { home })).toMatchObject({
+    expect(await look('mine', cwd, { homes: [home] })).toMatchObject({
       instructions: 'Mine.',
       folder: join(home, '.claude/skills/mine'),
     })

@@ -271,6 +271,107 @@ test('an agent identity that is gone, and a creator who has left, make no runs',
   expect(rows).toEqual([{ last_spawn_error: expect.stringMatching(/has left the team/), enabled: true }])
 })
 
+test('the schedule of one who has left stands still until an admin takes it over, and fires for them then', async () => {
+  const ann = await house.addMember('Ann', 'member')
+  const admin = await house.addMember('Ada', 'admin')
+  const { id } = await ann.client.schedules.create({
+    body: { name: 'hers', cron_schedule: '0 * * * *', prompt: 'Go.', overlap_policy: 'queue' },
+  })
+  const params = { schedule_id: id }
+  await pass(MINUTE_MS)
+  await pass(HOUR_MS)
+  expect(shown(await history(id))).toEqual(['10:00 waiting', '09:00 fired'])
+  expect(await runOf((await history(id))[1]?.run_id ?? '')).toMatchObject({ creator: { uid: ann.caller.user_id } })
+  await house.client.teams.removeMember({ params: { user_id: ann.caller.user_id } })
+  const still = {
+    enabled: true,
+    last_spawn_error: expect.stringMatching(/has left the team: it makes no more runs. An admin/),
+    history: { next_run: null },
+  }
+  expect(await get(id)).toMatchObject(still)
+  await pass(3 * HOUR_MS)
+  expect(await history(id)).toMatchObject([
+    { state: 'skipped', reason: 'Who made the schedule has left the team.' },
+    { state: 'fired' },
+  ])
+  const colleague = await house.addMember('Mel', 'member')
+  await expect(colleague.client.schedules.takeOver({ params })).rejects.toMatchObject({ status: 403 })
+  // To change or resume it helps nobody: its next time finds the same, and it stands still again.
+  await colleague.client.schedules.resume({ params })
+  await pass(HOUR_MS)
+  expect(await get(id)).toMatchObject(still)
+  expect(shown(await history(id))).toEqual(['14:00 failed', '10:00 skipped', '09:00 fired'])
+  await house.client.runs.cancel({ params: { run_id: (await history(id)).at(-1)?.run_id ?? '' } })
+  expect(await admin.client.schedules.takeOver({ params })).toMatchObject({
+    created_by: { type: 'user', uid: admin.caller.user_id, display_name: 'Ada' },
+    last_spawn_error: null,
+    history: { next_run: '2026-01-01T15:00:00.000Z' },
+  })
+  await pass(HOUR_MS)
+  const [fired] = await history(id)
+  expect(fired).toMatchObject({ state: 'fired', due_at: '2026-01-01T15:00:00.000Z' })
+  expect(await runOf(fired?.run_id ?? '')).toMatchObject({ creator: { uid: admin.caller.user_id } })
+})
+
+test('a schedule may be taken over while its maker is there, and a paused one stays paused', async () => {
+  const ann = await house.addMember('Ann', 'member')
+  const body = { name: 'hers', cron_schedule: '0 * * * *', prompt: 'Go.', enabled: false }
+  const { id } = await ann.client.schedules.create({ body })
+  const taken = await house.client.schedules.takeOver({ params: { schedule_id: id } })
+  expect(taken).toMatchObject({ created_by: { uid: house.owner.user_id }, enabled: false, history: { next_run: null } })
+  await house.client.teams.removeMember({ params: { user_id: ann.caller.user_id } })
+  expect(await get(id)).toMatchObject({ last_spawn_error: null })
+})
+
+test("what an agent's key planned is made in the agent's name, and taken over by a person", async () => {
+  const { uid } = await house.client.identities.create({ body: { name: 'Ada' } })
+  const { api_key } = await house.client.apiKeys.create({ body: { name: 'k', agent_uid: uid, expires_at: null } })
+  const { id } = await house.clientFor(api_key).schedules.create({
+    body: { name: 'theirs', cron_schedule: '0 * * * *', prompt: 'Go.', overlap_policy: 'cancel_previous' },
+  })
+  await pass(MINUTE_MS)
+  const [first] = await history(id)
+  expect(await runOf(first?.run_id ?? null)).toMatchObject({
+    creator: { type: 'service_account', uid, display_name: 'Ada' },
+    executor: { type: 'service_account', uid },
+  })
+  await house.client.schedules.takeOver({ params: { schedule_id: id } })
+  await house.client.runs.cancel({ params: { run_id: first?.run_id ?? '' } })
+  await pass(HOUR_MS)
+  const [second] = await history(id)
+  expect(await runOf(second?.run_id ?? null)).toMatchObject({
+    creator: { type: 'user', uid: house.owner.user_id },
+    executor: { type: 'service_account', uid },
+  })
+})
+
+test('what times came to is forgotten after ninety days, but for the latest of each schedule', async () => {
+  const DAYS = 24 * HOUR_MS
+  const { id } = await create({ cron_schedule: '0 9 * * *' })
+  const yearly = await create({ name: 'yearly', cron_schedule: '0 9 1 1 *' })
+  await pass(MINUTE_MS)
+  for (const { run_id } of [...(await history(id)), ...(await history(yearly.id))])
+    await house.client.runs.cancel({ params: { run_id: run_id ?? '' } })
+  const old = Array.from({ length: 40 }, (_, day) => new Date(Date.UTC(2025, 8, 1 + day, 9)))
+  const { team_id } = house.owner
+  const firing = { team_id, schedule_id: id, cause: 'time', state: 'skipped', reason: 'Long ago.' }
+  await house.database.kysely
+    .insertInto('firings')
+    .values(
+      old.map((at) => ({ firing_id: crypto.randomUUID(), ...firing, due_at: at, created_at: at, settled_at: at })),
+    )
+    .execute()
+  clock.advance(11 * MINUTE_MS)
+  await house.server.engine.sweep.run()
+  // Of 41, those of the first days of September are older than ninety days, and more than twenty came after them.
+  const kept = await history(id)
+  expect(kept).toHaveLength(20)
+  expect(kept.at(-1)?.due_at).toBe('2025-09-22T09:00:00.000Z')
+  clock.advance(300 * DAYS)
+  await house.server.engine.sweep.run()
+  expect(await history(yearly.id)).toHaveLength(1)
+})
+
 test('who may not cancel the run before has no other', async () => {
   const { id } = await create({ overlap_policy: 'cancel_previous' })
   await pass(MINUTE_MS)

@@ -304,15 +304,20 @@ test('what is personal is seen by its person alone, and another team sees nothin
   expect([await seen(house), await seen(colleague)]).toEqual([true, false])
 })
 
-test("the schedule of an agent's key makes runs in the agent's name, whatever it says", async () => {
+test("the schedule of an agent's key is the agent's, and makes runs in its name, whatever it says", async () => {
   const { uid } = await house.client.identities.create({ body: { name: 'Keyed' } })
   const other = await house.client.identities.create({ body: { name: 'Other' } })
   const { api_key } = await house.client.apiKeys.create({ body: { name: 'k', agent_uid: uid, expires_at: null } })
   const agent = house.clientFor(api_key)
   const made = await agent.schedules.create({ body: LEAST })
-  expect(made).toMatchObject({ agent_uid: uid, created_by: { uid: house.owner.user_id } })
+  const by = { type: 'service_account', uid, display_name: 'Keyed' }
+  expect(made).toMatchObject({ agent_uid: uid, created_by: by, updated_by: by })
   const { run_id } = await agent.schedules.runNow({ params: { schedule_id: made.id } })
-  expect(await house.client.runs.get({ params: { run_id } })).toMatchObject({ executor: { uid } })
+  expect(await house.client.runs.get({ params: { run_id } })).toMatchObject({ creator: by, executor: { uid } })
+  await house.client.schedules.pause({ params: { schedule_id: made.id } })
+  const { schedules } = await house.client.schedules.list()
+  const person = { type: 'user', uid: house.owner.user_id }
+  expect(schedules.find(({ id }) => id === made.id)).toMatchObject({ created_by: by, updated_by: person })
   await expect(agent.schedules.create({ body: { ...LEAST, agent_uid: other.uid } })).rejects.toThrow(
     /acts as the agent/,
   )

@@ -9,10 +9,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { LLMock } from '@copilotkit/aimock'
+import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { sql } from 'kysely'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { isEnded, type NewSecret, routes, type StreamFrame } from '../src/contract/index.ts'
 import { openKeyring } from '../src/engine/keyring.ts'
+import { logIn } from '../src/runner/cloud.ts'
 import { follow } from '../src/sdk/stream.ts'
 import { type House, startHouse } from './house/house.ts'
 import { callTool, openMcpClient } from './house/mcp-agent.ts'
@@ -259,4 +261,208 @@ test('what a program inside says past its runner, and a worker of it, holds it n
   })
   expect(failed.message).toContain('Its last lines were: •••')
   expectNothingOf(value, await everythingKept())
+})
+
+describe('a secret that an MCP server names', () => {
+  /** Says what it was started with; in the shape of MCP over stdio. */
+  const CLERK = `
+    const say = (id, more) => process.stdout.write(JSON.stringify({ jsonrpc: '2.0', id, ...more }) + '\\n')
+    require('node:readline').createInterface(process.stdin).on('line', (line) => {
+      const { id, method, params } = JSON.parse(line)
+      if (method === 'initialize')
+        say(id, { result: { protocolVersion: params.protocolVersion, capabilities: { tools: {} },
+          serverInfo: { name: 'clerk', version: '1' } } })
+      else if (method === 'tools/list')
+        say(id, { result: { tools: [{ name: 'show', inputSchema: { type: 'object' } }] } })
+      else if (method === 'tools/call') {
+        require('node:fs').writeFileSync(process.env.OUT, process.argv.slice(2).join() + ' ' + process.env.TOKEN)
+        say(id, { result: { content: [{ type: 'text', text: 'I was given ' + process.env.TOKEN }] } })
+      } else if (id !== undefined) say(id, { error: { code: -32601, message: 'no such method' } })
+    })`
+
+  test('reaches that server alone, when it is started, and is seen nowhere', async () => {
+    const [out, script, clerk] = ['out', 'script.json', 'clerk.cjs'].map((file) => join(folder, file)) as [
+      string,
+      string,
+      string,
+    ]
+    const look = { name: 'bash', input: { command: 'env | grep -c TELLTALE; env | grep -c TOKEN_OF_THE_CLERK' } }
+    await writeFile(clerk, CLERK)
+    await writeFile(script, JSON.stringify([{ tools: [{ name: 'mcp__clerk__show', input: {} }, look] }, { text: '.' }]))
+    const [for_clerk, for_web] = [newValue(), newValue()]
+    const named = await keep({ value: for_clerk })
+    const shared = await keep({ value: for_web })
+    const asked: string[] = []
+    const web = createServer(({ url = '', headers }, response) => {
+      asked.push(`${url} ${headers['x-token']}`)
+      response.writeHead(404).end()
+    })
+    await once(web.listen(0, '127.0.0.1'), 'listening')
+    try {
+      const environment = await house.client.environments.create({
+        body: {
+          name: newName(),
+          mcp_servers: {
+            web: {
+              url: `http://127.0.0.1:${(web.address() as AddressInfo).port}/mcp/{{${shared.name}}}`,
+              headers: { 'x-token': `it is {{ ${shared.name} }}` },
+            },
+          },
+        },
+      })
+      const args = [clerk, `--key={{${named.name}}}`]
+      const mcp_servers = {
+        clerk: { command: process.execPath, args, env: { TOKEN: `a {{${named.name}}}`, OUT: out } },
+      }
+      const { run_id } = await house.client.runs.create({
+        body: {
+          prompt: 'Ask the clerk.',
+          config: {
+            model_id: 'scripted',
+            harness: { type: 'baton' },
+            worker_host: 'crew',
+            secrets: [],
+            environment_id: environment.uid,
+            environment: { variables: { BATON_SCRIPT: script } },
+            mcp_servers,
+          },
+        },
+      })
+      await ends(run_id)
+      const run = await runOf(run_id)
+      expect([run.state, run.status_message]).toMatchObject(['SUCCEEDED', {}])
+      expect(run.agent_config?.mcp_servers).toEqual(mcp_servers)
+      expect(readFileSync(out, 'utf8')).toBe(`--key=${for_clerk} a ${for_clerk}`)
+      expect(asked).toContain(`/mcp/${for_web} it is ${for_web}`)
+      const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
+      const said = JSON.stringify(entries)
+      expect(said).toContain('I was given a •••')
+      // Neither is a variable of what the agent starts.
+      expect(entries.some(({ body }) => body.kind === 'tool_result' && JSON.stringify(body).includes('0\\n0'))).toBe(
+        true,
+      )
+      const kept = await everythingKept()
+      for (const value of [for_clerk, for_web])
+        for (const text of [said, JSON.stringify(run), kept, crew.log()]) expectNothingOf(value, text)
+    } finally {
+      web.close()
+    }
+  })
+
+  const serverWith = (name: string) => ({
+    linear: { url: 'https://mcp.example/', headers: { a: `Bearer {{${name}}}` } },
+  })
+
+  test('is one that the run may have, in one piece; a child has no more than its parent', async () => {
+    const [own, other] = [await keep({ value: newValue() }), await keep({ value: newValue() })]
+    const parts = { access_key_id: 'AKIAEXAMPLE', secret_access_key: newValue(), region: 'eu-west-1' }
+    const several = await keep({ type: 'anthropic_bedrock_access_key', value: parts })
+    const ask = (name: string) =>
+      house.client.runs.create({ body: { prompt: 'x', config: { mcp_servers: serverWith(name) } } })
+    const at = [{ pointer: '/config/mcp_servers/linear', detail: expect.any(String) }]
+    for (const [name, words] of [
+      ['NOT_THERE', 'MCP server linear names the secret NOT_THERE'],
+      [several.name, 'of several parts'],
+    ] as const)
+      await expect(ask(name)).rejects.toMatchObject({
+        code: 'invalid_request',
+        message: expect.stringContaining(words),
+        details: { errors: at },
+      })
+    const worker = await house.worker({ worker_host: 'narrow' })
+    const config = { worker_host: 'narrow', secrets: [], mcp_servers: serverWith(own.name) }
+    await house.client.runs.create({ body: { prompt: 'lead', config } })
+    const piece = await worker.next()
+    piece.claim()
+    const { secrets, config: given } = await piece.start()
+    expect(secrets).toMatchObject({ variables: {}, chosen: {}, hidden: [expect.any(String)], problem: null })
+    expect(Object.keys(secrets?.mcp ?? {})).toEqual([own.name])
+    expect(given.mcp_servers).toEqual(config.mcp_servers)
+    const child = (body: object) => piece.runner.runs.create({ body: { prompt: 'child', ...body } })
+    await expect(child({ config: { mcp_servers: serverWith(other.name) } })).rejects.toMatchObject({
+      code: 'not_authorized',
+    })
+    const elsewhere = await house.client.environments.create({
+      body: { name: newName(), mcp_servers: serverWith(other.name) },
+    })
+    await expect(child({ config: { environment_id: elsewhere.uid, mcp_servers: {} } })).rejects.toMatchObject({
+      code: 'not_authorized',
+    })
+    await child({ config: { worker_host: 'narrow' } })
+    const second = await worker.next()
+    second.claim()
+    expect((await second.start()).secrets?.mcp).toEqual(secrets?.mcp)
+    await worker.close()
+  })
+})
+
+test('a run logs in to clouds by what it is: a token for each, renewed, and the variables that SDKs look for', async () => {
+  const role_arn = 'arn:aws:iam::1:role/agents'
+  const gcp = {
+    project_number: '42',
+    workload_identity_federation_pool_id: 'pool',
+    workload_identity_federation_provider_id: 'baton',
+    service_account_email: 'agents@example.com',
+  }
+  const { uid } = await house.client.environments.create({
+    body: { name: newName(), providers: { aws: { role_arn }, gcp }, setup_commands: ['echo $AWS_ROLE_ARN > role'] },
+  })
+  await keep({
+    type: 'anthropic_bedrock_access_key',
+    value: { access_key_id: 'AKIAEXAMPLE', secret_access_key: newValue(), region: 'eu-west-1' },
+    environment_id: uid,
+  })
+  const out = join(folder, 'login')
+  const prompt = [
+    'cat role',
+    `cp "$AWS_WEB_IDENTITY_TOKEN_FILE" ${out}.aws; cp "$GOOGLE_APPLICATION_CREDENTIALS" ${out}.json`,
+    `cp "$(jq -r .credential_source.file "$GOOGLE_APPLICATION_CREDENTIALS")" ${out}.gcp`,
+    `env > ${out}.env; stat -c %a "$AWS_WEB_IDENTITY_TOKEN_FILE"`,
+  ].join('\n')
+  const config = { environment_id: uid, harness: { type: 'command' }, worker_host: 'crew' }
+  const { run_id } = await house.client.runs.create({ body: { prompt, config } })
+  await ends(run_id)
+  expect(await runOf(run_id)).toMatchObject({ state: 'SUCCEEDED' })
+  const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
+  const printed = entries.map(({ body }) => (body.kind === 'output' ? body.text : '')).join('')
+  expect(printed).toBe(`${role_arn}\n600\n`)
+  const env = await readFile(`${out}.env`, 'utf8')
+  expect(env).toContain(`AWS_ROLE_SESSION_NAME=Oz_Run_${run_id}\n`)
+  // A key that nobody chose would go before the role.
+  expect(env).not.toContain('AKIAEXAMPLE')
+  const keys = createRemoteJWKSet(new URL(`${house.url}/.well-known/jwks.json`))
+  const resource = '//iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/pool/providers/baton'
+  for (const [file, audience] of [
+    ['aws', 'sts.amazonaws.com'],
+    ['gcp', resource],
+  ] as const) {
+    const { payload } = await jwtVerify(await readFile(`${out}.${file}`, 'utf8'), keys, { audience })
+    expect(payload).toMatchObject({ run_id, sub: expect.stringMatching(/^scoped_principal:[\w-]+\/user:/) })
+    expect((payload.exp ?? 0) - (payload.iat ?? 0)).toBe(15 * 60)
+  }
+  expect(JSON.parse(await readFile(`${out}.json`, 'utf8'))).toMatchObject({
+    type: 'external_account',
+    audience: resource,
+    service_account_impersonation_url: expect.stringContaining('agents@example.com:generateAccessToken'),
+  })
+  // Renewed while the execution goes on; models of Bedrock by a role of their own.
+  const worker = await house.worker({ worker_host: 'cloudy' })
+  const aws = { role_arn: 'arn:models', region: 'us-east-1' }
+  const claude = { harness: { type: 'claude' }, worker_host: 'cloudy', inference_providers: { aws } }
+  await house.client.runs.create({ body: { prompt: 'x', config: { ...claude, environment_id: uid } } })
+  const piece = await worker.next()
+  piece.claim()
+  const { cloud } = await piece.start()
+  expect(cloud).toEqual({ aws: { ...aws, for_models: true }, gcp })
+  const ended = new AbortController()
+  const place = { run_id: piece.run_id, client: piece.runner, folder, signal: ended.signal, refresh_ms: 20 }
+  const login = await logIn({ ...place, cloud: { aws: { ...aws, for_models: true } } })
+  const file = login.AWS_WEB_IDENTITY_TOKEN_FILE ?? ''
+  const first = await readFile(file, 'utf8')
+  await until('it is renewed', async () => (await readFile(file, 'utf8')) !== first)
+  await piece.finish()
+  ended.abort()
+  const late = logIn({ ...place, signal: new AbortController().signal, cloud: { aws: { ...aws, for_models: true } } })
+  await expect(late).rejects.toThrow('the role arn:models of AWS, and has no token for it')
+  await worker.close()
 })

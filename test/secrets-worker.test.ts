@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Assignment, GivenSecrets, ModelKey } from '../src/contract/index.ts'
-import { harnessEnvironment, surroundingsBeside } from '../src/runner/environment.ts'
+import { harnessEnvironment, surroundingsBeside, withLogin } from '../src/runner/environment.ts'
 import { type Broker, openBroker } from '../src/worker/broker.ts'
 import { modelEnvironment, readModels } from '../src/worker/models.ts'
 import { sha256 } from '../src/worker/sandboxes/record.ts'
@@ -49,6 +49,25 @@ describe('the environment of a harness', () => {
     expect(bedrock).not.toHaveProperty('ANTHROPIC_API_KEY')
     expect(bedrock).not.toHaveProperty('ANTHROPIC_BASE_URL')
     expect(bedrock).toMatchObject({ CLAUDE_CODE_USE_BEDROCK: '1', AWS_REGION: 'eu' })
+  })
+
+  test('has a role of AWS before keys that nobody chose for it, and no address of other models', () => {
+    const role = { AWS_ROLE_ARN: 'arn', AWS_WEB_IDENTITY_TOKEN_FILE: '/token' }
+    const env = { AWS_ACCESS_KEY_ID: 'key', AWS_REGION: 'eu', ANTHROPIC_BASE_URL: 'http://broker', OZ_RUN_ID: 'run' }
+    const assignment = (own: Record<string, string>, chosen = {}) =>
+      ({
+        config: { environment: { repositories: [], setup_commands: [], variables: own } },
+        secrets: { variables: {}, chosen, hidden: [], problem: null },
+      }) as unknown as Assignment // The rest of an assignment has nothing to do with it.
+    expect(withLogin(env, assignment({}), {})).toEqual(env)
+    const { AWS_ACCESS_KEY_ID: _, ...rest } = env
+    expect(withLogin(env, assignment({}), role)).toEqual({ ...rest, ...role })
+    expect(withLogin(env, assignment({ AWS_ACCESS_KEY_ID: 'key', OZ_RUN_ID: 'x' }), role)).toEqual({ ...env, ...role })
+    expect(withLogin(env, assignment({}, { AWS_ACCESS_KEY_ID: 'key' }), role)).toEqual({ ...env, ...role })
+    const models = { ...role, AWS_REGION: 'us', CLAUDE_CODE_USE_BEDROCK: '1' }
+    expect(withLogin(env, assignment({}), models)).toEqual({ OZ_RUN_ID: 'run', ...models })
+    const own = { AWS_ROLE_ARN: 'own' }
+    expect(withLogin({ ...env, ...own }, assignment(own), role)).toMatchObject(own)
   })
 
   test('has the workload token of its own run alone', () => {

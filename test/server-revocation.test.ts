@@ -73,6 +73,39 @@ test("a key's streams and sockets end on every server, other keys' go on, and it
   await mine.cut()
 })
 
+test("a worker's connection ends with its person's role, and opens again as what that person is now", async () => {
+  const house = await start()
+  const [ann, bob, boss] = await Promise.all(
+    (['member', 'member', 'admin'] as const).map((role, at) => house.addMember(`person ${at}`, role)),
+  )
+  if (!ann || !bob || !boss) throw new Error('nobody')
+  const { api_key: of_team } = await house.server.engine.access.createKey(boss.caller, { name: 'w', scope: 'worker' })
+  const open = (worker_host: string, api_key: string) => house.worker({ worker_host, api_key })
+  const viewed = await open('viewed', ann.api_key)
+  const kept = await open('kept', bob.api_key)
+  const [team, own] = [await open('team', of_team), await open('own', boss.api_key)]
+  const { changeRole } = house.client.teams
+  const began = performance.now()
+  await changeRole({ params: { user_id: ann.caller.user_id }, body: { role: 'viewer' } })
+  await changeRole({ params: { user_id: boss.caller.user_id }, body: { role: 'member' } })
+  expect(await Promise.all([viewed.closed, own.closed, team.closed])).toEqual([1012, 1012, 1012])
+  expect(performance.now() - began).toBeLessThan(REVOKED_MS)
+  expect(kept.socket.readyState).toBe(kept.socket.OPEN)
+  await expect.poll(() => open('viewed', ann.api_key).then(() => 'open', String), { interval: 50 }).toContain('403')
+  // Who is no admin any more works on nobody else's personal runs, with whatever key.
+  await expect.poll(() => boss.client.access.whoami().then(({ role }) => role), { interval: 50 }).toBe('member')
+  const after = [await open('own', boss.api_key), await open('team', of_team)]
+  const { run_id } = await bob.client.runs.create({ body: { prompt: 'mine', team: false } })
+  expect((await kept.next()).run_id).toBe(run_id)
+  for (const [at, worker_host] of ['own', 'team'].entries()) {
+    const body = { prompt: 'mine', team: false, config: { worker_host } }
+    const theirs = await bob.client.runs.create({ body })
+    const mine = await boss.client.runs.create({ body })
+    expect((await after[at]?.next())?.run_id).toBe(mine.run_id)
+    expect(await bob.client.runs.get({ params: { run_id: theirs.run_id } })).toMatchObject({ state: 'QUEUED' })
+  }
+})
+
 test("a browser's stream ends when its session was signed out elsewhere", async () => {
   const house = await start()
   const headers = { 'content-type': 'application/json' }

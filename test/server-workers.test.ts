@@ -28,7 +28,12 @@ test('a run goes through a worker from create to SUCCEEDED, and its events come 
   await piece.work(3)
   expect(await stateOf(house, run_id)).toBe('SUCCEEDED')
   const events = await house.client.events.list({ query: { run_ids: [run_id] } })
-  expect(events.map((event) => event.event_type)).toEqual(['run_queued', 'run_in_progress', 'run_succeeded'])
+  expect(events.map((event) => event.event_type)).toEqual([
+    'run_queued',
+    'run_in_progress',
+    'run_session_linked',
+    'run_succeeded',
+  ])
   expect((await house.client.transcripts.list({ params: { run_id } })).entries.map((entry) => entry.number)).toEqual([
     1, 2, 3,
   ])

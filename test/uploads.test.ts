@@ -278,3 +278,32 @@ test('a server that is killed loses nothing that it took, and keeps nothing of w
     await own.close()
   }
 })
+
+test('the files of a team have no more bytes together than its limit, whether their size is said or not', async () => {
+  const mate = await house.addTeam('full')
+  const { run_id: own } = await mate.client.runs.create({ body: { prompt: 'make something' } })
+  const limit = (max_file_bytes: number | null) => mate.client.team.changeLimits({ body: { max_file_bytes } })
+  expect((await mate.client.team.limits()).max_file_bytes).toBeNull()
+  const ask = (size_bytes?: number) =>
+    mate.client.artifacts.upload({
+      body: { run_id: own, filepath: 'a.bin', ...(size_bytes === undefined ? {} : { size_bytes }) },
+    })
+  expect((await limit(100)).max_file_bytes).toBe(100)
+  const [said, unsaid] = [await ask(60), await ask()]
+  const full = { code: 'budget_exceeded', message: expect.stringContaining('60 of the 100 bytes'), retryable: false }
+  await expect(ask(41)).rejects.toMatchObject(full)
+  expect((await send(said.upload_target, randomBytes(60))).status).toBe(200)
+  const content = randomBytes(41)
+  const before = drafts()
+  expect(await refusal(send(unsaid.upload_target, content))).toMatchObject({ status: 403 })
+  expect([isHeld(content), drafts()]).toEqual([false, before])
+  // Another in the place of the one that came counts once.
+  expect((await send(unsaid.upload_target, randomBytes(40))).status).toBe(200)
+  expect((await send(unsaid.upload_target, randomBytes(39))).status).toBe(200)
+  await limit(101)
+  expect((await send(unsaid.upload_target, content)).status).toBe(200)
+  await expect(ask()).rejects.toMatchObject({ code: 'budget_exceeded' })
+  await limit(null)
+  await ask(1_000_000)
+  expect((await upload()).upload_id).toBeDefined()
+})

@@ -8,27 +8,12 @@ import { askLine } from './ask.ts'
 import { type Context, readAll } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { collect } from './named.ts'
+import { declareOzOptions, ozConfig } from './oz-options.ts'
 import { repositoryOf } from './repositories.ts'
 import { declareScope, scopeOf } from './scope.ts'
 import type { TemplateRun } from './template-rendering.ts'
 import { renderTemplate } from './templates.ts'
 import { parseDuration } from './text.ts'
-
-/** Oz's options whose purpose this version does not serve: taken, so that scripts go on, and said so. */
-const UNSERVED = [
-  '--saved-prompt <id>',
-  '--share [recipient]',
-  '--strict-mcp-startup',
-  '--mcp-startup-timeout <duration>',
-  '--snapshot-upload-timeout <duration>',
-  '--snapshot-script-timeout <duration>',
-  '--computer-use',
-  '--no-computer-use',
-  '--bedrock-inference-role <arn>',
-  '--bedrock-role-region <region>',
-  '--profile <id>',
-  '--runner <id>',
-]
 
 export function declareAsking(command: Command): Command {
   command
@@ -61,9 +46,7 @@ export function declareAsking(command: Command): Command {
     .option('--conversation <id>', 'conversation to go on with; needs no prompt')
     .option('--no-snapshot', 'it leaves no snapshot of its workspace for its next execution')
     .option('--parent-run-id <run>', 'make it a child of that run, whose configuration it inherits')
-  declareScope(command)
-  for (const flags of UNSERVED) command.addOption(command.createOption(flags).hideHelp())
-  return command
+  return declareOzOptions(declareScope(command))
 }
 
 /** A template instead of a prompt; what else is given goes before what the template says. */
@@ -114,7 +97,7 @@ export async function askedRun(
   const given = Options.safeParse(options)
   if (!given.success) throw new CommandFailure('usage', `${given.error.issues[0]?.message ?? 'Wrong option'}.`)
   const o = given.data
-  sayUnserved(context, options)
+  const oz = ozConfig(options, context.out.note)
   const template = await templateRun(context, o, argument)
   const file = {
     ...template?.config,
@@ -131,6 +114,7 @@ export async function askedRun(
   const timeout = minutesOf(o.timeLimit)
   const config = {
     ...file,
+    ...oz,
     ...(o.name === undefined ? {} : { name: o.name }),
     ...(model_id === undefined ? {} : { model_id }),
     ...(harness_name === undefined ? {} : { harness: { ...file.harness, type: harness_name } }),
@@ -287,6 +271,12 @@ export async function mcpServers(context: Context, specs: string[]): Promise<Rec
   const servers: Record<string, McpServer> = {}
   for (const spec of specs) {
     const inline = spec.trim().startsWith('{')
+    if (z.uuid().safeParse(spec).success)
+      throw new CommandFailure(
+        'usage',
+        `--mcp ${spec}: Baton keeps no MCP servers by an id.`,
+        'Give it as JSON or a file with JSON, or give it to an environment; see: baton mcp list.',
+      )
     const value = parseJson(
       inline ? spec : await readText(context, spec, 'The MCP file'),
       `--mcp ${inline ? 'value' : spec} is not JSON.`,
@@ -321,15 +311,4 @@ export function minutesOf(text: string | undefined): number | undefined {
   if (ms === null || ms <= 0)
     throw new CommandFailure('usage', `--time-limit "${text}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')
   return ms / 60_000
-}
-
-function sayUnserved(context: Context, options: Record<string, unknown>): void {
-  for (const flags of UNSERVED) {
-    const flag = flags.split(' ')[0] ?? ''
-    const name = flag.replace(/^--(no-)?/, '').replace(/-(\w)/g, (_, c: string) => c.toUpperCase())
-    const given = options[name]
-    if (given === undefined || (flag.startsWith('--no-') ? given !== false : given === false)) continue
-    if (flag.startsWith('--no-') || flag.includes('snapshot') || flag.includes('computer-use')) continue
-    context.out.note(`${flag} is accepted but does nothing in this version.`)
-  }
 }

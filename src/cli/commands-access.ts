@@ -9,6 +9,7 @@ export const ACCESS_GROUPS: Record<string, CommandGroup> = {
 }
 
 const team = () => import('./commands/team.ts')
+const ends = () => import('./commands/team-ends.ts')
 const key = () => import('./commands/api-key.ts')
 
 export const ACCESS_COMMANDS: CommandEntry[] = [
@@ -35,7 +36,11 @@ export const ACCESS_COMMANDS: CommandEntry[] = [
   { path: 'team rename', summary: 'Rename the team', load: async () => (await team()).rename },
   { path: 'team members', summary: 'List who is in the team', load: async () => (await team()).members },
   { path: 'team role', summary: 'Change what a member may do', load: async () => (await team()).role },
-  { path: 'team remove', summary: 'Remove a member', load: async () => (await team()).remove },
+  { path: 'team remove', summary: 'Remove a member', load: async () => (await ends()).remove },
+  { path: 'team leave', summary: 'Leave the team', load: async () => (await ends()).leave },
+  { path: 'team transfer', summary: 'Hand the team to another member', load: async () => (await ends()).transfer },
+  { path: 'team delete', summary: 'Delete the team', load: async () => (await ends()).deleteTeam },
+  { path: 'team restore', summary: 'Open a deleted team again', load: async () => (await ends()).restore },
   { path: 'team invite', summary: 'Invite somebody to the team', load: async () => (await team()).invite },
   { path: 'team invites', summary: 'List open invitations', load: async () => (await team()).invites },
   { path: 'team revoke', summary: 'Take an invitation back', load: async () => (await team()).revoke },

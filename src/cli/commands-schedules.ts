@@ -26,6 +26,11 @@ export const SCHEDULE_COMMANDS: CommandEntry[] = [
     load: async () => (await schedule()).unpause,
   },
   { path: 'schedule delete', summary: 'Delete a schedule', load: async () => (await schedule()).remove },
+  {
+    path: 'schedule take-over',
+    summary: 'Become who it acts for',
+    load: async () => (await schedule()).takeOver,
+  },
   { path: 'schedule run-now', summary: 'Make a run of it now', load: async () => (await times()).runNow },
   { path: 'schedule next', summary: 'Show its next times', load: async () => (await times()).next },
   {

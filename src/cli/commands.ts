@@ -3,7 +3,9 @@ import type { Command } from 'commander'
 import { ACCESS_COMMANDS, ACCESS_GROUPS } from './commands-access.ts'
 import { BATCH_COMMANDS, BATCH_GROUPS } from './commands-batches.ts'
 import { INSIDE_COMMANDS, INSIDE_GROUPS } from './commands-inside.ts'
+import { MEMORY_COMMANDS, MEMORY_GROUPS } from './commands-memory.ts'
 import { NAMED_COMMANDS, NAMED_GROUPS } from './commands-named.ts'
+import { OZ_COMMANDS, OZ_GROUPS } from './commands-oz.ts'
 import { SCHEDULE_COMMANDS, SCHEDULE_GROUPS } from './commands-schedules.ts'
 import { SECRET_COMMANDS, SECRET_GROUPS } from './commands-secrets.ts'
 import type { Context, Given } from './context.ts'
@@ -51,8 +53,10 @@ export const GROUPS: Record<string, CommandGroup> = {
   ...BATCH_GROUPS,
   ...INSIDE_GROUPS,
   ...NAMED_GROUPS,
+  ...MEMORY_GROUPS,
   ...SECRET_GROUPS,
   ...SCHEDULE_GROUPS,
+  ...OZ_GROUPS,
 }
 
 export const COMMANDS: CommandEntry[] = [
@@ -150,9 +154,11 @@ export const COMMANDS: CommandEntry[] = [
   ...BATCH_COMMANDS,
   ...INSIDE_COMMANDS,
   ...NAMED_COMMANDS,
+  ...MEMORY_COMMANDS,
   ...SECRET_COMMANDS,
   ...SCHEDULE_COMMANDS,
   ...ACCESS_COMMANDS,
+  ...OZ_COMMANDS,
   { path: 'open', summary: 'Open the page, signed in', group: ACCESS, load: () => import('./commands/open.ts') },
   {
     path: 'config explain',

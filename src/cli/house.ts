@@ -16,6 +16,9 @@ import { openKeys } from './master-keys.ts'
 import type { Progress } from './output.ts'
 import { writePrivate } from './private-file.ts'
 import { cacheFolder } from './settings.ts'
+import { parseDuration } from './text.ts'
+
+const DAY_MS = 24 * 3_600_000
 
 export type HouseOptions = {
   data_dir: string
@@ -57,6 +60,7 @@ export async function openLog(level: string): Promise<Logger> {
 export async function openHouse(context: Context, options: HouseOptions): Promise<House> {
   const log = await openLog(options.log_level)
   const place = findBlobs({ env: context.env, cwd: context.cwd, ...options })
+  const firings_kept_ms = keptFor(context.env.BATON_KEEP_FIRINGS)
   const closers: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
     for (let next = closers.pop(); next; next = closers.pop()) await next()
@@ -96,6 +100,7 @@ export async function openHouse(context: Context, options: HouseOptions): Promis
       blobs,
       keyring,
       ...(public_url && { public_url }),
+      ...(firings_kept_ms && { engine_limits: { firings_kept_ms } }),
       log,
       host: options.host,
       port: options.port,
@@ -178,6 +183,18 @@ function publicUrl(given: string | undefined): string | undefined {
     'usage',
     'BATON_PUBLIC_URL is not the address of a server.',
     'Give it as https://baton.example, where others reach this server.',
+  )
+}
+
+/** How long the history of schedules is kept, in milliseconds. */
+function keptFor(given: string | undefined): number | undefined {
+  if (!given) return undefined
+  const ms = parseDuration(given)
+  if (ms !== null && ms >= DAY_MS) return ms
+  throw new CommandFailure(
+    'usage',
+    `BATON_KEEP_FIRINGS "${given}" is no duration of a day or more.`,
+    'Write it as 90d, which is what holds without it.',
   )
 }
 

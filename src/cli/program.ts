@@ -115,8 +115,9 @@ export function makeProgram(version: string, print: { out(text: string): void; e
   }
 }
 
-/** `help run list` is `run list --help`. */
+/** `help run list` is `run list --help`; what Oz calls its debug info is what `doctor` finds. */
 function spellHelp(args: string[]): { args: string[] } {
+  if (args[0] === '--dump-debug-info') return { args: ['doctor', ...args.slice(1)] }
   return args[0] === 'help' ? { args: [...args.slice(1), '--help'] } : { args }
 }
 

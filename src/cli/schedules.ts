@@ -43,11 +43,18 @@ export async function scheduleTable(schedules: Schedule[], now: number, width: n
       history.last_ran === null ? 'never' : `${ago(history.last_ran, now)} ${history.last_run_id ?? ''}`,
       history.next_run === null ? '' : ahead(history.next_run, now),
       scope.type === 'Team' ? 'team' : 'personal',
-      last_spawn_error === null ? '' : paint.red('the last run could not be made'),
+      troubleOf({ enabled, history, last_spawn_error }),
     ]),
   )
   const head = ['ID', 'NAME', 'SCHEDULE', 'PAUSED', 'LAST RAN', 'NEXT RUN', 'SCOPE', ''].map(paint.dim)
   return alignColumns([head, ...rows], width)
+}
+
+/** Enabled and without a next time: nobody is left in whose name it could make runs. */
+function troubleOf({ enabled, history, last_spawn_error }: Pick<Schedule, 'enabled' | 'history' | 'last_spawn_error'>) {
+  if (last_spawn_error === null) return ''
+  const stands_still = enabled && history.next_run === null
+  return paint.red(stands_still ? 'who made it has left; take it over' : 'the last run could not be made')
 }
 
 const OVERLAPS = {
@@ -79,6 +86,7 @@ export async function scheduleLines(schedule: Schedule, now: number): Promise<st
     ['While one runs', OVERLAPS[schedule.overlap_policy]],
     ['Missed times', `${schedule.catch_up === 'all' ? 'all' : 'the latest'} of the last ${minutes} minutes`],
     ['Scope', schedule.scope.type === 'Team' ? 'team' : 'personal'],
+    ['Made by', schedule.created_by.display_name ?? schedule.created_by.uid],
     ['Changed', `${schedule.updated_at} by ${schedule.updated_by.display_name ?? schedule.updated_by.uid}`],
   ]
   return rows.flatMap(([name, value]) => (value ? [`${paint.dim(name.padEnd(14))} ${oneLine(value)}`] : []))

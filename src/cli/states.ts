@@ -29,6 +29,7 @@ const WAITS = {
   parent: 'waits for its parent to start it beside itself',
   tasks: 'waits for other tasks of its batch',
   lane: 'waits until fewer of its siblings are going on',
+  release: 'waits until its tree is released: baton run release RUN',
 }
 
 /** What a state alone does not say: why a run waits, or why it ended so. */

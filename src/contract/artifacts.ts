@@ -108,6 +108,7 @@ export const KeptFile = z.object({
 })
 export type KeptFile = z.infer<typeof KeptFile>
 
+const ArtifactPath = z.object({ artifact_uid: z.uuid().toLowerCase() })
 const TAG = 'Artifacts'
 
 export const artifactRoutes = {
@@ -121,7 +122,7 @@ export const artifactRoutes = {
     summary:
       'One artifact: a plan with its text, a file or screenshot with an address that serves it for a while. Those of a ' +
       'run whose session_sharing has a public_access are read without a key.',
-    params: z.object({ artifact_uid: z.uuid() }),
+    params: ArtifactPath,
     answer: Artifact,
   }),
   download: route({
@@ -132,7 +133,7 @@ export const artifactRoutes = {
     callers: ['user', 'execution'],
     anonymous: true,
     summary: 'Ours: the file of an artifact: leads to the address that serves it.',
-    params: z.object({ artifact_uid: z.uuid() }),
+    params: ArtifactPath,
     answer: SignedDownload,
     status: 302,
   }),

@@ -125,6 +125,7 @@ export const batchRoutes = {
   create: route({
     name: 'batches.create',
     method: 'POST',
+    idempotent: true,
     path: '/agent/batches',
     tag: TAG,
     callers: ['user'],

@@ -108,11 +108,17 @@ export const InferenceProviders = z.object({
     .optional(),
 })
 
-const MemoryStore = z.object({
+/** A memory store that runs are given; with `read_write` their agents may add to it. */
+export const AttachedStore = z.object({
   uid: z.string().min(1).max(128),
   access: z.enum(['read_write', 'read_only']),
-  instructions: z.string().min(1, 'Say what the memory store is for.').max(16_384),
+  /** What is to be remembered there, and when it is of use. */
+  instructions: NoNul.min(1, 'Say what the memory store is for.').max(16_384),
 })
+export type AttachedStore = z.infer<typeof AttachedStore>
+
+/** Of one run or agent identity. */
+export const STORES_MAX = 20
 
 const SessionSharing = z.object({
   public_access: z
@@ -132,11 +138,13 @@ export const AgentConfig = z.object({
   idle_timeout_minutes: z.int().min(1).max(60).optional(),
   computer_use_enabled: z.boolean().optional(),
   computer_use_model_id: z.string().max(256).optional(),
+  /** `role_arn`: by which Claude Code asks Bedrock for its models. */
+  inference_providers: InferenceProviders.optional(),
   /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. */
   runner_id: z.string().max(128).optional(),
-  inference_providers: InferenceProviders.optional(),
-  memory_stores: z.array(MemoryStore).max(20).optional(),
   credential_strategy: z.enum(CREDENTIAL_STRATEGIES).nullish(),
+  /** Its agent is given what they hold. Empty: none, also where its agent identity or its parent has some. */
+  memory_stores: z.array(AttachedStore).max(STORES_MAX).optional(),
   /** With public access, what the run makes is read without a key. */
   session_sharing: SessionSharing.optional(),
   harness_auth_secrets: HarnessAuthSecrets.optional(),
@@ -147,6 +155,11 @@ export const AgentConfig = z.object({
   skills: z.array(SkillSpec).max(20).optional(),
   /** Ours. */
   environment: InlineEnvironment.optional(),
+  /** The longest that a snapshot of the workspace may take to be uploaded, and the script that declares what is in it. */
+  /** As `snapshot_disabled` of the run itself. */
+  snapshot_disabled: z.boolean().optional(),
+  snapshot_upload_timeout_secs: z.int().min(1).max(3600).optional(),
+  snapshot_script_timeout_secs: z.int().min(1).max(3600).optional(),
   /** Ours: the longest that one execution may take. */
   timeout_minutes: z
     .number()

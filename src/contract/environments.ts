@@ -26,7 +26,7 @@ const Name = NoNul.trim()
   .refine((name) => !NO_ENVIRONMENT.includes(name.toLowerCase()), 'This word means that there is no environment.')
 
 /** What a run may log in to without a kept key, by its workload identity. */
-const CloudProviders = z.object({
+export const CloudProviders = z.object({
   gcp: z
     .object({
       project_number: NoNul.min(1).max(64),
@@ -108,6 +108,7 @@ export const FrozenEnvironment = z.object({
   setup_commands: fields.setup_commands,
   variables: fields.variables,
   mcp_servers: fields.mcp_servers,
+  providers: CloudProviders.nullable().default(null),
 })
 export type FrozenEnvironment = z.infer<typeof FrozenEnvironment>
 

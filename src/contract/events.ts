@@ -7,7 +7,8 @@ import { QueryBoolean, repeated, route } from './route.ts'
 import { RunId, Timestamp } from './runs.ts'
 import { Delta, Entry } from './transcripts.ts'
 
-/** The public Oz types, and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
+/** The public Oz types (the `ref_id` of `run_errored` is the reason, that of `run_session_linked` the session that an
+ * execution begins), and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
  * `run_resumed` when an agent waits for events with its turn ended, and goes on; `user_notified` when it told the person
  * behind it something, which is a notice of its run; `plan_proposed` and `plan_decided` (their `ref_id` is the plan's)
  * when a plan is put before a person and answered; `batch_paused` and `batch_resumed`. */
@@ -121,7 +122,7 @@ export const eventRoutes = {
     path: '/agent/runs/{run_id}/event-sequence',
     tag: 'Events',
     callers: ['user', 'execution'],
-    summary: "Moves a run's delivery cursor forward; it never goes back.",
+    summary: "Moves a run's delivery cursor forward, at most to the end of the log; it never goes back.",
     params: z.object({ run_id: RunId }),
     body: z.object({ sequence: z.int().nonnegative() }),
     answer: z.object({}),

@@ -6,9 +6,11 @@
  */
 import { z } from 'zod'
 import { AgentConfig } from './config.ts'
+import { CloudProviders } from './environments.ts'
 import { FaultCode } from './faults.ts'
 import { route } from './route.ts'
 import { CreateRun, RunId, RunState, Timestamp } from './runs.ts'
+import { GivenSkill } from './skills.ts'
 import { Delta, NewEntry } from './transcripts.ts'
 import { Usage } from './usage.ts'
 import { TaskAssignment } from './workers.ts'
@@ -51,6 +53,7 @@ export const Execution = z.object({
   worker_host: z.string().optional(),
   /** The environment as this execution has it, whatever became of it since. */
   environment: z.object({ uid: z.string(), name: z.string(), version: z.int() }).optional(),
+  /** The harness's own, which later executions may go on with. */
   session_id: z.string().optional(),
   offered_at: Timestamp,
   claimed_at: Timestamp.nullable(),
@@ -72,6 +75,8 @@ export const Limits = z.object({
   tool_output_bytes_max: z.int(),
   setup_command_ms: z.int(),
   clone_ms: z.int(),
+  /** Between two checkpoints of the workspace; absent: none are taken. */
+  checkpoint_ms: z.int().optional(),
   /** Absent: no limit. */
   execution_ms: z.int().optional(),
 })
@@ -101,12 +106,21 @@ export const GivenSecrets = z.object({
   variables: z.record(z.string(), z.string()),
   /** Variables that go before the worker's: the run names them for its harness. */
   chosen: z.record(z.string(), z.string()),
+  /** For what MCP servers name, by name; absent: they name none. */
+  mcp: z.record(z.string(), z.string()).optional(),
   /** What of these must be seen nowhere. */
   hidden: z.array(z.string()),
   /** Why they cannot be given: a sentence that the run ends with. */
   problem: z.string().nullable(),
 })
 export type GivenSecrets = z.infer<typeof GivenSecrets>
+
+const CloudLogin = z.object({
+  /** `for_models`: the harness asks its models there, too. `region`: null where its programs know it themselves. */
+  aws: z.object({ role_arn: z.string(), region: z.string().nullable(), for_models: z.boolean() }).optional(),
+  gcp: CloudProviders.shape.gcp,
+})
+export type CloudLogin = z.infer<typeof CloudLogin>
 
 export const Assignment = z.object({
   run_id: RunId,
@@ -132,16 +146,22 @@ export const Assignment = z.object({
   results: z.array(TaskResult).optional(),
   /** Files that the run was given, to be taken before its agent begins; absent: none. */
   attachments: z.int().optional(),
+  /** Skills that came with the run, for its sandbox; absent: none. */
+  runtime_skills: z.array(GivenSkill).optional(),
   /** There is a snapshot of a workspace to begin with. */
   restores: z.boolean().optional(),
   /** The execution is to leave no snapshot of its workspace. */
   snapshot_disabled: z.boolean().optional(),
+  /** What its memory stores hold, as it is to be told; absent: nothing. */
+  memories: z.string().optional(),
   /** What the platform asks of the agent besides the prompt, such as to propose a plan first. */
   guidance: z.string().nullable(),
   /** The same for one that remembers: what its session does not hold. */
   missed: z.string().nullable().optional(),
   /** Absent: none. */
   secrets: GivenSecrets.optional(),
+  /** Where the run logs in by what it is; absent: nowhere. */
+  cloud: CloudLogin.optional(),
 })
 export type Assignment = z.infer<typeof Assignment>
 
@@ -157,6 +177,8 @@ export const Inbox = z.object({
   urgent: z.boolean(),
   /** Its agent waits for events until then; null: it does not wait, and a turn that ends without more ends the run. */
   waiting_until: Timestamp.nullable(),
+  /** The run's tree is stopped: its agent ends its turn, and is given nothing before a person releases the tree. */
+  halted: z.boolean().optional(),
 })
 export type Inbox = z.infer<typeof Inbox>
 
@@ -200,6 +222,10 @@ export const Control = z.discriminatedUnion('type', [
   z.object({ type: z.literal('cancel') }),
   /** Something waits in the inbox: take it when the harness can be given it. */
   z.object({ type: z.literal('inbox'), urgent: z.boolean() }),
+  /** The run's tree was stopped, or released: look into the inbox, which says so, too. */
+  z.object({ type: z.literal('tree'), halted: z.boolean() }),
+  /** The harness has said that it stops: report the end when its turn has ended, and soon. */
+  z.object({ type: z.literal('shutdown') }),
   /** Children wait to be started beside this run: take them. */
   z.object({ type: z.literal('children') }),
   /** The run was given files that this execution has not taken. */
@@ -227,7 +253,13 @@ export const executionRoutes = {
     tag: 'Runner',
     callers: ['user'],
     summary: 'Register a run that the caller works on itself, where it stands (execution_location LOCAL).',
-    body: CreateRun.omit({ attachments: true, initial_snapshot_token: true, snapshot_disabled: true }),
+    body: CreateRun.omit({
+      attachments: true,
+      runtime_skills: true,
+      referenced_attachments: true,
+      initial_snapshot_token: true,
+      snapshot_disabled: true,
+    }),
     answer: z.object({ run_id: RunId, execution_id: ExecutionId, token: z.string() }),
   }),
   start: route({
@@ -253,7 +285,10 @@ export const executionRoutes = {
     answer: z.object({
       cancel_requested: z.boolean(),
       lease_ms: z.int(),
-      /** The same as `inbox`, `children` and `attachments` of the control stream, so that none is lost. */
+      /** The same as `tree`, `inbox`, `children` and `attachments` of the control stream, so that none is lost. */
+      halted: z.boolean().optional(),
+      /** The same as `shutdown`. */
+      shut_down: z.boolean().optional(),
       inbox: z.boolean(),
       children: z.boolean(),
       attachments: z.boolean().optional(),

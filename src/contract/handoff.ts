@@ -41,6 +41,10 @@ const Kept = z.object({
 
 export const SnapshotManifest = z.object({
   version: z.literal(1),
+  /** Ours: when it was taken. */
+  taken_at: z.string().optional(),
+  /** Ours: while the agent was at work, and what it was doing then: nothing, or an action that had not ended. */
+  checkpoint: z.enum(['between_actions', 'in_an_action']).optional(),
   repos: z.array(
     Kept.extend({
       /** Ours: names of uploaded files: what is not committed, and commits that came since the clone. */

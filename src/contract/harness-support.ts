@@ -5,27 +5,25 @@
  */
 import { z } from 'zod'
 import { ARTIFACT_BODY_BYTES_MAX, NewFile } from './artifacts.ts'
+import { WebAddress } from './files.ts'
 import { Nothing, route } from './route.ts'
 
 /** Names the run in whose name a program in a sandbox speaks. */
 export const ACTING_RUN_HEADER = 'x-warp-cloud-agent-id'
 
-const WebAddress = z.url({ protocol: /^https?$/, error: 'an address that begins with http:// or https://' }).max(4096)
+/** A page that is neither a pull request nor a file: an issue, a document, a deployment. */
+export const ExternalReference = z.object({
+  reference_type: z.string().min(1).max(256),
+  url: WebAddress,
+  title: z.string().max(1024).nullish(),
+  metadata: z.record(z.string(), z.unknown()).nullish(),
+})
+
+const PullRequest = z.object({ url: WebAddress, branch: z.string().min(1).max(1024) })
 
 export const ReportArtifact = z.discriminatedUnion('artifact_type', [
-  z.object({
-    artifact_type: z.literal('PULL_REQUEST'),
-    data: z.object({ url: WebAddress, branch: z.string().min(1).max(1024) }),
-  }),
-  z.object({
-    artifact_type: z.literal('EXTERNAL_REFERENCE'),
-    data: z.object({
-      reference_type: z.string().min(1).max(256),
-      url: WebAddress,
-      title: z.string().max(1024).optional(),
-      metadata: z.record(z.string(), z.unknown()).optional(),
-    }),
-  }),
+  z.object({ artifact_type: z.literal('PULL_REQUEST'), data: PullRequest }),
+  z.object({ artifact_type: z.literal('EXTERNAL_REFERENCE'), data: ExternalReference }),
   /** Ours: with the file's own content. */
   z.object({ artifact_type: z.literal('FILE'), data: NewFile }),
 ])
@@ -78,9 +76,10 @@ export const harnessSupportRoutes = {
     method: 'POST',
     path: '/harness-support/report-shutdown',
     tag: 'Harness support',
-    callers: ['execution'],
+    callers: ['user', 'execution'],
+    after_end: true,
     summary:
-      'The harness stops: cleanly, which leaves the end to the runner, or for an error, which ends the execution at once.',
+      'The harness stops, cleanly or for an error: its execution ends, even if its runner and worker are gone. A person names the run in X-Warp-Cloud-Agent-ID.',
     body: ReportShutdown,
     answer: Nothing,
   }),

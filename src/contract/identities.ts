@@ -1,10 +1,11 @@
 /**
  * Agent identities: named agents of a team. A run in the name of one takes its settings where it says nothing itself.
- * Paths and fields are those of the public Oz v1 API. Memory stores and runners have no counterpart here: their
- * required fields are answered empty, and giving one is refused.
+ * Paths and fields are those of the public Oz v1 API. Runners have no counterpart here: their required field is
+ * answered empty, and giving one is refused.
  */
 import { z } from 'zod'
 import {
+  AttachedStore,
   CREDENTIAL_STRATEGIES,
   HarnessAuthSecrets,
   HarnessName,
@@ -12,6 +13,7 @@ import {
   McpServer,
   NoNul,
   SecretNames,
+  STORES_MAX,
 } from './config.ts'
 import { Uid } from './environments.ts'
 import { Scope } from './roles.ts'
@@ -22,8 +24,6 @@ import { SkillSpec } from './skills.ts'
 const Name = NoNul.trim().min(1, 'A name must not be empty.').max(128)
 
 export const AGENT_TYPES = ['FOREMAN', 'TRIAGE', 'SPEC', 'IMPLEMENT', 'REVIEW', 'VERIFY', 'CUSTOM'] as const
-
-const MemoryStore = z.object({ uid: z.string(), access: z.enum(['read_write', 'read_only']), instructions: z.string() })
 
 /** What clears stands beside what sets. */
 const clearable = <T extends z.ZodType>(value: T) => z.union([z.literal(''), value]).nullish()
@@ -57,8 +57,9 @@ const fields = {
   default_runner_uid: z.literal('', 'There are no runners here: leave it out.').nullish(),
   memory: z
     .object({
-      attached_stores: z.array(z.unknown()).max(0, 'There are no memory stores here: leave them out.').nullish(),
-      auto_memory: z.object({ enabled: z.literal(false, 'There is no memory here: leave it out.') }).nullish(),
+      attached_stores: z.array(AttachedStore).max(STORES_MAX).nullish(),
+      /** A store of its own, which its runs read and add to. Switched off, it keeps what it holds. */
+      auto_memory: z.object({ enabled: z.boolean().nullish() }).nullish(),
     })
     .nullish(),
 }
@@ -97,8 +98,15 @@ export const Identity = z.object({
   agent_type: z.enum(AGENT_TYPES).nullable(),
   on_behalf_of_enabled: z.boolean(),
   memory: z.object({
-    attached_stores: z.array(MemoryStore),
-    auto_memory: z.object({ enabled: z.boolean() }),
+    attached_stores: z.array(AttachedStore),
+    auto_memory: z.object({
+      enabled: z.boolean(),
+      store: AttachedStore.extend({
+        owner_type: z.literal('service_account'),
+        owner_uid: Uid,
+        description: z.string().optional(),
+      }).optional(),
+    }),
   }),
   default_runner_uid: z.string(),
   /** Ours. */

@@ -18,6 +18,8 @@ export * from './handoff.ts'
 export * from './harness-support.ts'
 export * from './identities.ts'
 export * from './listed-artifacts.ts'
+export * from './mcp-secrets.ts'
+export * from './memory.ts'
 export * from './messages.ts'
 export * from './models.ts'
 export * from './modes.ts'
@@ -32,6 +34,7 @@ export * from './secrets.ts'
 export * from './skills.ts'
 export * from './surroundings.ts'
 export * from './team.ts'
+export * from './team-ends.ts'
 export * from './teams.ts'
 export * from './tool-categories.ts'
 export * from './transcripts.ts'
@@ -54,6 +57,7 @@ import { federationRoutes } from './federation.ts'
 import { handoffRoutes } from './handoff.ts'
 import { harnessSupportRoutes } from './harness-support.ts'
 import { identityRoutes } from './identities.ts'
+import { memoryRoutes } from './memory.ts'
 import { messageRoutes } from './messages.ts'
 import { modelRoutes } from './models.ts'
 import { followUpRoutes, planRoutes } from './plans.ts'
@@ -61,6 +65,7 @@ import { runRoutes } from './runs.ts'
 import { scheduleRoutes } from './schedules.ts'
 import { secretRoutes } from './secrets.ts'
 import { teamRoutes } from './team.ts'
+import { teamEndRoutes } from './team-ends.ts'
 import { teamsRoutes } from './teams.ts'
 import { transcriptRoutes } from './transcripts.ts'
 import { treeRoutes } from './trees.ts'
@@ -79,7 +84,7 @@ export const routes = {
   messages: messageRoutes,
   trees: treeRoutes,
   team: teamRoutes,
-  teams: teamsRoutes,
+  teams: { ...teamsRoutes, ...teamEndRoutes },
   apiKeys: apiKeyRoutes,
   harnessSupport: harnessSupportRoutes,
   plans: planRoutes,
@@ -92,6 +97,7 @@ export const routes = {
   identities: identityRoutes,
   secrets: secretRoutes,
   federation: federationRoutes,
+  memory: memoryRoutes,
   schedules: scheduleRoutes,
   agents: agentRoutes,
   models: modelRoutes,

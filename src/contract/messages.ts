@@ -5,7 +5,7 @@
  */
 import { z } from 'zod'
 import { Nothing, QueryBoolean, route } from './route.ts'
-import { RunId, Timestamp } from './runs.ts'
+import { RunId, Timestamp, UserProfile } from './runs.ts'
 
 export const SUBJECT_CHARACTERS_MAX = 1024
 export const BODY_BYTES_MAX = 131_072
@@ -22,7 +22,7 @@ export const SendMessage = z.object({
   body: Body,
   /** The run in whose name it is sent; an execution sends in its own. Absent: that of the acting run's header, else the
    * person who asks. */
-  sender_run_id: RunId.optional(),
+  sender_run_id: RunId.nullish(),
   /** Ours: may interrupt a running turn. */
   urgent: z.boolean().optional(),
 })
@@ -48,6 +48,8 @@ export const Letter = MessageHeader.extend({
   recipient_run_id: RunId,
   /** The run or person it is from, and the run it is to. */
   sender_name: z.string(),
+  /** Who sent it that is no run: a person, or an agent by its key; null: a run. */
+  sender: UserProfile.nullable(),
   recipient_name: z.string(),
   urgent: z.boolean(),
 })
@@ -59,6 +61,7 @@ export const messageRoutes = {
   send: route({
     name: 'messages.send',
     method: 'POST',
+    idempotent: true,
     path: '/agent/messages',
     tag: 'Messages',
     callers: ['user', 'execution'],

@@ -170,8 +170,8 @@ export const planRoutes = {
 }
 
 export const FollowUp = z.object({
-  message: z.string().max(131_072).optional(),
-  mode: z.enum(['normal', 'plan', 'orchestrate']).optional(),
+  message: z.string().max(131_072).nullish(),
+  mode: z.enum(['normal', 'plan', 'orchestrate']).nullish(),
 })
 export type FollowUp = z.infer<typeof FollowUp>
 
@@ -179,6 +179,7 @@ export const followUpRoutes = {
   create: route({
     name: 'followUps.create',
     method: 'POST',
+    idempotent: true,
     path: '/agent/runs/{run_id}/followups',
     tag: 'Runs',
     callers: ['user'],

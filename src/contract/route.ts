@@ -32,6 +32,10 @@ export type Route<
   role: Role
   /** Only people ask this, or their programs: the key of an agent is refused. */
   people: boolean
+  /** An execution may ask it also when it has ended. */
+  after_end: boolean
+  /** With a header `Idempotency-Key` the same answers the same for 24 hours, with one effect. */
+  idempotent: boolean
   params: Params
   query: Query
   body: Body
@@ -43,6 +47,9 @@ export type Route<
   /** Largest accepted body, in bytes, where it differs from `REQUEST_BYTES_MAX`. */
   body_bytes_max?: number
 }
+
+/** Longest `Idempotency-Key`, in characters. */
+export const IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 
 /** Largest accepted request body, in bytes. */
 export const REQUEST_BYTES_MAX = 4 * 1024 * 1024
@@ -60,6 +67,8 @@ type Parts<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, A exte
   anonymous?: boolean
   role?: Role
   people?: boolean
+  after_end?: boolean
+  idempotent?: boolean
   params?: P
   query?: Q
   body?: B
@@ -80,6 +89,8 @@ export function route<
     anonymous: parts.anonymous ?? false,
     role: parts.role ?? (parts.method === 'GET' ? 'viewer' : 'member'),
     people: parts.people ?? false,
+    after_end: parts.after_end ?? parts.tag === 'Runner',
+    idempotent: parts.idempotent ?? false,
     params: parts.params ?? (Nothing as unknown as P),
     query: parts.query ?? (Nothing as unknown as Q),
     body: parts.body ?? (Nothing as unknown as B),

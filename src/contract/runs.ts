@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { ATTACHMENTS_MAX, CREATE_RUN_BYTES_MAX, NewAttachment } from './attachments.ts'
 import { AgentConfig } from './config.ts'
 import { FaultCode } from './faults.ts'
+import { WebAddress } from './files.ts'
 import { ListedArtifact } from './listed-artifacts.ts'
 import { RunMode } from './modes.ts'
 import { Scope } from './roles.ts'
@@ -55,8 +56,9 @@ export const RUN_SOURCES = [
 export const RunSource = z.enum(RUN_SOURCES)
 export type RunSource = z.infer<typeof RunSource>
 
-export const Timestamp = z.string()
-export const RunId = z.uuid()
+export const Timestamp = z.iso.datetime({ offset: true })
+/** As it is written everywhere here, however it was asked for. */
+export const RunId = z.uuid().toLowerCase()
 
 /** The longest prompt, in bytes of UTF-8. */
 export const PROMPT_BYTES_MAX = 1024 * 1024
@@ -83,6 +85,25 @@ export const Prompt = z
   )
   .refine((p) => !p.includes('\0'), 'A prompt has no NUL byte.')
 
+/** Of each of them, and of all of one kind together, in characters. */
+const GIVEN_LENGTH_MAX = 1024 * 1024
+const GIVENS_LENGTH_MAX = 4 * GIVEN_LENGTH_MAX
+const GIVENS_MAX = 50
+
+/** Messages of the protocol of Oz clients, in base64: kept and answered as they come. */
+const Givens = z
+  .array(
+    z
+      .string()
+      .max(GIVEN_LENGTH_MAX)
+      .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/, 'Write it in base64.'),
+  )
+  .max(GIVENS_MAX)
+  .refine(
+    (all) => all.reduce((sum, { length }) => sum + length, 0) <= GIVENS_LENGTH_MAX,
+    `At most ${GIVENS_LENGTH_MAX} characters together.`,
+  )
+
 export const CreateRun = z.object({
   /** May be absent where a skill or a conversation is named. */
   prompt: Prompt.optional(),
@@ -105,6 +126,10 @@ export const CreateRun = z.object({
   mode: RunMode.optional(),
   /** Files for its sandbox; their bytes are no part of the prompt. */
   attachments: z.array(NewAttachment).max(ATTACHMENTS_MAX).optional(),
+  /** Skills that the client has at hand: its agent finds them in its sandbox. */
+  runtime_skills: Givens.nullish(),
+  /** What the prompt refers to: its agent finds it as files, like attachments. */
+  referenced_attachments: Givens.nullish(),
   /** From `handoff.upload_snapshot`: its workspace begins with those files. */
   initial_snapshot_token: z.string().max(256).nullish(),
   /** Its executions leave no snapshot of the workspace. */
@@ -112,10 +137,7 @@ export const CreateRun = z.object({
   /** Ours: `parent` runs beside the parent, in its sandbox and files. */
   placement: z.enum(['worker', 'parent']).optional(),
   /** Ours: the thread, ticket or job that asks for it. A ticket's gives the metadata `ticket_id` and `ticket_source`. */
-  trigger_url: z
-    .url({ protocol: /^https?$/, error: 'An http or https address.' })
-    .max(2048)
-    .optional(),
+  trigger_url: WebAddress.optional(),
 })
 export type CreateRun = z.infer<typeof CreateRun>
 
@@ -173,7 +195,8 @@ export const Run = z.object({
   /** Ours: the environment that `agent_config.environment_id` names. */
   environment: z.object({ uid: z.string(), name: z.string() }).optional(),
   conversation_id: z.string(),
-  session_id: z.string().optional(),
+  /** Of the execution that is or was last at work: each has another. */
+  session_id: RunId.optional(),
   /** Its last path segment is `session_id`. */
   session_link: z.string().optional(),
   parent_run_id: z.string().optional(),
@@ -187,6 +210,9 @@ export const Run = z.object({
   metadata: z.record(z.string(), z.string()),
   last_event_sequence: z.number().nullable(),
   children: z.array(z.string()),
+  /** As they were given; of one run, not in lists. */
+  runtime_skills: z.array(z.string()).optional(),
+  referenced_attachments: z.array(z.string()).optional(),
   /** Ours: how many of its children are in each state. */
   child_states: z.partialRecord(z.enum(RUN_STATES), z.int()),
   /** Ours: the name that its parent goes by, else the parent's title. */
@@ -198,7 +224,7 @@ export const Run = z.object({
   /** Ours: a cancel was asked for and is being carried out. */
   cancel_requested: z.boolean(),
   /** Ours: why a QUEUED run waits. */
-  waiting_for: z.enum(['capacity', 'worker', 'retry', 'parent', 'tasks', 'lane']).optional(),
+  waiting_for: z.enum(['capacity', 'worker', 'retry', 'parent', 'tasks', 'lane', 'release']).optional(),
   /** Ours: INPROGRESS, its turn ended, waiting for events until then. */
   waiting_until: Timestamp.optional(),
   /** Ours: the top of its tree. */
@@ -230,7 +256,15 @@ const METADATA_PAIRS_MAX = 5
 /** Words that one search may have. */
 const SEARCH_WORDS_MAX = 16
 
-const Time = z.iso.datetime({ offset: true, error: 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.' })
+const TIME_SHAPE = 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.'
+/** PostgreSQL knows no year 0, and no zone so far from UTC. */
+const NO_TIME = /^0000|[+-](1[6-9]|2\d):\d\d$/
+
+/** Also in lower case, and with the + that a query in which it stands plainly makes a space. */
+const Time = z.preprocess(
+  (text) => (typeof text === 'string' ? text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+') : text),
+  z.iso.datetime({ offset: true, error: TIME_SHAPE }).refine((time) => !NO_TIME.test(time), TIME_SHAPE),
+)
 const Id = z.string().min(1).max(320)
 
 export const ListRuns = z.object({
@@ -242,7 +276,8 @@ export const ListRuns = z.object({
   sort_order: z.enum(['asc', 'desc']).default('desc'),
   /** Any of them. */
   state: repeated(RunState),
-  source: RunSource.optional(),
+  /** Some clients of Oz call the API `AGENT_WEBHOOK`. */
+  source: z.preprocess((source) => (source === 'AGENT_WEBHOOK' ? 'API' : source), RunSource).optional(),
   execution_location: z.enum(['LOCAL', 'REMOTE']).optional(),
   /** Uid or e-mail address. */
   creator: Id.optional(),
@@ -287,6 +322,7 @@ export const runRoutes = {
   create: route({
     name: 'runs.create',
     method: 'POST',
+    idempotent: true,
     path: '/agent/runs',
     aliases: ['/agent/run'],
     tag: 'Runs',

@@ -97,7 +97,7 @@ export const Schedule = z.object({
   updated_by: UserProfile,
   history: z.object({
     last_ran: Timestamp.nullable(),
-    /** Null: it is paused. */
+    /** Null: it is paused, or who made it has left the team. */
     next_run: Timestamp.nullable(),
     /** Ours. */
     last_run_id: z.string().nullable(),
@@ -214,9 +214,24 @@ export const scheduleRoutes = {
     params: SchedulePath,
     answer: Schedule,
   }),
+  takeOver: route({
+    name: 'schedules.take_over',
+    method: 'POST',
+    path: '/agent/schedules/{schedule_id}/take-over',
+    tag,
+    callers: ['user'],
+    role: 'admin',
+    people: true,
+    summary:
+      "Become who it acts for (ours): its next runs are the caller's. One that stands still because who made it has " +
+      'left the team goes on.',
+    params: SchedulePath,
+    answer: Schedule,
+  }),
   runNow: route({
     name: 'schedules.run_now',
     method: 'POST',
+    idempotent: true,
     path: '/agent/schedules/{schedule_id}/run-now',
     tag,
     callers: ['user'],

@@ -19,6 +19,10 @@ export const SKILL_FOLDERS = [
   '.opencode/skills',
 ] as const
 
+/** That came with a run. `text`: of its `SKILL.md`; empty: it did not come along. */
+export const GivenSkill = z.object({ name: z.string(), description: z.string(), text: z.string() })
+export type GivenSkill = z.infer<typeof GivenSkill>
+
 export type SkillPlace = { org: string | null; repo: string | null } & ({ name: string } | { path: string })
 
 /** Null for what cannot name a skill. */

@@ -13,6 +13,8 @@ export const TeamLimits = TreeLimits.extend({
   max_batch_tasks: z.int(),
   /** Children whose mode has them propose a plan wait for a person, too; else it counts as approved. */
   children_ask: z.boolean(),
+  /** Bytes of all uploaded files together: artifacts, attachments, snapshots. Null: no limit. */
+  max_file_bytes: z.int().nullable(),
 })
 export type TeamLimits = z.infer<typeof TeamLimits>
 
@@ -29,6 +31,7 @@ export const ChangeTeamLimits = z
     children_ask: z.boolean(),
     /** Null: no limit. */
     max_tree_tokens: z.int().min(0).nullable(),
+    max_file_bytes: z.int().min(0).nullable(),
   })
   .partial()
 export type ChangeTeamLimits = z.infer<typeof ChangeTeamLimits>

@@ -144,24 +144,6 @@ export const teamsRoutes = {
     body: z.object({ role: Role.optional() }),
     answer: Member,
   }),
-  removeMember: route({
-    name: 'teams.remove_member',
-    method: 'DELETE',
-    path: '/team/members/{user_id}',
-    tag,
-    callers: ['user'],
-    role: 'admin',
-    people: true,
-    summary:
-      'Remove a member. Every key that they made for the team ends with their sessions, and their personal runs are ' +
-      'cancelled. An owner takes an owner; the last one stays (ours).',
-    params: MemberPath,
-    answer: z.object({
-      /** The keys that ended; programs that used one need another. */
-      ended_keys: z.array(z.object({ name: z.string(), scope: z.string(), preview: z.string() })),
-      cancelled_runs: z.int(),
-    }),
-  }),
   invites: route({
     name: 'teams.invites',
     method: 'GET',

@@ -66,6 +66,7 @@ export interface Blobs {
 }
 
 export interface ConversationParts {
+  children: Generated<Json>
   conversation_id: string
   entries: number
   execution_number: number
@@ -99,10 +100,12 @@ export interface Entries {
 export interface Environments {
   created_at: Timestamp
   creator_id: string
+  creator_identity_uid: string | null
   deleted_at: Timestamp | null
   description: string | null
   docker_image: string | null
   editor_id: string
+  editor_identity_uid: string | null
   environment_uid: string
   failure_session_retention_minutes: number | null
   mcp_servers: Json
@@ -152,6 +155,7 @@ export interface Executions {
   outcome: string | null
   run_id: string
   session_id: string | null
+  shut_down_at: Timestamp | null
   started_at: Timestamp | null
   state: string
   team_id: string
@@ -164,6 +168,7 @@ export interface Executions {
 export interface ExecutionSecrets {
   chosen: boolean
   execution_id: string
+  for_mcp: Generated<boolean>
   reach: string
   secret_uid: string
   version: number
@@ -231,6 +236,7 @@ export interface IdempotencyKeys {
 
 export interface Identities {
   agent_type: string | null
+  auto_memory: Generated<boolean>
   base_model: string | null
   created_at: Timestamp
   creator_id: string
@@ -254,6 +260,14 @@ export interface Identities {
   team_id: string
   updated_at: Timestamp
   worker_host: string | null
+}
+
+export interface IdentityStores {
+  access: string
+  identity_uid: string
+  instructions: string
+  place: number
+  store_uid: string
 }
 
 export interface Invites {
@@ -296,6 +310,43 @@ export interface Memberships {
   user_id: string
 }
 
+export interface Memories {
+  content: string
+  created_at: Timestamp
+  memory_id: string
+  source: string
+  source_id: string | null
+  source_run_id: string | null
+  store_uid: string
+  tombstoned_at: Timestamp | null
+  updated_at: Timestamp
+  version: number
+  version_id: string
+}
+
+export interface MemoryStores {
+  created_at: Timestamp
+  creator_id: string
+  deleted_at: Timestamp | null
+  description: string | null
+  identity_uid: string | null
+  owner_user_id: string | null
+  store_uid: string
+  team_id: string
+  updated_at: Timestamp
+}
+
+export interface MemoryVersions {
+  content: string
+  created_at: Timestamp
+  memory_id: string
+  reason: string | null
+  run_id: string | null
+  user_id: string | null
+  version: number
+  version_id: string
+}
+
 export interface Messages {
   body: string
   cause_id: string | null
@@ -308,6 +359,7 @@ export interface Messages {
   recipient_run_id: string
   send_hash: string | null
   send_key: string | null
+  sender_identity_uid: string | null
   sender_run_id: string | null
   sender_user_id: string | null
   sent_at: Timestamp
@@ -343,6 +395,12 @@ export interface Plans {
   words: string | null
 }
 
+export interface RunGivens {
+  referenced_attachments: string[]
+  run_id: string
+  runtime_skills: string[]
+}
+
 export interface Runs {
   ancestors: Generated<string[]>
   approved_plan: number | null
@@ -360,6 +418,7 @@ export interface Runs {
   execution_location: string
   executions: Generated<number>
   failure: Json | null
+  halted: Generated<boolean>
   held: Generated<boolean>
   hop: Generated<number>
   identity_uid: string | null
@@ -417,10 +476,12 @@ export interface Schedules {
   config: Json
   created_at: Timestamp
   creator_id: string
+  creator_identity_uid: string | null
   cron_schedule: string
   deleted_at: Timestamp | null
   due_at: Timestamp | null
   editor_id: string
+  editor_identity_uid: string | null
   enabled: boolean
   identity_uid: string | null
   last_ran_at: Timestamp | null
@@ -517,16 +578,22 @@ export interface Store {
 export interface Teams {
   children_ask: Generated<boolean>
   created_at: Timestamp
+  deleted_at: Timestamp | null
+  deleted_by: string | null
   max_batch_tasks: Generated<number>
   max_children: Generated<number>
   max_concurrent_runs: Generated<number>
   max_depth: Generated<number>
+  max_file_bytes: number | null
   max_hops: Generated<number>
   max_tree_messages: Generated<number>
   max_tree_runs: Generated<number>
   max_tree_tokens: number | null
   max_tree_wakes: Generated<number>
   name: string
+  purged_at: Timestamp | null
+  restore_hash: Buffer | null
+  restore_until: Timestamp | null
   team_id: string
 }
 
@@ -591,13 +658,18 @@ export interface DB {
   harness_sessions: HarnessSessions
   idempotency_keys: IdempotencyKeys
   identities: Identities
+  identity_stores: IdentityStores
   invites: Invites
   issuer_keys: IssuerKeys
   login_codes: LoginCodes
   memberships: Memberships
+  memories: Memories
+  memory_stores: MemoryStores
+  memory_versions: MemoryVersions
   messages: Messages
   notices: Notices
   plans: Plans
+  run_givens: RunGivens
   run_texts: RunTexts
   runs: Runs
   schedules: Schedules

@@ -1,7 +1,7 @@
 /** Access: keys, browser sessions and the codes that open them. Absent, expired and revoked all look the same. */
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
-import { API_KEY_PATTERN, EXECUTION_TOKEN_PATTERN, Fault, KeyScope, type WhoAmI } from '../contract/index.ts'
+import { API_KEY_PATTERN, EXECUTION_TOKEN_PATTERN, Fault, KeyScope, type Role, type WhoAmI } from '../contract/index.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { insertKey, livingKeys, roleOf } from './keys.ts'
@@ -13,8 +13,11 @@ const SESSION_MS = 30 * 24 * 3_600_000
 const SESSION_IDLE_MS = 7 * 24 * 3_600_000
 /** What a caller shows: an API key or an execution token, or a browser's session. */
 export type Shown = { token: string } | { session: string }
-/** `ended`: an execution token that opens nothing but the repetition of what it said last. */
-export type Standing = 'known' | 'ended' | 'unknown'
+/**
+ * `ended`: an execution token that opens nothing but the repetition of what it said last. `role`: what it may do now;
+ * null of an execution.
+ */
+export type Standing = { is: 'known'; role: Role | null } | { is: 'ended' | 'unknown' }
 
 /** `last_used_at` is written at most this often. */
 const USED_MS = 60_000
@@ -35,13 +38,15 @@ export function accessEngine(room: Room) {
       await db.updateTable('api_keys').set({ last_used_at: now }).where('key_id', '=', key.key_id).execute()
     }
     const { team_id, user_id, key_id, scope, identity_uid } = key
-    if (scope === 'worker') return { kind: 'worker', team_id, owner_user_id: null, user_id, key_id, by: 'api_key' }
+    const role = keyRole(key)
+    if (scope === 'worker')
+      return { kind: 'worker', team_id, owner_user_id: null, user_id, role, key_id, by: 'api_key' }
     return {
       kind: 'user',
       team_id,
       owner_user_id: scope === 'personal' ? user_id : null,
       user_id,
-      role: roleOf(key.member_role, key.role, scope),
+      role,
       identity_uid,
       key_id,
       by: 'api_key',
@@ -83,14 +88,16 @@ export function accessEngine(room: Room) {
     return { kind: 'user', team_id, owner_user_id: user_id, user_id, role, identity_uid: null, key_id, by: 'session' }
   }
 
-  /** A session is of a member of its team, and ends with the key that opened it. */
+  /** A session is of a member of its team, and ends with the team, and with the key that opened it. */
   const livingSessions = (now: Date) =>
     db
       .selectFrom('sessions as s')
       .innerJoin('memberships as m', (on) =>
         on.onRef('m.user_id', '=', 's.user_id').onRef('m.team_id', '=', 's.team_id'),
       )
+      .innerJoin('teams as t', 't.team_id', 's.team_id')
       .leftJoin('api_keys as k', 'k.key_id', 's.key_id')
+      .where('t.deleted_at', 'is', null)
       .where('s.expires_at', '>', now)
       .where('k.revoked_at', 'is', null)
       .where((k) => k.or([k('k.expires_at', 'is', null), k('k.expires_at', '>', now)]))
@@ -107,10 +114,10 @@ export function accessEngine(room: Room) {
     const add = (hash: Buffer, standing: Standing) => found.set(hash.toString('hex'), standing)
     if (keys.length > 0) {
       const rows = await livingKeys(db, now)
-        .select('k.hash')
+        .select(['k.hash', 'k.scope', 'k.role', 'm.role as member_role'])
         .where(sql<boolean>`k.hash = any(${keys}::bytea[])`)
         .execute()
-      for (const { hash } of rows) add(hash, 'known')
+      for (const row of rows) add(row.hash, { is: 'known', role: keyRole(row) })
     }
     if (tokens.length > 0) {
       const rows = await db
@@ -118,17 +125,18 @@ export function accessEngine(room: Room) {
         .select(['token_hash', 'state'])
         .where(sql<boolean>`token_hash = any(${tokens}::bytea[])`)
         .execute()
-      for (const { token_hash, state } of rows) add(token_hash, state === 'ended' ? 'ended' : 'known')
+      for (const { token_hash, state } of rows)
+        add(token_hash, state === 'ended' ? { is: 'ended' } : { is: 'known', role: null })
     }
     if (sessions.length > 0) {
       // What is idle is looked at when it next asks for something: an open page is in use.
       const rows = await livingSessions(now)
-        .select('s.hash')
+        .select(['s.hash', 'm.role', 'k.role as cap'])
         .where(sql<boolean>`s.hash = any(${sessions}::bytea[])`)
         .execute()
-      for (const { hash } of rows) add(hash, 'known')
+      for (const { hash, role, cap } of rows) add(hash, { is: 'known', role: roleOf(role, cap, 'personal') })
     }
-    return hashes.map((hash) => found.get(hash.toString('hex')) ?? 'unknown')
+    return hashes.map((hash) => found.get(hash.toString('hex')) ?? { is: 'unknown' })
   }
 
   async function openSession(caller: Pick<UserCaller, 'team_id' | 'user_id' | 'key_id'>) {
@@ -272,17 +280,19 @@ export function accessEngine(room: Room) {
       return { api_key }
     },
 
-    /** The first start of a store: one team, one user, one key. The key is answered this once. */
+    /** Where the store has no team (left): one team, one user, one key. The key is answered this once. */
     async prepare(): Promise<{ api_key: string | null; caller: UserCaller }> {
       return db.transaction().execute(async (write) => {
         // Serialises servers that start together on an empty store.
         await write.selectFrom('store').select('epoch').forUpdate().executeTakeFirstOrThrow()
         const first = await write
-          .selectFrom('memberships')
-          .select(['user_id', 'team_id'])
-          .where('role', '=', 'owner')
-          .orderBy('created_at')
-          .orderBy('user_id')
+          .selectFrom('memberships as m')
+          .innerJoin('teams as t', 't.team_id', 'm.team_id')
+          .select(['m.user_id', 'm.team_id'])
+          .where('m.role', '=', 'owner')
+          .where('t.deleted_at', 'is', null)
+          .orderBy('m.created_at')
+          .orderBy('m.user_id')
           .limit(1)
           .executeTakeFirst()
         if (first) return { api_key: null, caller: ownerOf(first) }
@@ -296,6 +306,10 @@ export function accessEngine(room: Room) {
     },
   }
 }
+
+/** A worker's key is limited by its maker's role alone: there is nothing else that it could do. */
+const keyRole = (key: { member_role: string; role: string | null; scope: string }): Role =>
+  roleOf(key.member_role, key.scope === 'worker' ? null : key.role, key.scope)
 
 /** A session is a person's own; nobody gets one by what acts for a team or an agent. */
 function checkPersonal({ owner_user_id }: UserCaller): void {

@@ -180,7 +180,10 @@ export function artifactsEngine(room: Room) {
 
     async report(caller: Caller, { artifact_type, data }: ReportArtifact): Promise<{ artifact_uid: string }> {
       if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent reports artifacts.')
-      if (artifact_type !== 'FILE') return insertOwn(caller, { artifact_type, data, blob_id: null })
+      if (artifact_type !== 'FILE') {
+        const said = Object.fromEntries(Object.entries(data).filter(([, value]) => value !== null))
+        return insertOwn(caller, { artifact_type, data: said, blob_id: null })
+      }
       const bytes = bytesOf(data)
       const row = { ...factsOf(data, data.encoding === 'utf-8'), size_bytes: bytes.length }
       const [blob_id = null] = await keepBlobs(room, [bytes])
@@ -247,8 +250,9 @@ export function artifactsEngine(room: Room) {
   }
 }
 
-/** A condition on `runs`: what it makes may be read by whoever knows where. */
-const isPublic = sql<boolean>`runs.config #>> '{session_sharing,public_access}' in ('VIEWER', 'EDITOR')`
+/** A condition on `runs`: what it makes may be read by whoever knows where, while its team is there. */
+const isPublic = sql<boolean>`runs.config #>> '{session_sharing,public_access}' in ('VIEWER', 'EDITOR')
+  and not exists (select from teams where teams.team_id = runs.team_id and teams.deleted_at is not null)`
 
 const absent = (artifact_uid: string): Fault =>
   new Fault('resource_not_found', `There is no artifact ${artifact_uid} that you may see.`)

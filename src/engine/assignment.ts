@@ -27,7 +27,9 @@ import type { Room } from './engine.ts'
 import { hasSnapshot } from './handoff.ts'
 import { lostLetters } from './lost-letters.ts'
 import { modeWords } from './mode-words.ts'
+import { renderMemories } from './remembering.ts'
 import { resultsFor } from './results.ts'
+import { skillsFor } from './run-givens.ts'
 import { renderSecrets } from './secret-opening.ts'
 import { type FoundSession, keptSession } from './sessions.ts'
 
@@ -46,10 +48,12 @@ export async function renderAssignment(
   entries_held: number,
 ): Promise<Assignment> {
   const asked = AgentConfig.parse(run.config)
-  const config = configureExecution(asked, asked.environment_id ? await frozenFor(room, execution_id) : null)
+  const environment = asked.environment_id ? await frozenFor(room, execution_id) : null
+  const config = configureExecution(asked, environment)
   const cause = await causeOf(room, run, execution_id)
   const earlier = await partsBefore(room.database.kysely, run)
   const is_first = run.executions === 1 && entries_held === 0
+  const memories = harnessOf(config) === 'command' ? null : await renderMemories(room.database.kysely, run)
   const { again, ...before } =
     is_first && earlier.length === 0
       ? NOTHING_BEFORE
@@ -66,13 +70,16 @@ export async function renderAssignment(
     conversation_id: run.conversation_id,
     limits: limitsFor(room, config),
     entries_held,
-    ...(await filesFor(room, run)),
+    ...(await filesFor(room, run, asked)),
+    ...(await skillsFor(room.database.kysely, run.run_id)),
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
+    ...(memories === null ? {} : { memories }),
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
     ...(run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : {}),
     ...before,
-    ...(cause === 'local' ? {} : await renderSecrets(room, asked, execution_id)),
+    ...(cause === 'local' ? {} : await renderSecrets(room, config, execution_id)),
+    ...(cause === 'local' ? {} : renderCloud(config, environment)),
   }
 }
 
@@ -80,6 +87,7 @@ export async function renderAssignment(
 async function filesFor(
   room: Room,
   run: Run,
+  config: AgentConfig,
 ): Promise<Pick<Assignment, 'attachments' | 'restores' | 'snapshot_disabled'>> {
   const { rows } = await sql<{ attachments: number; restores: boolean }>`
     select ${hasSnapshot(run.run_id)} as restores, (select count(*)::int from uploads u
@@ -89,8 +97,19 @@ async function filesFor(
   return {
     ...(attachments > 0 ? { attachments } : {}),
     ...(restores ? { restores } : {}),
-    ...(run.snapshot_disabled ? { snapshot_disabled: true } : {}),
+    ...(run.snapshot_disabled || config.snapshot_disabled ? { snapshot_disabled: true } : {}),
   }
+}
+
+/** A role for models is the run's only one: a process has one role of AWS. */
+function renderCloud(config: AgentConfig, environment: FrozenEnvironment | null): Pick<Assignment, 'cloud'> {
+  const { aws: named } = config.inference_providers ?? {}
+  const providers = environment?.providers ?? {}
+  const for_models = harnessOf(config) === 'claude' && Boolean(named?.role_arn) && !named?.disabled
+  const role_arn = for_models ? named?.role_arn : providers.aws?.role_arn
+  const aws = role_arn && { role_arn, region: (for_models && named?.region) || null, for_models }
+  const cloud = { ...(aws ? { aws } : {}), ...(providers.gcp ? { gcp: providers.gcp } : {}) }
+  return Object.keys(cloud).length === 0 ? {} : { cloud }
 }
 
 const NOTHING_BEFORE: Before = { resume: null, context: null, missed: null, again: null }
@@ -283,9 +302,9 @@ function contextLine(body: EntryBody): string | null {
 
 function limitsFor(room: Room, config: AgentConfig): Limits {
   const { lease_ms, heartbeat_ms, cancel_grace_ms, transcript_bytes_max, tool_output_bytes_max } = room.limits
-  const { setup_command_ms, clone_ms } = room.limits
+  const { setup_command_ms, clone_ms, checkpoint_ms } = room.limits
   const kept = { lease_ms, heartbeat_ms, cancel_grace_ms, transcript_bytes_max, tool_output_bytes_max }
   const execution =
     config.timeout_minutes === undefined ? {} : { execution_ms: Math.round(config.timeout_minutes * 60_000) }
-  return { ...kept, setup_command_ms, clone_ms, ...execution }
+  return { ...kept, setup_command_ms, clone_ms, checkpoint_ms, ...execution }
 }

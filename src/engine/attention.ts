@@ -7,12 +7,11 @@ const NEWS = [...CHILD_EVENTS].filter((type) => type !== 'run_in_progress')
 
 /**
  * Its agent has mail: a message, or, while it waits, news of a child or the end of its time. While a plan is before a
- * person it is told nothing else.
+ * person, or its tree is stopped, it is told nothing else.
  */
-export const hasMail = (
-  now: Date,
-) => sql<boolean>`runs.open_plan is null and (runs.undelivered > 0 or (runs.waiting_until is not null
-  and (runs.waiting_until <= ${now} or exists (select from events e join runs child on child.run_id = e.run_id
+export const hasMail = (now: Date) => sql<boolean>`runs.open_plan is null and not runs.halted and (runs.undelivered > 0
+  or (runs.waiting_until is not null and (runs.waiting_until <= ${now}
+    or exists (select from events e join runs child on child.run_id = e.run_id
     where child.parent_run_id = runs.run_id and e.sequence > coalesce(runs.last_event_sequence, 0)
       and e.event_type in (${sql.join(NEWS.map((type) => sql.lit(type)))})))))`
 
@@ -25,4 +24,4 @@ export const hasNewFiles = sql<boolean>`(select count(*) from uploads f where f.
 
 /** Children wait to be started beside it. */
 export const hasChildrenBeside = sql<boolean>`exists (select from runs child where child.parent_run_id = runs.run_id
-  and child.placement = 'parent' and child.state = 'QUEUED')`
+  and child.placement = 'parent' and child.state = 'QUEUED' and not child.halted)`

@@ -21,8 +21,8 @@ export type UserCaller = Owned & {
   key_id: string | null
   by: 'api_key' | 'session'
 }
-/** A worker's key: opens worker connections, nothing else. */
-export type WorkerCaller = Owned & { kind: 'worker'; user_id: string; key_id: string; by: 'api_key' }
+/** A worker's key: opens worker connections, nothing else. `role`: of who made it. */
+export type WorkerCaller = Owned & { kind: 'worker'; user_id: string; role: Role; key_id: string; by: 'api_key' }
 /** A runner, or what runs in its sandbox: may touch its own run alone. A personal run's sees what is its owner's. */
 export type ExecutionCaller = Owned & {
   kind: 'execution'

@@ -14,6 +14,7 @@ import {
   type CreateRun,
   Fault,
   type FrozenEnvironment,
+  type HarnessChoice,
   harnessOf,
   type McpServer,
   type Repository,
@@ -23,12 +24,16 @@ import type { Tables } from '../db/connect.ts'
 import type { Owned } from './caller.ts'
 import { findEnvironment } from './environments.ts'
 import { defaultsOf, findIdentity } from './identities.ts'
+import { checkStores } from './memory-owners.ts'
 import { settleSecrets } from './secret-giving.ts'
 
 export type Asked = Pick<
   CreateRun,
-  'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id'
->
+  'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id' | 'snapshot_disabled'
+> & {
+  /** Who asks works on it, where they are. */
+  local?: boolean
+}
 export type Parent = { config: AgentConfig; identity_uid: string | null }
 export type Configured = { config: AgentConfig; identity_uid: string | null }
 
@@ -41,12 +46,13 @@ export async function configureRun(
 ): Promise<Configured> {
   checkPlace(asked)
   const own = await ownSettings(db, owned, asked)
+  await checkStores(db, owned, { stores: own.memory_stores ?? [], pointer: '/config/memory_stores' })
   const identity = asked.agent_identity_uid ? await findIdentity(db, owned, asked.agent_identity_uid) : null
   const defaults = identity === null ? {} : await defaultsOf(db, identity)
   const said = over(own, defaults)
   const joined = settle(over(said, parent === undefined ? {} : handedDown(parent.config)))
   checkRunnable(asked, joined)
-  const config = await settleSecrets(db, owned, joined, { said, parent: parent?.config })
+  const config = await settleSecrets(db, owned, joined, { said, parent: parent?.config, local: asked.local ?? false })
   const inherited = asked.agent_identity_uid === undefined ? (parent?.identity_uid ?? null) : null
   return { config, identity_uid: identity?.identity_uid ?? inherited }
 }
@@ -66,7 +72,7 @@ export function configureExecution(config: AgentConfig, environment: FrozenEnvir
   }
 }
 
-/** As asked for, with its skills under one name and its environment by uid. */
+/** As asked for, without what was left empty, with its skills under one name and its environment by uid. */
 export async function ownSettings(db: Kysely<Tables>, owned: Owned, asked: Asked): Promise<AgentConfig> {
   const { skill_spec, skills, environment_id, ...rest } = asked.config ?? {}
   if (skill_spec && skills !== undefined && skills[0] !== skill_spec) {
@@ -77,11 +83,16 @@ export async function ownSettings(db: Kysely<Tables>, owned: Owned, asked: Asked
   const named = asked.skill !== undefined ? [asked.skill] : (skills ?? (skill_spec ? [skill_spec] : undefined))
   const environment = environment_id ? await findEnvironment(db, owned, environment_id) : null
   return {
-    ...rest,
+    ...filledIn(rest),
     ...(named === undefined ? {} : { skills: named }),
+    ...(asked.snapshot_disabled ? { snapshot_disabled: true } : {}),
     ...(environment_id === undefined ? {} : { environment_id: environment?.environment_uid ?? null }),
   }
 }
+
+/** Forms send what nobody filled in as empty text: it says nothing. */
+const filledIn = (config: AgentConfig): AgentConfig =>
+  Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ''))
 
 /** The nearer goes first. A model belongs to its harness, and what a run adds to an environment to that environment. */
 function over(near: AgentConfig, far: AgentConfig): AgentConfig {
@@ -106,7 +117,8 @@ function over(near: AgentConfig, far: AgentConfig): AgentConfig {
 
 /** Of its parent a child has all but what is the parent's own task: its name, its instructions, its place. */
 function handedDown(parent: AgentConfig): AgentConfig {
-  const { name: _name, base_prompt: _base, worker_host: _host, skills: _skills, skill_spec: _spec, ...rest } = parent
+  const { name: _name, base_prompt: _base, worker_host: _host, skills: _skills, skill_spec: _spec, ...task } = parent
+  const { snapshot_disabled: _snapshot, ...rest } = task
   return rest
 }
 
@@ -116,10 +128,16 @@ export function settle({ environment_id, harness, skills, ...config }: AgentConf
   return {
     ...config,
     ...(environment_id ? { environment_id } : {}),
-    ...(harness ? { harness } : {}),
+    ...(harness ? { harness: named(harness) } : {}),
     ...(first === undefined ? {} : { skill_spec: first, skills, name: config.name ?? skillNameOf(first) }),
   }
 }
+
+const named = ({ type, model_id, reasoning_level }: HarnessChoice): HarnessChoice => ({
+  type,
+  ...(model_id ? { model_id } : {}),
+  ...(reasoning_level ? { reasoning_level } : {}),
+})
 
 /** Beside its parent a run has the parent's files; it cannot have others. */
 function checkPlace({ placement, config, agent_identity_uid }: Asked): void {

@@ -1,6 +1,6 @@
 /**
- * The steps of a conversation: of each run its executions, in order, and in the one that made it, each child run.
- * The conversation's own runs must fit; of child runs, those are told that still fit, and of the others that they are.
+ * The steps of a conversation: of each run its executions, in order, and in the one that made it, each child run; in a
+ * fork, as they stood when it was made. The conversation's own runs must fit; of child runs, those are told that still fit, and of the others that they are.
  */
 import { sql } from 'kysely'
 import {
@@ -10,6 +10,7 @@ import {
   type ConversationStep,
   Fault,
 } from '../contract/index.ts'
+import { isOver } from './births.ts'
 import type { Caller } from './caller.ts'
 import type { Part } from './conversation-parts.ts'
 import { renderExecution, type ShownExecution } from './conversation-view.ts'
@@ -29,6 +30,8 @@ type Child = {
   created_at: Date
   started_at: Date | null
   ended_at: Date | null
+  /** Of a fork: what it has of this run. */
+  until: Part['until']
 }
 type Size = { entries: number; bytes: number }
 type Told = { execution: ShownExecution; step: ConversationStep }
@@ -41,9 +44,7 @@ export async function readSteps(
 ): Promise<ConversationStep[]> {
   const db = room.database.kysely
   const run_ids = parts.map(({ run_id }) => run_id)
-  // A fork is told as it was; its runs' children go on by themselves.
-  const parents = parts.flatMap(({ run_id, until }) => (until === null ? [run_id] : []))
-  const found = await childrenOf(parents)
+  const found = [...(await forkedChildren()), ...(await childrenOf())]
   const children = found.slice(0, CONVERSATION_CHILDREN_MAX)
   const sizes = await sizesOf([...run_ids, ...children.map(({ run_id }) => run_id)])
   const titles = await titlesOf(run_ids)
@@ -52,7 +53,7 @@ export async function readSteps(
   const steps: ConversationStep[] = []
   for (const part of parts) {
     const told = await tell(part, titles.get(part.run_id) ?? '')
-    const others = part.until === null ? await addChildren(part.run_id, told) : []
+    const others = await addChildren(part.run_id, told)
     steps.push(...told.map(({ step }) => step), ...others)
   }
   if (found.length > children.length)
@@ -99,9 +100,9 @@ export async function readSteps(
   }
 
   async function tellChild(child: Child): Promise<ConversationStep> {
-    const { run_id, conversation_id, title, state, created_at, started_at, ended_at } = child
+    const { run_id, conversation_id, title, state, created_at, started_at, ended_at, until } = child
     const fits = take(run_id)
-    const told = fits ? await tell({ run_id, until: null }, title) : []
+    const told = fits ? await tell({ run_id, until }, title) : []
     const others = fits ? await addChildren(run_id, told) : []
     const about = { run_id, conversation_id, title, state }
     const reason = `This run is too large to be told here; its conversation is ${conversation_id}.`
@@ -119,14 +120,39 @@ export async function readSteps(
     }
   }
 
-  async function childrenOf(parents: string[]): Promise<Child[]> {
+  async function childrenOf(): Promise<Child[]> {
+    const parents = parts.flatMap(({ run_id, until }) => (until === null ? [run_id] : []))
     if (parents.length === 0) return []
-    const { rows } = await sql<Child>`
+    const { rows } = await sql<Omit<Child, 'until'>>`
       select run_id, parent_run_id, conversation_id, title, state, created_at, started_at, ended_at from runs
       where root_run_id in (select own.root_run_id from runs own where own.run_id = any(${parents}::uuid[]))
         and ancestors && ${parents}::uuid[] and ${visibleRuns(caller)}
       order by depth, created_at, run_id limit ${CONVERSATION_CHILDREN_MAX + 1}`.execute(db)
-    return rows
+    return rows.map((row) => ({ ...row, until: null }))
+  }
+
+  async function forkedChildren(): Promise<Child[]> {
+    const then = new Map(
+      parts.flatMap(({ until }) => (until?.children ?? []).map((child) => [child.run_id, { child, at: until?.at }])),
+    )
+    if (then.size === 0) return []
+    const rows = await db
+      .selectFrom('runs')
+      .select(['run_id', 'parent_run_id', 'conversation_id', 'title', 'created_at', 'started_at', 'ended_at'])
+      .where('run_id', 'in', [...then.keys()])
+      .where(visibleRuns(caller))
+      .orderBy('depth')
+      .orderBy('created_at')
+      .orderBy('run_id')
+      .execute()
+    return rows.flatMap(({ parent_run_id, ...row }): Child[] => {
+      const { child, at } = then.get(row.run_id) ?? {}
+      if (child === undefined || at === undefined || parent_run_id === null) return []
+      const had = (time: Date | null) => (time !== null && time <= at ? time : null)
+      const ended_at = isOver(child.state) ? had(row.ended_at) : null
+      const until = { ...child, at, children: [] }
+      return [{ ...row, parent_run_id, state: child.state, started_at: had(row.started_at), ended_at, until }]
+    })
   }
 
   async function titlesOf(run_ids: string[]): Promise<Map<string, string>> {

@@ -15,7 +15,7 @@ import {
 } from '../contract/index.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { conversationFilesEngine } from './conversation-files.ts'
-import { type Part, partsOf, positionsOf, titleOf } from './conversation-parts.ts'
+import { childrenNow, type Part, partsOf, positionsOf, titleOf } from './conversation-parts.ts'
 import { readSteps } from './conversation-steps.ts'
 import { renderExecution } from './conversation-view.ts'
 import type { Room } from './engine.ts'
@@ -43,9 +43,12 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
   async function read(caller: Caller, conversation_id: string): Promise<Conversation> {
     const parts = await partsFor(caller, conversation_id)
     const steps = await readSteps(room, transcripts, caller, parts)
-    const is_empty = steps.every(({ messages, steps }) => messages.length === 0 && steps.length === 0)
-    if (!is_empty || !(await files.has(caller, conversation_id))) return { conversation_id, steps }
-    return { conversation_id, steps: await readForeignSteps(caller, conversation_id, parts) }
+    const is_told = steps.some(({ messages }) => messages.length > 0)
+    if (is_told || !(await files.has(caller, conversation_id))) return { conversation_id, steps }
+    const foreign = await readForeignSteps(caller, conversation_id, parts)
+    // Its child runs are known here all the same.
+    foreign.at(-1)?.steps.push(...steps.flatMap((step) => step.steps))
+    return { conversation_id, steps: foreign }
   }
 
   /** Nothing is known but what the harness has sent. */
@@ -93,7 +96,9 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
     personOf(caller)
     const parts = await partsFor(caller, conversation_id)
     const run_ids = parts.map(({ run_id }) => run_id)
-    const now = await positionsOf(db, run_ids)
+    const standing = parts.flatMap(({ run_id, until }) => (until === null ? [run_id] : []))
+    const now = await positionsOf(db, standing)
+    const below = await childrenNow(db, standing)
     const fork = {
       conversation_id: randomUUID(),
       team_id: caller.team_id,
@@ -103,7 +108,8 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
     }
     const rows = parts.map(({ run_id, until }, at) => {
       const { execution_number, number: entries } = until ?? now.get(run_id) ?? { execution_number: 0, number: 0 }
-      const part = { run_id, execution_number, entries, forked_at: until?.at ?? fork.created_at }
+      const children = JSON.stringify(until?.children ?? below.get(run_id) ?? [])
+      const part = { run_id, execution_number, entries, forked_at: until?.at ?? fork.created_at, children }
       return { conversation_id: fork.conversation_id, number: at + 1, ...part }
     })
     await db.transaction().execute(async (write) => {
@@ -168,13 +174,13 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
 
     /** For anyone who knows the session: the conversation it belongs to; nothing at all of an unknown one. */
     async ofSession(session_id: string): Promise<{ conversation_id?: string }> {
+      if (!UUID.test(session_id)) return {}
       const found = await db
         .selectFrom('executions')
         .innerJoin('runs', 'runs.run_id', 'executions.run_id')
         .select('runs.conversation_id')
-        .where('executions.session_id', '=', session_id)
-        .orderBy('executions.offered_at', 'desc')
-        .limit(1)
+        .where('executions.execution_id', '=', session_id)
+        .where('executions.started_at', 'is not', null)
         .executeTakeFirst()
       return found ?? {}
     },
@@ -185,13 +191,13 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
       const found = await db
         .selectFrom('executions')
         .innerJoin('runs', 'runs.run_id', 'executions.run_id')
-        .select('executions.session_id')
+        .select('executions.execution_id as session_id')
         .where('runs.conversation_id', '=', conversation_id)
-        .where('executions.session_id', 'is not', null)
+        .where('executions.started_at', 'is not', null)
         .orderBy('executions.offered_at', 'desc')
         .limit(1)
         .executeTakeFirst()
-      return found?.session_id ? { session_id: found.session_id } : {}
+      return found ?? {}
     },
   }
 }

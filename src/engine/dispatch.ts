@@ -110,7 +110,7 @@ async function nextRuns(
   write: Kysely<Tables>,
   { team_id, connections, most, now }: { team_id: string; connections: Connection[]; most: number; now: Date },
 ): Promise<Selectable<Runs>[]> {
-  const ready = sql`q.state = 'QUEUED' and q.placement = 'worker' and not q.held
+  const ready = sql`q.state = 'QUEUED' and q.placement = 'worker' and not q.held and not q.halted
     and (q.not_before is null or q.not_before <= ${now})
     and ${fitsOne(connections)}`
   const { rows } = await sql<Selectable<Runs>>`
@@ -139,7 +139,7 @@ async function nextRuns(
       ) as laned
       where (select team_id from runs where run_id = lanes.lane_run_id) = ${team_id}
     )
-    select runs.* from runs where state = 'QUEUED'
+    select runs.* from runs where state = 'QUEUED' and not halted
       and run_id in (select run_id from free order by turn, queued_at, run_id limit ${most})
     order by queued_at, run_id for no key update skip locked`.execute(write)
   return rows
@@ -165,6 +165,7 @@ export async function offerBeside(room: Room, parent_run_id: string): Promise<Ta
       .where('parent_run_id', '=', parent_run_id)
       .where('placement', '=', 'parent')
       .where('state', '=', 'QUEUED')
+      .where('halted', '=', false)
       .orderBy('queued_at')
       .orderBy('run_id')
       .limit(Math.max(0, Math.min(free, laned, BATCH)))

@@ -16,6 +16,7 @@ import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
 import { conversationFilesEngine } from './conversation-files.ts'
 import { conversationsEngine } from './conversations.ts'
+import { departuresEngine } from './departures.ts'
 import { dispatchEngine } from './dispatch.ts'
 import { environmentsEngine } from './environments.ts'
 import { eventsEngine } from './events.ts'
@@ -28,10 +29,12 @@ import { type Keyring, NO_KEYS } from './keyring.ts'
 import { keysEngine } from './keys.ts'
 import { mailEngine } from './mail.ts'
 import { mailboxEngine } from './mailbox.ts'
+import { memoryEngine } from './memory.ts'
 import { messagesEngine } from './messages.ts'
 import { modelsEngine } from './models.ts'
 import { noticesEngine } from './notices.ts'
 import { plansEngine } from './plans.ts'
+import { rememberingEngine } from './remembering.ts'
 import { runsEngine } from './runs.ts'
 import { schedulesEngine } from './schedules.ts'
 import { missingKeys } from './sealing.ts'
@@ -42,6 +45,7 @@ import { type Signer, signer } from './signing.ts'
 import type { ReadSkills } from './skill-reader.ts'
 import { sweepEngine } from './sweep.ts'
 import { teamEngine } from './team.ts'
+import { teamDeletion } from './team-deletion.ts'
 import { teamsEngine } from './teams.ts'
 import { transcriptsEngine } from './transcripts.ts'
 import { type Enqueue, enqueuer, type Follow, follower } from './transitions.ts'
@@ -79,6 +83,10 @@ export type EngineLimits = {
   tool_output_bytes_max: number
   setup_command_ms: number
   clone_ms: number
+  /** Between two checkpoints of a workspace whose agent is at work. */
+  checkpoint_ms: number
+  /** What the times of schedules came to is kept this long; the latest of each schedule for ever. */
+  firings_kept_ms: number
 }
 
 export const ENGINE_LIMITS: EngineLimits = {
@@ -94,6 +102,8 @@ export const ENGINE_LIMITS: EngineLimits = {
   tool_output_bytes_max: 256 * 1024,
   setup_command_ms: 30 * 60_000,
   clone_ms: 10 * 60_000,
+  checkpoint_ms: 5 * 60_000,
+  firings_kept_ms: 90 * 24 * 3_600_000,
 }
 
 export type Engine = Awaited<ReturnType<typeof openEngine>>
@@ -115,6 +125,8 @@ export async function openEngine(options: EngineOptions) {
   const attachments = attachmentsEngine(room, uploads)
   const handoff = handoffEngine(room, uploads)
   const runs = runsEngine(room, { attachments, handoff })
+  const teams = teamsEngine(room)
+  const deletion = teamDeletion(room, { runs })
   return {
     limits,
     bell,
@@ -136,7 +148,9 @@ export async function openEngine(options: EngineOptions) {
     mail: mailEngine(room),
     trees: treesEngine(room),
     team: teamEngine(room),
-    teams: teamsEngine(room, { runs }),
+    teams,
+    departures: departuresEngine(room, { runs, teams }),
+    teamDeletion: deletion,
     keys: keysEngine(room),
     artifacts: artifactsEngine(room),
     attachments,
@@ -146,6 +160,8 @@ export async function openEngine(options: EngineOptions) {
     notices: noticesEngine(room),
     environments: environmentsEngine(room),
     identities: identitiesEngine(room),
+    memory: memoryEngine(room),
+    remembering: rememberingEngine(room),
     secrets: secretsEngine(room),
     federation: federationEngine(room),
     workload,
@@ -154,7 +170,7 @@ export async function openEngine(options: EngineOptions) {
     agents: agentsEngine(room),
     models: modelsEngine(room),
     dispatch: dispatchEngine(room),
-    sweep: sweepEngine(room),
+    sweep: sweepEngine(room, { deletion }),
     close: () => bell.close(),
   }
 }

@@ -15,9 +15,10 @@ import type { Environments } from '../db/tables.ts'
 import type { Caller, Owned } from './caller.ts'
 import { checkMcpServers } from './configuration.ts'
 import type { Room } from './engine.ts'
+import { creatorOf, editorOf } from './makers.ts'
 import { personOf } from './runs.ts'
 import { newUid } from './uid.ts'
-import { ownedBy, scopeOf, visibleTo } from './visible.ts'
+import { ownedBy, scopeOf, visibleRuns, visibleTo } from './visible.ts'
 
 /** Runs, identities and names that a refusal lists. */
 const NAMED_MAX = 10
@@ -40,14 +41,15 @@ export function environmentsEngine(room: Room) {
   }
 
   async function create(caller: Caller, body: NewEnvironment): Promise<Environment> {
-    const user_id = personOf(caller)
+    const maker = editorOf(caller)
     const now = clock.now()
     const environment_uid = newUid()
     const row = {
       environment_uid,
       ...ownedBy(caller, body.team),
-      creator_id: user_id,
-      editor_id: user_id,
+      creator_id: maker.editor_id,
+      creator_identity_uid: maker.editor_identity_uid,
+      ...maker,
       created_at: now,
       updated_at: now,
       ...EMPTY,
@@ -60,7 +62,7 @@ export function environmentsEngine(room: Room) {
 
   /** Whole: what is left out is empty. Otherwise: what is left out stays. */
   async function update(caller: Caller, uid: string, body: EditEnvironment, whole: boolean): Promise<Environment> {
-    const editor_id = personOf(caller)
+    const editor = editorOf(caller)
     const { version, last_updated, name } = body
     const changed = await named(name ?? '', () => {
       let rows = db
@@ -70,7 +72,7 @@ export function environmentsEngine(room: Room) {
           ...columnsOf(body),
           ...(name === undefined ? {} : { name }),
           version: sql<number>`version + 1`,
-          editor_id,
+          ...editor,
           updated_at: clock.now(),
         })
         .where('environment_uid', '=', uid)
@@ -95,7 +97,7 @@ export function environmentsEngine(room: Room) {
   async function remove(caller: Caller, uid: string, force: boolean): Promise<Record<string, never>> {
     personOf(caller)
     const environment = await get(caller, uid)
-    if (!force) await checkUnused(environment)
+    if (!force) await checkUnused(caller, environment)
     const deleted = await db
       .updateTable('environments')
       .set({ deleted_at: clock.now() })
@@ -107,38 +109,41 @@ export function environmentsEngine(room: Room) {
     return {}
   }
 
-  async function checkUnused({ uid, config }: Environment): Promise<void> {
+  /** Names what the caller may see, and counts the rest. */
+  async function checkUnused(caller: Caller, { uid, config }: Environment): Promise<void> {
     const runs = await db
       .selectFrom('runs')
-      .select('run_id')
+      .select(['run_id', visibleRuns(caller).as('seen')])
       .where(sql<boolean>`config ? 'environment_id' and config->>'environment_id' = ${uid}`)
       .where('state', 'not in', ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
       .orderBy('created_at')
       .execute()
     const identities = await db
       .selectFrom('identities')
-      .select('name')
+      .select(['name', visibleTo(caller, 'identities').as('seen')])
       .where('environment_uid', '=', uid)
       .where('deleted_at', 'is', null)
       .orderBy('name')
       .execute()
     const schedules = await db
       .selectFrom('schedules')
-      .select('name')
+      .select(['name', visibleTo(caller, 'schedules').as('seen')])
       .where(sql<boolean>`config ? 'environment_id' and config->>'environment_id' = ${uid}`)
       .where('deleted_at', 'is', null)
       .orderBy('name')
       .execute()
     const users = [
-      ...schedules.map(({ name }) => `schedule ${JSON.stringify(name)}`),
-      ...identities.map(({ name }) => `agent identity ${JSON.stringify(name)}`),
-      ...runs.map(({ run_id }) => `run ${run_id}`),
+      ...schedules.map(({ name, seen }) => ({ seen, text: `schedule ${JSON.stringify(name)}` })),
+      ...identities.map(({ name, seen }) => ({ seen, text: `agent identity ${JSON.stringify(name)}` })),
+      ...runs.map(({ run_id, seen }) => ({ seen, text: `run ${run_id}` })),
     ]
     if (users.length === 0) return
-    const more = users.length > NAMED_MAX ? ` and ${users.length - NAMED_MAX} more` : ''
+    const shown = users.filter(({ seen }) => seen).slice(0, NAMED_MAX)
+    const others = users.length - shown.length
+    const more = shown.length === 0 ? `${others} that you may not see` : ` and ${others} more`
     throw new Fault(
       'conflict',
-      `Environment ${config.name} is in use by ${users.slice(0, NAMED_MAX).join(', ')}${more}. ` +
+      `Environment ${config.name} is in use by ${shown.map(({ text }) => text).join(', ')}${others === 0 ? '' : more}. ` +
         'Delete it with force: runs that were made with it keep it as it is, and nothing new may name it.',
       { retryable: false },
     )
@@ -149,11 +154,14 @@ export function environmentsEngine(room: Room) {
       .selectFrom('environments as e')
       .innerJoin('users as creator', 'creator.user_id', 'e.creator_id')
       .innerJoin('users as editor', 'editor.user_id', 'e.editor_id')
+      .leftJoin('identities as maker', 'maker.identity_uid', 'e.creator_identity_uid')
+      .leftJoin('identities as changer', 'changer.identity_uid', 'e.editor_identity_uid')
       .leftJoinLateral(
         (from) =>
           from
             .selectFrom('runs')
             .where(sql<boolean>`config ? 'environment_id' and config->>'environment_id' = e.environment_uid`)
+            .where(visibleRuns(caller))
             .select(['run_id', 'title', 'state', 'created_at', 'updated_at', 'started_at', 'failure'])
             .orderBy('created_at', 'desc')
             .limit(1)
@@ -163,7 +171,9 @@ export function environmentsEngine(room: Room) {
       .where(visibleTo(caller, 'e'))
       .where('e.deleted_at', 'is', null)
       .selectAll('e')
-      .select(['creator.display_name as creator_name', 'editor.display_name as editor_name'])
+      .select(['creator.display_name as creator_name', 'creator.email as creator_email'])
+      .select(['editor.display_name as editor_name', 'editor.email as editor_email'])
+      .select(['maker.name as creator_agent', 'changer.name as editor_agent'])
       .select(['last.run_id', 'last.title', 'last.state', 'last.created_at as run_created_at'])
       .select(['last.updated_at as run_updated_at', 'last.started_at as run_started_at'])
       .select(
@@ -192,8 +202,20 @@ export function environmentsEngine(room: Room) {
               started_at: row.run_started_at?.toISOString(),
             },
       scope: scopeOf(row),
-      creator: { type: 'user', uid: row.creator_id, display_name: row.creator_name },
-      last_editor: { type: 'user', uid: row.editor_id, display_name: row.editor_name },
+      creator: creatorOf({
+        creator_id: row.creator_id,
+        display_name: row.creator_name,
+        email: row.creator_email,
+        creator_identity_uid: row.creator_identity_uid,
+        creator_identity_name: row.creator_agent,
+      }),
+      last_editor: creatorOf({
+        creator_id: row.editor_id,
+        display_name: row.editor_name,
+        email: row.editor_email,
+        creator_identity_uid: row.editor_identity_uid,
+        creator_identity_name: row.editor_agent,
+      }),
     })
   }
 

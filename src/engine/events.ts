@@ -94,12 +94,15 @@ export function eventsEngine(room: Room) {
       }))
     },
 
-    /** Moves the delivery cursor of a run forward, never back. */
+    /** Moves the delivery cursor of a run forward, never back, and not beyond what has happened: what comes is news. */
     async advance(caller: Caller, run_id: string, sequence: number): Promise<Record<string, never>> {
       if (caller.kind === 'execution' && caller.run_id !== run_id.toLowerCase()) throw runNotFound(run_id)
       const moved = await db
         .updateTable('runs')
-        .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${sequence})` })
+        .set({
+          last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0),
+            least(${sequence}, (select value from event_counter)))`,
+        })
         .where('run_id', '=', run_id)
         .where(visibleTo(caller, 'runs'))
         .executeTakeFirst()

@@ -6,10 +6,10 @@ import {
   type Execution,
   Execution as ExecutionShape,
   Fault,
-  FaultCode,
   harnessOf,
   type NewEntry,
   type Outcome,
+  type ReportShutdown,
   type Usage,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
@@ -26,10 +26,12 @@ import type { Room } from './engine.ts'
 import { freezeEnvironments } from './environments.ts'
 import { givings } from './givings.ts'
 import { heartbeats } from './heartbeats.ts'
+import { logged } from './log.ts'
 import { inNameOf, makerOf } from './makers.ts'
 import { metadataOf } from './metadata.ts'
 import { checkMode, PLAIN, titleOf } from './runs.ts'
 import { settle } from './settle.ts'
+import { shutDown } from './shutdown.ts'
 import { hashOf, newExecutionToken } from './tokens.ts'
 import { announce, enqueueIn, superseded } from './transitions.ts'
 import { newTimedId } from './uid.ts'
@@ -45,6 +47,10 @@ type Finish = {
 
 type Attention = {
   cancel_requested: boolean
+  /** Its tree is stopped. */
+  halted: boolean
+  /** Its harness has said that it stops. */
+  shut_down: boolean
   inbox: boolean
   urgent: boolean
   children: boolean
@@ -71,7 +77,8 @@ export function executionsEngine(room: Room) {
         .innerJoin('runs', (on) =>
           on.onRef('runs.run_id', '=', 'executions.run_id').onRef('runs.execution_id', '=', 'executions.execution_id'),
         )
-        .select(['executions.execution_id', 'runs.cancel_requested_at', 'executions.state'])
+        .select(['executions.execution_id', 'runs.cancel_requested_at', 'executions.state', 'runs.halted'])
+        .select(sql<boolean>`executions.shut_down_at is not null`.as('shut_down'))
         .select([hasMail(clock.now()).as('inbox'), hasUrgentMail.as('urgent'), hasChildrenBeside.as('children')])
         .select(hasNewFiles.as('attachments'))
         .where(sql<boolean>`executions.execution_id = any(${arrayOf('uuid', execution_ids, (id) => id)}::uuid[])`)
@@ -83,7 +90,7 @@ export function executionsEngine(room: Room) {
 
   async function createLocal(caller: Caller, body: CreateRun) {
     const maker = await makerOf(db, caller, body)
-    const { config, identity_uid } = await configureRun(db, maker, inNameOf(caller, body))
+    const { config, identity_uid } = await configureRun(db, maker, { ...inNameOf(caller, body), local: true })
     const now = clock.now()
     const run_id = newTimedId(now)
     const execution_id = newTimedId(now)
@@ -197,8 +204,9 @@ export function executionsEngine(room: Room) {
     own(caller, execution_id)
     const row = await readAttention(execution_id)
     if (!row || row.state === 'ended') throw superseded()
-    const { inbox, urgent, children, attachments } = row
-    return { cancel_requested: row.cancel_requested_at !== null, inbox, urgent, children, attachments }
+    const { halted, shut_down, inbox, urgent, children, attachments } = row
+    const cancel_requested = row.cancel_requested_at !== null
+    return { cancel_requested, halted, shut_down, inbox, urgent, children, attachments }
   }
 
   async function list(caller: Caller, run_id: string): Promise<{ executions: Execution[] }> {
@@ -239,27 +247,30 @@ export function executionsEngine(room: Room) {
       .where('state', '=', 'running')
       .executeTakeFirst()
     if (noted.numUpdatedRows === 0n) throw superseded()
+    await endWaiting(caller)
     return {}
   }
 
-  /** The harness cannot go on. Its execution ends now, whether or not its runner or its worker still lives. */
-  async function shutDown(caller: ExecutionCaller, error: { category: string; message: string }): Promise<void> {
-    const { run_id, execution_id } = caller
-    const named = FaultCode.safeParse(error.category)
-    const failure = {
-      error_code: named.success ? named.data : ('internal_error' as const),
-      message: named.success ? error.message : `${error.category}: ${error.message}`,
-      retryable: false,
-      reason: error.category.slice(0, 64),
-    }
-    const ended = await settle(room, run_id, execution_id, { outcome: { outcome: 'ERROR', failure } })
-    if (ended === null) throw superseded()
-    bell.ring('control', { execution_id })
+  /** Who finishes waits for nothing, also where its last call of `wait_for_events` was told that nothing had come. */
+  function endWaiting({ run_id, execution_id }: ExecutionCaller): Promise<void> {
+    return logged(room, async (write, events) => {
+      const waited = await write
+        .updateTable('runs')
+        .set({ waiting_until: null })
+        .where('run_id', '=', run_id)
+        .where('execution_id', '=', execution_id)
+        .where('state', '=', 'INPROGRESS')
+        .where('waiting_until', 'is not', null)
+        .returning('team_id')
+        .executeTakeFirst()
+      if (waited) events.push({ team_id: waited.team_id, event_type: 'run_resumed', run_id, execution_id })
+    })
   }
 
   return {
     note,
-    shutDown,
+    shutDown: (caller: Caller, run_id: string | undefined, said: ReportShutdown) =>
+      shutDown(room, caller, run_id, said),
     /** The children that are to run beside this run, offered to its runner. */
     async children(caller: Caller, execution_id: string) {
       own(caller, execution_id)

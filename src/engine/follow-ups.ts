@@ -10,6 +10,7 @@ import { once } from './idempotency.ts'
 import type { messagesEngine } from './messages.ts'
 import type { plansEngine } from './plans.ts'
 import { personOf, runNotFound } from './runs.ts'
+import { announce } from './transitions.ts'
 import { visibleTo } from './visible.ts'
 
 type Reach = {
@@ -39,7 +40,7 @@ export function followUpsEngine(room: Room, { messages, plans, attachments }: Re
       personOf(caller)
       const run = await db
         .selectFrom('runs')
-        .select(['open_plan', 'source', 'state'])
+        .select(['open_plan', 'source', 'state', 'execution_id'])
         .where('run_id', '=', run_id)
         .where(visibleTo(caller, 'runs'))
         .executeTakeFirst()
@@ -50,34 +51,45 @@ export function followUpsEngine(room: Room, { messages, plans, attachments }: Re
           `Run ${run_id} comes from ${run.source}, whose runs take no follow-ups. Start another run.`,
         )
       }
-      const untold = await attachments.untold(run_id, options.key)
-      const message = wordsOf(body, { run, has_files: untold.text !== '' })
-      if (run.open_plan !== null) {
-        await plans.revise(caller, run_id, run.open_plan, message + untold.text)
-        await untold.said()
+      const { key } = options
+      const untold = await attachments.untold(run_id, key)
+      const message = wordsOf(body, untold.text !== '')
+      const now = room.clock.now()
+      // What becomes of it is decided once for a key: the same again is no second message, wherever the run is by then.
+      const use = { caller, route: 'followUps.create', key, body: { run_id, body }, now }
+      const { answer: taken } = await once(db, use, async (write) => {
+        checkWords(body, { run, has_files: untold.text !== '' })
+        const { open_plan: version } = run
+        if (version === null) return grow(write ?? db, now, { run_id, message, body })
+        const revise = (within: Kysely<Tables>) =>
+          plans.reviseIn(within, { caller, run_id, version, now }, message + untold.text)
+        await (write === null ? db.transaction().execute(revise) : revise(write))
+        return true
+      })
+      if (taken) {
+        announce(room)
+        if (run.open_plan !== null && run.execution_id) room.bell.ring('control', { execution_id: run.execution_id })
+        if (run.open_plan !== null) await untold.said()
         return {}
       }
-      // Not yet started: the prompt itself grows, once for a key.
-      const use = { caller, route: 'followUps.create', key: options.key, body: { run_id, body }, now: room.clock.now() }
-      const { answer: grown } = await once(db, use, (write) => grow(write ?? db, use.now, { run_id, message, body }))
-      if (grown) return {}
       const subject = (message.trim().split('\n', 1)[0] ?? '').slice(0, SUBJECT_CHARACTERS)
       const said = { to: [run_id], subject, body: message + untold.text }
-      await messages.send(caller, said, { ...options, mode: body.mode })
+      await messages.send(caller, said, { ...options, mode: body.mode ?? undefined })
       await untold.said()
       return {}
     },
   }
 }
 
+const wordsOf = ({ message }: FollowUp, has_files: boolean): string =>
+  message?.trim() ? message : has_files ? 'Look at these.' : 'Go on.'
+
 /** An ended run may be asked to go on without a word, and files speak for themselves. */
-function wordsOf(
+function checkWords(
   { message }: FollowUp,
   { run, has_files }: { run: { state: string; open_plan: number | null }; has_files: boolean },
-): string {
-  if (message?.trim()) return message
-  if (run.open_plan === null && has_files) return 'Look at these.'
-  if (run.open_plan === null && isOver(run.state)) return 'Go on.'
+): void {
+  if (message?.trim() || (run.open_plan === null && (has_files || isOver(run.state)))) return
   throw new Fault('invalid_request', 'A follow-up needs a message.', {
     errors: [{ pointer: '/message', detail: 'Say something.' }],
   })

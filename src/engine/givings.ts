@@ -27,7 +27,8 @@ export type Seen = {
   undelivered: number
   last_event_sequence: number | null
   waiting_until: Date | null
-  stopped: boolean
+  /** Its tree is: then nothing is given. */
+  halted: boolean
 }
 
 /** `if_quiet`: only if nothing is there that the agent has yet to be told. */
@@ -111,22 +112,22 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
     with asked as (
       select * from jsonb_to_recordset(${JSON.stringify(asked)}::jsonb) as a(place int, execution_id uuid, run_id uuid,
         call_key text, message_ids uuid[], sequence bigint, text text, messages int, undelivered int,
-        last_event_sequence bigint, waiting_until timestamptz, stopped boolean)
+        last_event_sequence bigint, waiting_until timestamptz)
     ), ${inOrder(sql`(select run_id from asked)`)}, held as (
       update runs set undelivered = runs.undelivered - cardinality(a.message_ids),
-        waiting_until = case when a.stopped then runs.waiting_until end,
+        waiting_until = null,
         hop = greatest(runs.hop, (select max(m.hop) from messages m where m.message_id = any(a.message_ids))),
         cause_id = coalesce(a.message_ids[cardinality(a.message_ids)], runs.cause_id)
       from asked a join ordered using (run_id)
       where runs.run_id = a.run_id and runs.execution_id = a.execution_id and runs.messages = a.messages
         and runs.undelivered = a.undelivered and runs.last_event_sequence is not distinct from a.last_event_sequence
-        and runs.waiting_until is not distinct from a.waiting_until and (runs.stopped is not null) = a.stopped
+        and runs.waiting_until is not distinct from a.waiting_until and not runs.halted
       returning a.*, runs.team_id
     ), kept as (
       insert into givings (execution_id, run_id, call_key, message_ids, sequence, text, given_at)
       select execution_id, run_id, call_key, message_ids, sequence, text, ${now} from held
     ), resumed as (
-      select * from held where waiting_until is not null and not stopped
+      select * from held where waiting_until is not null
     ), ${says('run_resumed', sql`resumed`, now)}
     select place from held`.execute(db)
   const given = new Set(rows.map((row) => row.place))
@@ -181,7 +182,7 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
 const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`
     ordered as materialized (
       select run_id, undelivered, last_event_sequence as seen,
-        state = 'INPROGRESS' and stopped is null and waiting_until is null as parks
+        state = 'INPROGRESS' and not halted and waiting_until is null as parks
       from runs where run_id in ${run_ids} order by run_id for no key update
     )`
 

@@ -12,7 +12,14 @@ import { stopIfOverTokens } from './storms.ts'
 import { superseded } from './transitions.ts'
 
 type Beat = { execution_id: string; session_id: string | null; usage: Usage | null }
-type Held = { cancel_requested: boolean; inbox: boolean; children: boolean; attachments: boolean }
+type Held = {
+  cancel_requested: boolean
+  halted: boolean
+  shut_down: boolean
+  inbox: boolean
+  children: boolean
+  attachments: boolean
+}
 /** The tree, where its tokens are limited. */
 type Counted = Held & { counted: string | null }
 type Answer = Held & { lease_ms: number }
@@ -50,7 +57,7 @@ async function renew(room: Room, beats: Beat[]): Promise<(Counted | undefined)[]
       and runs.run_id = executions.run_id and runs.execution_id = executions.execution_id
       and teams.team_id = runs.team_id
     returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested,
-      ${hasMail(now)} as inbox, ${hasChildrenBeside} as children,
+      runs.halted, executions.shut_down_at is not null as shut_down, ${hasMail(now)} as inbox, ${hasChildrenBeside} as children,
       ${hasNewFiles} as attachments,
       case when teams.max_tree_tokens is not null and runs.stopped is null
         then runs.root_run_id end as counted`.execute(room.database.kysely)

@@ -10,7 +10,6 @@ import type { Tables } from '../db/connect.ts'
 import type { Caller } from './caller.ts'
 
 export const KEY_MS = 24 * 3_600_000
-export const KEY_CHARACTERS = 255
 
 type Use = { caller: Caller; route: string; key: string | undefined; body: unknown; now: Date }
 
@@ -22,9 +21,6 @@ export async function once<T>(
 ): Promise<{ answer: T; replayed: boolean }> {
   if (use.key === undefined) {
     return { answer: await effect(null), replayed: false }
-  }
-  if (use.key.length === 0 || use.key.length > KEY_CHARACTERS) {
-    throw new Fault('invalid_request', `An Idempotency-Key has 1 to ${KEY_CHARACTERS} characters.`)
   }
   const body_hash = createHash('sha256').update(JSON.stringify(use.body)).digest()
   const key = { team_id: use.caller.team_id, caller: callerName(use.caller), route: use.route, key: use.key }

@@ -16,6 +16,7 @@ import type { Caller, Owned } from './caller.ts'
 import { checkMcpServers } from './configuration.ts'
 import type { Room } from './engine.ts'
 import { findEnvironment } from './environments.ts'
+import { changeMemory, memoryColumns, memoryOf, storesForRuns } from './memory-owners.ts'
 import { personOf } from './runs.ts'
 import { newUid } from './uid.ts'
 import { ownedBy, scopeOf, visibleTo } from './visible.ts'
@@ -47,11 +48,11 @@ export function identitiesEngine(room: Room) {
   }
 
   async function get(caller: Caller, uid: string): Promise<Identity> {
-    return render(await find(caller, uid))
+    return render(await find(db, caller, uid))
   }
 
-  async function find(caller: Caller, uid: string): Promise<Selectable<Identities>> {
-    const row = await living(caller).where('identity_uid', '=', uid).executeTakeFirst()
+  async function find(read: Kysely<Tables>, caller: Caller, uid: string): Promise<Shown> {
+    const row = await living(caller, read).where('identity_uid', '=', uid).executeTakeFirst()
     if (!row) throw notFound(uid)
     return row
   }
@@ -71,22 +72,30 @@ export function identitiesEngine(room: Room) {
       updated_at: now,
       ...(await columnsOf(owned, body)),
     }
-    return render(await db.insertInto('identities').values(row).returningAll().executeTakeFirstOrThrow())
+    return db.transaction().execute(async (write) => {
+      const made = await write.insertInto('identities').values(row).returningAll().executeTakeFirstOrThrow()
+      await changeMemory(write, made, { memory: body.memory, now })
+      return render(await find(write, caller, made.identity_uid))
+    })
   }
 
   async function update(caller: Caller, uid: string, body: EditIdentity): Promise<Identity> {
     personOf(caller)
-    const columns = await columnsOf(await find(caller, uid), body)
-    const row = await db
-      .updateTable('identities')
-      .set({ ...(body.name ? { name: body.name } : {}), ...columns, updated_at: clock.now() })
-      .where('identity_uid', '=', uid)
-      .where(visibleTo(caller, 'identities'))
-      .where('deleted_at', 'is', null)
-      .returningAll()
-      .executeTakeFirst()
-    if (!row) throw notFound(uid)
-    return render(row)
+    const columns = await columnsOf(await find(db, caller, uid), body)
+    const now = clock.now()
+    return db.transaction().execute(async (write) => {
+      const row = await write
+        .updateTable('identities')
+        .set({ ...(body.name ? { name: body.name } : {}), ...columns, updated_at: now })
+        .where('identity_uid', '=', uid)
+        .where(visibleTo(caller, 'identities'))
+        .where('deleted_at', 'is', null)
+        .returningAll()
+        .executeTakeFirst()
+      if (!row) throw notFound(uid)
+      await changeMemory(write, row, { memory: body.memory, now })
+      return render(await find(write, caller, uid))
+    })
   }
 
   async function remove(caller: Caller, uid: string): Promise<Record<string, never>> {
@@ -113,6 +122,7 @@ export function identitiesEngine(room: Room) {
     const { harness_auth_secrets, inference_providers } = body
     const texts = { description, prompt, base_model, worker_host, factory_uid, agent_type, credential_strategy }
     const harness = body.harness ?? (typeof body.base_harness === 'string' ? { type: body.base_harness } : null)
+    const names_one = Object.values(harness ?? {}).some(Boolean)
     const environment = environment_id ? await findEnvironment(db, owned, environment_id, '/environment_id') : null
     return {
       ...Object.fromEntries(
@@ -120,7 +130,7 @@ export function identitiesEngine(room: Room) {
           .filter(([, text]) => text !== undefined && text !== null)
           .map(([name, text]) => [name, text || null]),
       ),
-      ...(harness ? { harness: harness.type ? JSON.stringify(HarnessChoice.parse(harness)) : null } : {}),
+      ...(harness ? { harness: names_one ? JSON.stringify(HarnessChoice.parse(harness)) : null } : {}),
       ...(environment_id === undefined || environment_id === null
         ? {}
         : { environment_uid: environment?.environment_uid ?? null }),
@@ -133,15 +143,22 @@ export function identitiesEngine(room: Room) {
     }
   }
 
-  const living = (caller: Caller) =>
-    db.selectFrom('identities').selectAll().where(visibleTo(caller, 'identities')).where('deleted_at', 'is', null)
+  const living = (caller: Caller, read: Kysely<Tables> = db) =>
+    read
+      .selectFrom('identities')
+      .selectAll()
+      .select(memoryColumns)
+      .where(visibleTo(caller, 'identities'))
+      .where('deleted_at', 'is', null)
 
   return { list, get, create, update, delete: remove }
 }
 
 const filled = (value: object): string | null => (Object.keys(value).length === 0 ? null : JSON.stringify(value))
 
-function render(row: Selectable<Identities>): Identity {
+type Shown = Selectable<Identities> & { attached_stores: unknown; own_store: unknown }
+
+function render(row: Shown): Identity {
   const harness = row.harness === null ? null : HarnessChoice.parse(row.harness)
   return Identity.parse({
     ...row,
@@ -163,7 +180,7 @@ function render(row: Selectable<Identities>): Identity {
     credential_strategy: row.credential_strategy ?? undefined,
     environment_id: row.environment_uid ?? undefined,
     worker_host: row.worker_host ?? undefined,
-    memory: { attached_stores: [], auto_memory: { enabled: false } },
+    memory: memoryOf(row),
     default_runner_uid: '',
     scope: scopeOf(row),
   })
@@ -214,6 +231,7 @@ export async function defaultsOf(db: Kysely<Tables>, identity: Selectable<Identi
   const providers = InferenceProviders.parse(identity.inference_providers ?? {})
   const auth = HarnessAuthSecrets.parse(identity.harness_auth_secrets ?? {})
   if (environment_uid !== null) await checkEnvironment(db, environment_uid, name)
+  const memory_stores = await storesForRuns(db, identity.identity_uid)
   return {
     ...(prompt === null ? {} : { base_prompt: prompt }),
     ...(base_model === null ? {} : { model_id: base_model }),
@@ -227,6 +245,7 @@ export async function defaultsOf(db: Kysely<Tables>, identity: Selectable<Identi
     ...(Object.keys(auth).length === 0 ? {} : { harness_auth_secrets: auth }),
     ...(Object.keys(providers).length === 0 ? {} : { inference_providers: providers }),
     ...(credential_strategy ? { credential_strategy } : {}),
+    ...(memory_stores === undefined ? {} : { memory_stores }),
   }
 }
 

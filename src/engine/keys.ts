@@ -1,6 +1,6 @@
 /**
  * API keys: made, listed, ended. A key is kept only as SHA-256; its value is answered once. It stands while it is not
- * revoked or expired, who made it is of the team, and the agent that it acts as has not been deleted.
+ * revoked or expired, who made it is of the team, and neither the team nor the agent that it acts as has been deleted.
  */
 import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
@@ -168,9 +168,11 @@ export const livingKeys = (db: Kysely<Tables>, now: Date) =>
   db
     .selectFrom('api_keys as k')
     .innerJoin('memberships as m', (on) => on.onRef('m.user_id', '=', 'k.user_id').onRef('m.team_id', '=', 'k.team_id'))
+    .innerJoin('teams as t', 't.team_id', 'k.team_id')
     .leftJoin('identities as i', 'i.identity_uid', 'k.identity_uid')
     .where('k.revoked_at', 'is', null)
     .where('i.deleted_at', 'is', null)
+    .where('t.deleted_at', 'is', null)
     .where((k) => k.or([k('k.expires_at', 'is', null), k('k.expires_at', '>', now)]))
 
 /** What a key may do at most: an agent nothing that manages the team. */

@@ -2,7 +2,7 @@
  * The log. An event is written in the transaction of its cause, and numbers become visible in order: the counter row is
  * bumped by the last statement before commit, so that whoever holds a higher number commits later.
  */
-import { type RawBuilder, sql, type Transaction } from 'kysely'
+import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely'
 import type { EventType } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { last } from '../db/prepared.ts'
@@ -26,14 +26,30 @@ type Logging = Pick<Room, 'database' | 'clock' | 'bell'>
  * commit.
  */
 export async function logged<T>(room: Logging, work: (write: Write, events: NewEvent[]) => Promise<T>): Promise<T> {
-  const events: NewEvent[] = []
-  const result = await room.database.kysely.transaction().execute(async (write) => {
-    const result = await work(write, events)
-    if (events.length > 0) await last(write, sql`with ${logs(events, room.clock.now())} select`)
-    return result
-  })
-  if (events.length > 0) room.bell.ring('log', {})
+  const { kysely } = room.database
+  const now = room.clock.now()
+  const { result, is_news } = await kysely.transaction().execute((write) => logWith(last, write, now, work))
+  if (is_news) room.bell.ring('log', {})
   return result
+}
+
+/** The same in a transaction that is another's: who commits it tells of the news, after that. */
+export const loggedIn = <T, W extends Kysely<Tables>>(write: W, now: Date, work: Logged<T, W>): Promise<News<T>> =>
+  logWith((write, query) => query.execute(write), write, now, work)
+
+type Logged<T, W> = (write: W, events: NewEvent[]) => Promise<T>
+type News<T> = { result: T; is_news: boolean }
+
+async function logWith<T, W extends Kysely<Tables>>(
+  append: (write: Kysely<Tables>, query: RawBuilder<unknown>) => Promise<unknown>,
+  write: W,
+  now: Date,
+  work: Logged<T, W>,
+): Promise<News<T>> {
+  const events: NewEvent[] = []
+  const result = await work(write, events)
+  if (events.length > 0) await append(write, sql`with ${logs(events, now)} select`)
+  return { result, is_news: events.length > 0 }
 }
 
 /** Two parts of a statement, which log these events. It is the last before its transaction's commit. */

@@ -4,6 +4,7 @@
  * a prompt, a tool's answer in two steps (`givings.ts`).
  *
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
+ * In a tree that is stopped nobody is given anything.
  */
 import { type Kysely, sql } from 'kysely'
 import { CHILD_EVENTS, Fault, type Inbox, RunMode } from '../contract/index.ts'
@@ -24,6 +25,8 @@ const TEXT_CHARACTERS_MAX = 200_000
 /** Of one statement. */
 const LOOKS_MAX = 100
 const WAIT_MS_MAX = 7 * 24 * 3_600_000
+/** For what a runner of a stopped tree waits at most before it looks again. */
+const HALTED_MS = 24 * 3_600_000
 
 type Piece = { sequence: number; text: string; message_id: string | null; urgent: boolean }
 
@@ -79,12 +82,13 @@ export function mailEngine(room: Room) {
     const claimed = await logged(room, async (write, events) => {
       const before = await write
         .selectFrom('runs')
-        .select(['team_id', 'waiting_until', 'stopped', 'last_event_sequence'])
+        .select(['team_id', 'waiting_until', 'halted', 'last_event_sequence'])
         .where('run_id', '=', run_id)
         .where('execution_id', '=', execution_id)
         .forNoKeyUpdate()
         .executeTakeFirst()
       if (!before) throw superseded()
+      if (before.halted) return false
       const held = await write.selectFrom('givings').selectAll().where('run_id', '=', run_id).execute()
       const cursor = Math.max(before.last_event_sequence ?? 0, ...held.map((giving) => giving.sequence))
       if (given.since !== undefined && given.since !== cursor) return false
@@ -96,10 +100,10 @@ export function mailEngine(room: Room) {
       await write
         .updateTable('runs')
         .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${given.sequence})` })
-        .$if(before.stopped === null, (u) => u.set({ waiting_until: null }))
+        .set({ waiting_until: null })
         .where('run_id', '=', run_id)
         .execute()
-      if (before.waiting_until !== null && before.stopped === null)
+      if (before.waiting_until !== null)
         events.push({ team_id: before.team_id, event_type: 'run_resumed', run_id, execution_id })
       return true
     })
@@ -169,7 +173,7 @@ export function mailEngine(room: Room) {
           }
           taken ??= found.taken
           // Also when the runner says that what it joined to the turn before this call is what the agent waits for.
-          const ended = parked && seen.waiting_until === null && !seen.stopped
+          const ended = parked && seen.waiting_until === null && !seen.halted
           if (found.taken > taken || ended) return { text: GIVEN_ELSEWHERE, inbox }
           if (inbox.text !== null) {
             const { message_ids, sequence, text } = inbox
@@ -261,7 +265,7 @@ const GIVEN_ELSEWHERE =
 async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(Row | undefined)[]> {
   const { rows } = await sql<Row>`
     select x.execution_id, r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until,
-      r.stopped is not null as stopped, g.call_key, g.text,
+      r.halted, g.call_key, g.text,
       greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0)) as since,
       exists (select from givings old where old.run_id = r.run_id and old.execution_id <> x.execution_id) as stale,
       letters.all as letters, news.all as news
@@ -270,10 +274,11 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
       cross join lateral (
         select coalesce(jsonb_agg(l order by l.number), '[]') as all from (
           select m.number, e.sequence, m.message_id, m.urgent, m.subject, m.body, m.mode, m.sender_run_id,
-            coalesce(s.config->>'name', s.title) as sender_name
+            coalesce(s.config->>'name', s.title, i.name) as sender_name
           from messages m join events e on e.ref_id = m.message_id::text and e.event_type = 'new_message'
             left join runs s on s.run_id = m.sender_run_id
-          where m.recipient_run_id = r.run_id and m.delivered_at is null and r.open_plan is null
+            left join identities i on i.identity_uid = m.sender_identity_uid
+          where m.recipient_run_id = r.run_id and m.delivered_at is null and r.open_plan is null and not r.halted
             and m.message_id <> all(coalesce(g.message_ids, '{}'))
           order by m.number limit ${MESSAGES_MAX}
         ) as l
@@ -283,7 +288,7 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
           select distinct on (e.run_id) e.sequence, e.event_type, e.run_id,
             coalesce(c.config->>'name', c.title) as name, coalesce(c.failure->>'message', c.status_message) as words
           from events e join runs c on c.run_id = e.run_id
-          where c.parent_run_id = r.run_id and r.open_plan is null
+          where c.parent_run_id = r.run_id and r.open_plan is null and not r.halted
             and e.sequence > greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0))
             and e.event_type in (${sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))})
           order by e.run_id, e.sequence desc
@@ -320,7 +325,8 @@ type Row = Seen & {
 
 /** That the time for which the agent waited is over is something to be told, too. */
 function lookOf(row: Row, now: Date): Look {
-  const { run_id, messages, undelivered, last_event_sequence, waiting_until, stopped, since } = row
+  const { run_id, messages, undelivered, last_event_sequence, waiting_until, halted, since } = row
+  const until = halted ? new Date(now.getTime() + HALTED_MS) : waiting_until
   const found: Piece[] = []
   let characters = 0
   for (const piece of piecesOf(row)) {
@@ -328,10 +334,10 @@ function lookOf(row: Row, now: Date): Look {
     found.push(piece)
     characters += piece.text.length
   }
-  const timed_out = found.length === 0 && waiting_until !== null && waiting_until <= now
+  const timed_out = found.length === 0 && until !== null && until <= now
   return {
     run_id,
-    seen: { messages, undelivered, last_event_sequence, waiting_until, stopped },
+    seen: { messages, undelivered, last_event_sequence, waiting_until, halted },
     given: row.call_key === null || row.text === null ? null : { call_key: row.call_key, text: row.text },
     taken: messages - undelivered,
     inbox: {
@@ -341,14 +347,18 @@ function lookOf(row: Row, now: Date): Look {
       sequence: Math.max(since, ...found.map((piece) => piece.sequence)),
       since,
       urgent: found.some((piece) => piece.urgent),
-      waiting_until: waiting_until?.toISOString() ?? null,
+      waiting_until: until?.toISOString() ?? null,
+      ...(halted ? { halted } : {}),
     },
   }
 }
 
 function piecesOf({ letters, news }: Row): Piece[] {
   const messages = letters.map((m): Piece => {
-    const sender = m.sender_run_id === null ? 'a person' : `agent "${m.sender_name}" (run ${m.sender_run_id})`
+    const agent = `agent "${m.sender_name}"`
+    // By the key of an agent identity, where there is a name and no run.
+    const by = m.sender_name === null ? 'a person' : agent
+    const sender = m.sender_run_id === null ? by : `${agent} (run ${m.sender_run_id})`
     return {
       sequence: m.sequence,
       message_id: m.message_id,

@@ -26,6 +26,12 @@ export async function makerOf(db: Kysely<Tables>, caller: Caller, asked: Asked):
   return { ...owned, creator_id: user_id, creator_identity_uid: person.identity_uid }
 }
 
+/** Who changes a thing, or makes it: the person, and the agent whose key it is. */
+export function editorOf(caller: Caller): { editor_id: string; editor_identity_uid: string | null } {
+  const editor_id = personOf(caller)
+  return { editor_id, editor_identity_uid: caller.kind === 'user' ? caller.identity_uid : null }
+}
+
 type Creator = {
   creator_id: string
   display_name: string

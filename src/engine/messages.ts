@@ -60,7 +60,9 @@ export function messagesEngine(room: Room) {
     if ('storm' in sent) throw await stopTree(room, sent.storm)
     for (const execution_id of sent.reached) bell.ring('mail', { execution_id })
     if (sent.woken > 0) bell.ring('queue', {})
-    return { message_ids: sent.message_ids }
+    const { message_ids } = sent
+    // One of each place of the request's list, also where that names a run twice.
+    return { message_ids: body.to.map((run_id) => message_ids[to.indexOf(run_id.toLowerCase())] ?? '') }
   }
 
   async function visibleMessage(caller: Caller, message_id: string): Promise<Selectable<Messages>> {
@@ -123,6 +125,8 @@ export function messagesEngine(room: Room) {
 
     async delivered(caller: Caller, message_id: string): Promise<Record<string, never>> {
       const message = await visibleMessage(caller, message_id)
+      if (caller.kind === 'execution' && message.recipient_run_id !== caller.run_id)
+        throw new Fault('not_authorized', 'Only the run that a message is to says that it was delivered.')
       await markDelivered(db, message.recipient_run_id, [message_id], clock.now())
       return {}
     },
@@ -168,7 +172,7 @@ export function renderHeader(message: Selectable<Messages>): MessageHeader {
 function senderOf(caller: Caller, body: SendMessage): string | null {
   if (caller.kind === 'worker') throw new Fault('not_authorized', "A worker's key sends no messages.")
   if (caller.kind === 'user') return body.sender_run_id?.toLowerCase() ?? null
-  if (body.sender_run_id !== undefined && body.sender_run_id.toLowerCase() !== caller.run_id) {
+  if (body.sender_run_id != null && body.sender_run_id.toLowerCase() !== caller.run_id) {
     throw new Fault('not_authorized', 'A run sends messages in its own name alone.')
   }
   return caller.run_id
@@ -220,15 +224,15 @@ async function sendAll(room: Room, all: Sending[]): Promise<Sent[]> {
   return sent
 }
 
-/** A person's word to a run whose row, and its root's, are locked already. */
+/** A person's word to runs whose rows, and their roots', are locked already. */
 export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent[], word: Word): Promise<void> {
-  const { caller, run_id, subject, body } = word
+  const { caller, to, subject, body } = word
   const sending = {
     place: randomUUID(),
     caller,
     sender_run_id: null,
-    to: [run_id],
-    body: { to: [run_id], subject, body },
+    to,
+    body: { to, subject, body },
   }
   const { sent, kept } = await acceptAll(room, write, [sending])
   if (sent[0] !== undefined && 'fault' in sent[0]) throw sent[0].fault
@@ -236,7 +240,7 @@ export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent
   events.push(...newsOf(kept))
 }
 
-type Word = { caller: UserCaller; run_id: string; subject: string; body: string }
+type Word = { caller: UserCaller; to: string[]; subject: string; body: string }
 
 /** Judges each; what is to be kept of them is not in the database yet. */
 async function acceptAll(room: Room, write: Kysely<Tables>, all: Sending[]): Promise<Accepted> {
@@ -385,6 +389,7 @@ async function accept(
     team_id: run.team_id,
     sender_run_id: sender?.run_id ?? null,
     sender_user_id: sender === null && caller.kind === 'user' ? caller.user_id : null,
+    sender_identity_uid: sender === null && caller.kind === 'user' ? caller.identity_uid : null,
     recipient_run_id: run.run_id,
     number: run.messages + 1,
     subject: storable(body.subject),
@@ -450,10 +455,10 @@ async function wake(write: Kysely<Tables>, run: Guarded, now: Date): Promise<voi
 /** The letters, and the counts of those who get them and of their trees: one statement, for a row may be both. */
 const keeping = ({ letters, counts }: Kept, more = sql``): RawBuilder<unknown> => sql`
     with kept as (
-      insert into messages (message_id, team_id, sender_run_id, sender_user_id, recipient_run_id, number, subject, body,
-        urgent, hop, cause_id, send_key, send_hash, mode, sent_at)
-      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.recipient_run_id, m.number, m.subject,
-        m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.send_hash, m.mode, m.sent_at
+      insert into messages (message_id, team_id, sender_run_id, sender_user_id, sender_identity_uid, recipient_run_id,
+        number, subject, body, urgent, hop, cause_id, send_key, send_hash, mode, sent_at)
+      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.sender_identity_uid, m.recipient_run_id,
+        m.number, m.subject, m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.send_hash, m.mode, m.sent_at
       from jsonb_populate_recordset(null::messages, ${JSON.stringify(letters)}::jsonb) as m
     )${more}
     update runs set messages = runs.messages + c.own, undelivered = runs.undelivered + c.own,

@@ -13,7 +13,7 @@ import type { Tables } from '../db/connect.ts'
 import type { Plans, Runs } from '../db/tables.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { logged, type NewEvent } from './log.ts'
+import { logged, loggedIn, type NewEvent } from './log.ts'
 import { sendIn } from './messages.ts'
 import { APPROVED, approvedWords, revisionWords } from './mode-words.ts'
 import { checkProposal, differences } from './plan-changes.ts'
@@ -77,32 +77,51 @@ export function plansEngine(room: Room) {
       .execute()
   }
 
-  async function decide(
-    caller: Caller,
-    run_id: string,
-    version: number,
-    answer: (write: Write, events: NewEvent[], open: Opened) => Promise<Selectable<Plans>>,
-  ): Promise<Plan> {
-    if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person answers a plan.')
-    personOf(caller)
-    const decided = await logged(room, async (write, events) => {
-      const run = await lockRun(write, caller, run_id)
-      const plan = await readVersion(write, run_id, version)
-      await checkOpen(write, run, plan)
-      const answered = await answer(write, events, { run, plan, caller, now: clock.now() })
-      events.push({ team_id: run.team_id, event_type: 'plan_decided', run_id, ref_id: answered.plan_id })
-      return { plan: answered, execution_id: run.execution_id }
-    })
+  type Answering = (write: Write, events: NewEvent[], open: Opened) => Promise<Selectable<Plans>>
+
+  async function decide(caller: Caller, run_id: string, version: number, answer: Answering): Promise<Plan> {
+    const decided = await db
+      .transaction()
+      .execute((write) => decideIn(write, { caller, run_id, version, now: clock.now() }, answer))
     announce(room)
     if (decided.execution_id) bell.ring('control', { execution_id: decided.execution_id })
     return render(db, decided.plan)
   }
 
+  async function decideIn(write: Write, { caller, run_id, version, now }: Deciding, answer: Answering) {
+    if (caller.kind !== 'user') throw new Fault('not_authorized', 'Only a person answers a plan.')
+    personOf(caller)
+    const { result } = await loggedIn(write, now, async (_, events) => {
+      const run = await lockRun(write, caller, run_id)
+      const plan = await readVersion(write, run_id, version)
+      await checkOpen(write, run, plan)
+      const answered = await answer(write, events, { run, plan, caller, now })
+      events.push({ team_id: run.team_id, event_type: 'plan_decided', run_id, ref_id: answered.plan_id })
+      return { plan: answered, execution_id: run.execution_id }
+    })
+    return result
+  }
+
+  const revising =
+    (message: string): Answering =>
+    async (write, events, open) => {
+      const { now, caller } = open
+      const closed = await close(write, open.plan, 'changes_requested', {
+        now,
+        user_id: caller.user_id,
+        words: message,
+      })
+      await goOn(write, events, open, `Changes to version ${closed.version} of your plan`, revisionWords(message))
+      return closed
+    }
+
   /** The words reach the agent, and its run goes on: with its own execution, or where that has gone with another. */
   async function goOn(write: Write, events: NewEvent[], open: Opened, subject: string, body: string): Promise<void> {
     const { run, caller, now } = open
     await write.updateTable('runs').set({ open_plan: null }).where('run_id', '=', run.run_id).execute()
-    await sendIn(room, write, events, { caller, run_id: run.run_id, subject, body })
+    await sendIn(room, write, events, { caller, to: [run.run_id], subject, body })
+    // In a stopped tree it goes on when that is released.
+    if (run.halted) return
     const alive = await isAtWork(write, run.execution_id)
     if (alive) await followIn(write, 'unblock', { run_id: run.run_id, now, set: { waiting_until: now } })
     else {
@@ -169,13 +188,12 @@ export function plansEngine(room: Room) {
     },
 
     revise(caller: Caller, run_id: string, version: number, message: string): Promise<Plan> {
-      return decide(caller, run_id, version, async (write, events, open) => {
-        const { now, caller } = open
-        const answer = { now, user_id: caller.user_id, words: message }
-        const closed = await close(write, open.plan, 'changes_requested', answer)
-        await goOn(write, events, open, `Changes to version ${version} of your plan`, revisionWords(message))
-        return closed
-      })
+      return decide(caller, run_id, version, revising(message))
+    },
+
+    /** The same in a transaction that is another's, who announces it when it has been committed. */
+    async reviseIn(write: Write, deciding: Deciding, message: string): Promise<void> {
+      await decideIn(write, deciding, revising(message))
     },
 
     /** Its run is cancelled; the caller of this sees to that once the answer stands. */
@@ -202,6 +220,7 @@ export function plansEngine(room: Room) {
   }
 }
 
+type Deciding = { caller: Caller; run_id: string; version: number; now: Date }
 type Opened = { run: Selectable<Runs>; plan: Selectable<Plans>; caller: UserCaller; now: Date }
 type Answer = { now: Date; user_id: UserCaller['user_id']; words: string | null }
 

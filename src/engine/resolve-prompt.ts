@@ -18,11 +18,12 @@ export async function resolvePrompt(
     .where('execution_id', '=', execution_id)
     .executeTakeFirst()
   if (!run) throw superseded()
-  const { prompt, guidance, config, context, missed } = await renderAssignment(room, run, execution_id, 0)
+  const { prompt, guidance, config, context, missed, memories } = await renderAssignment(room, run, execution_id, 0)
   const files = attachments_dir ? await attached(room, run.run_id, attachments_dir) : ''
+  const system_prompt = pieces([config.base_prompt ?? '', memories ?? ''])
   return {
     prompt: pieces([skill ? followed(skill) : '', guidance ?? '', prompt, files]),
-    ...(config.base_prompt ? { system_prompt: config.base_prompt } : {}),
+    ...(system_prompt ? { system_prompt } : {}),
     ...(remembers ? { resumption_prompt: missed ?? GOES_ON } : {}),
     ...(remembers || context === null ? {} : { context }),
   }

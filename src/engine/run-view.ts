@@ -17,6 +17,7 @@ import type { Room } from './engine.ts'
 import { listedArtifacts } from './listed-artifacts.ts'
 import { creatorOf } from './makers.ts'
 import { noticesOf } from './notices.ts'
+import { givensOf, renderGivens } from './run-givens.ts'
 import { usageByModel, usageOf } from './run-usage.ts'
 import { runNotFound } from './runs.ts'
 import { busyRuns, roomInLane } from './transitions.ts'
@@ -25,9 +26,12 @@ import { scopeOf, visibleRuns } from './visible.ts'
 const ChildStates = Run.shape.child_states
 
 export async function readRun(room: Room, caller: Caller, run_id: string): Promise<Run> {
-  const row = await select(room, caller).where('runs.run_id', '=', run_id).executeTakeFirst()
+  const row = await select(room, caller)
+    .select(givensOf.as('givens'))
+    .where('runs.run_id', '=', run_id)
+    .executeTakeFirst()
   if (!row) throw runNotFound(run_id)
-  return render(row)
+  return { ...render(row), ...renderGivens(row.givens) }
 }
 
 export async function readRuns(room: Room, caller: Caller, run_ids: string[]): Promise<Run[]> {
@@ -77,7 +81,7 @@ function select(room: Room, caller: Caller) {
       'environments.name as environment_name',
       'teams.max_concurrent_runs',
       'current.state as execution_state',
-      'current.session_id',
+      'current.started_at as session_started_at',
       'current.worker_host as current_host',
     ])
     .select([
@@ -146,7 +150,8 @@ function render(row: Selected): Run {
       ? {}
       : { environment: { uid: row.environment_uid, name: row.environment_name } }),
     conversation_id: row.conversation_id,
-    ...(row.session_id === null ? {} : { session_id: row.session_id }),
+    // Each execution is a session of its own, whichever of its harness's it goes on with.
+    ...(row.session_started_at === null || row.execution_id === null ? {} : { session_id: row.execution_id }),
     ...(row.parent_run_id === null ? {} : { parent_run_id: row.parent_run_id }),
     is_sandbox_running: row.execution_state === 'claimed' || row.execution_state === 'running',
     is_run_type_cancellable: row.source !== 'GITHUB_ACTION' && row.execution_location !== 'LOCAL',
@@ -201,6 +206,7 @@ function statusOf(message: string | null, failure: Failure | null, state: RunSta
 
 function waitOf(row: Selected, state: RunState): Pick<Run, 'waiting_for' | 'not_before'> {
   if (state !== 'QUEUED') return {}
+  if (row.halted) return { waiting_for: 'release' }
   if (row.not_before && row.not_before > row.read_at)
     return { waiting_for: 'retry', not_before: row.not_before.toISOString() }
   if (row.held) return { waiting_for: 'tasks' }

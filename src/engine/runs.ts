@@ -27,6 +27,7 @@ import { once } from './idempotency.ts'
 import { logged } from './log.ts'
 import { inNameOf, makerOf } from './makers.ts'
 import { metadataOf } from './metadata.ts'
+import { hasGivens, keepGivens, referredFiles } from './run-givens.ts'
 import { runListEngine } from './run-list.ts'
 import { readRun, readRuns } from './run-view.ts'
 import { stopping } from './storms.ts'
@@ -93,11 +94,14 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
 
   /** Null: nothing. Its bytes are in the store when this resolves. */
   async function bringing(body: CreateRun): Promise<Bringing | null> {
-    const { attachments: files = [], initial_snapshot_token, snapshot_disabled } = body
-    if (files.length === 0 && initial_snapshot_token == null && snapshot_disabled !== true) return null
+    const { attachments: given = [], initial_snapshot_token, snapshot_disabled } = body
+    const files = [...given, ...referredFiles(body)]
+    if (files.length === 0 && !hasGivens(body) && initial_snapshot_token == null && snapshot_disabled !== true)
+      return null
     const kept = await attachments.keep(files)
     return async (write, { team_id, run_id }) => {
       await attachments.attach(write, { team_id, run_id }, kept)
+      await keepGivens(write, run_id, body)
       if (initial_snapshot_token != null) await handoff.begin(write, { team_id, run_id }, initial_snapshot_token)
       if (snapshot_disabled === true)
         await write.updateTable('runs').set({ snapshot_disabled }).where('run_id', '=', run_id).execute()
@@ -296,6 +300,11 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
         'This run was started by hand where it ran; start it there again with `baton agent run`.',
       )
     }
+    if (current.halted) {
+      throw new Fault('conflict', `The tree of run ${run_id} was stopped; release it before the run is tried again.`, {
+        retryable: false,
+      })
+    }
     const batch = (await isBatch(run_id)) ? run_id : await batchOf(run_id)
     if (batch !== null) {
       await retryTasks(room, batch, batch === run_id ? {} : { run_id })
@@ -393,4 +402,4 @@ export function titleOf(prompt: string | undefined, { name }: AgentConfig): stri
 
 /** `warp` is how Oz clients say "no worker in particular". */
 export const hostOf = (worker_host: string | undefined): string | null =>
-  worker_host === undefined || worker_host === 'warp' ? null : worker_host
+  !worker_host || worker_host === 'warp' ? null : worker_host

@@ -28,6 +28,7 @@ import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { once } from './idempotency.ts'
 import { personOf, type runsEngine } from './runs.ts'
+import { giveUpWaiting, LEFT } from './schedule-stops.ts'
 import { timesOf } from './schedule-times.ts'
 import { announce, enqueueIn, type NewRun } from './transitions.ts'
 import { actingFor, visibleTo } from './visible.ts'
@@ -146,6 +147,8 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
   /** A time that is to fire, unless a run of the schedule is going on. */
   async function settleTime(write: Write, schedule: Schedule, due_at: Date): Promise<void> {
     const { schedule_id } = schedule
+    const acting = await actorOf(write, schedule)
+    if (acting instanceof Fault) return fail(write, schedule, { due_at, reason: acting.message })
     const waiting = await write
       .selectFrom('firings')
       .select(['firing_id', 'due_at'])
@@ -232,14 +235,19 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
     const { reason } = failed
     log.warn({ schedule_id, reason }, 'schedule.refused')
     await keep(write, schedule, { ...failed, state: 'failed' })
-    await note(write, schedule_id, { last_spawn_error: reason })
+    // Nobody is left to make a run of its next time either.
+    await note(write, schedule_id, { last_spawn_error: reason, ...(reason === LEFT ? { due_at: null } : {}) })
   }
 
-  /** Its creator, where that is still somebody who may make and cancel runs. */
+  /** Its creator, where that is still somebody who may make and cancel runs; an agent, where its key made it. */
   async function actorOf(write: Write, schedule: Schedule): Promise<UserCaller | Fault> {
-    const acting = await actingFor(write, { ...schedule, user_id: schedule.creator_id })
+    const { creator_id, creator_identity_uid, identity_uid } = schedule
+    const acting = await actingFor(write, { ...schedule, user_id: creator_id })
     if (acting === null) return new Fault('not_authorized', LEFT)
-    return isAtLeast(acting.role, 'member') ? acting : new Fault('not_authorized', LOOKS_ONLY)
+    if (!isAtLeast(acting.role, 'member')) return new Fault('not_authorized', LOOKS_ONLY)
+    // Somebody may have given it to another agent since.
+    const is_agents = creator_identity_uid !== null && creator_identity_uid === identity_uid
+    return is_agents ? { ...acting, role: 'member', identity_uid } : acting
   }
 
   /** A fault where nothing can be made of what the schedule says now. */
@@ -290,20 +298,14 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
     return made !== undefined
   }
 
-  type Note = { last_spawn_error: string | null; last_ran_at?: Date; last_run_id?: string }
+  type Note = { last_spawn_error: string | null; last_ran_at?: Date; last_run_id?: string; due_at?: null }
   async function note(write: Write, schedule_id: string, set: Note): Promise<void> {
     await write.updateTable('schedules').set(set).where('schedule_id', '=', schedule_id).execute()
   }
 
   /** What waits will have no run. */
-  async function giveUp(write: Write, schedule_id: string, reason: string): Promise<void> {
-    await write
-      .updateTable('firings')
-      .set({ state: 'skipped', reason, settled_at: clock.now() })
-      .where('schedule_id', '=', schedule_id)
-      .where('state', '=', 'waiting')
-      .execute()
-  }
+  const giveUp = (write: Write, schedule_id: string, reason: string): Promise<void> =>
+    giveUpWaiting(write, { ids: [schedule_id], reason, now: clock.now() })
 
   /** At once, whatever is going on: a person wants it. The run is that person's. */
   async function runNow(
@@ -345,10 +347,27 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
 export const scheduleNotFound = (schedule_id: string): Fault =>
   new Fault('resource_not_found', `There is no schedule ${schedule_id}.`)
 
-const LEFT = 'Who made this schedule has left the team, so that it makes no runs. Another member can make it anew.'
 const LOOKS_ONLY =
   'Who made this schedule may only look at what the team does now, so that it makes no runs. ' +
-  'Another member can make it anew.'
+  'An admin of the team can take it over; it then goes on in their name.'
+
+/** Of each schedule so many firings stay, however old. */
+const KEPT_OF_EACH = 20
+/** Firings that one sweep forgets. */
+const FORGET_MAX = 5_000
+
+/** What the times of schedules came to long ago. The runs stay, and name their schedules. */
+export async function forgetFirings({ clock, database, limits }: Room): Promise<void> {
+  const before = new Date(clock.now().getTime() - limits.firings_kept_ms)
+  await sql`
+    delete from firings where firing_id in (
+      select f.firing_id from firings f
+      where f.settled_at < ${before} and exists (
+        select from firings later
+        where later.schedule_id = f.schedule_id and (later.due_at, later.firing_id) > (f.due_at, f.firing_id)
+        offset ${KEPT_OF_EACH - 1})
+      order by f.settled_at limit ${FORGET_MAX} for update skip locked)`.execute(database.kysely)
+}
 
 /** In the words of the index of such runs. */
 const IS_GOING_ON = sql<boolean>`r.state not in ('SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED')`

@@ -20,8 +20,8 @@ import { configureRun, ownSettings, settle } from './configuration.ts'
 import { readCursor, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
 import { environmentConfigOf } from './environments.ts'
-import { inNameOf } from './makers.ts'
-import { checkMode, personOf, type runsEngine } from './runs.ts'
+import { creatorOf, editorOf, inNameOf } from './makers.ts'
+import { checkMode, type runsEngine } from './runs.ts'
 import { scheduleFiring, scheduleNotFound } from './schedule-firing.ts'
 import { timesOf } from './schedule-times.ts'
 import { ownedBy, scopeOf, visibleTo } from './visible.ts'
@@ -35,7 +35,7 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
   const firing = scheduleFiring(room, { runs })
 
   async function create(caller: Caller, body: CreateSchedule): Promise<Schedule> {
-    const user_id = personOf(caller)
+    const maker = editorOf(caller)
     const owned = ownedBy(caller, body.team)
     const now = clock.now()
     const columns = await columnsOf(caller, owned, body)
@@ -57,8 +57,9 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
         ...own,
         enabled: body.enabled,
         due_at: body.enabled ? first : null,
-        creator_id: user_id,
-        editor_id: user_id,
+        creator_id: maker.editor_id,
+        creator_identity_uid: maker.editor_identity_uid,
+        ...maker,
         created_at: now,
         updated_at: now,
       })
@@ -67,7 +68,7 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
   }
 
   async function replace(caller: Caller, schedule_id: string, body: ReplaceSchedule): Promise<Schedule> {
-    const editor_id = personOf(caller)
+    const editor = editorOf(caller)
     const columns = await columnsOf(caller, await read(db, caller, schedule_id), body)
     await db.transaction().execute(async (write) => {
       const row = await lock(write, caller, schedule_id)
@@ -83,41 +84,54 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
       const first = firstTime(next, now)
       // A time that has come, and that no server has seen yet, is not lost by a change of something else.
       const due_at = !next.enabled ? null : is_same_plan && row.due_at !== null ? row.due_at : first
-      await change(write, schedule_id, { ...next, due_at, editor_id, updated_at: now })
+      await change(write, schedule_id, { ...next, due_at, ...editor, updated_at: now })
       if (!next.enabled) await firing.giveUp(write, schedule_id, 'The schedule was paused.')
     })
     return get(caller, schedule_id)
   }
 
   async function pause(caller: Caller, schedule_id: string): Promise<Schedule> {
-    const editor_id = personOf(caller)
+    const editor = editorOf(caller)
     await db.transaction().execute(async (write) => {
       const row = await lock(write, caller, schedule_id)
       if (!row.enabled) return
-      await change(write, schedule_id, { enabled: false, due_at: null, editor_id, updated_at: clock.now() })
+      await change(write, schedule_id, { enabled: false, due_at: null, ...editor, updated_at: clock.now() })
       await firing.giveUp(write, schedule_id, 'The schedule was paused.')
     })
     return get(caller, schedule_id)
   }
 
   async function resume(caller: Caller, schedule_id: string): Promise<Schedule> {
-    const editor_id = personOf(caller)
+    const editor = editorOf(caller)
     await db.transaction().execute(async (write) => {
       const row = await lock(write, caller, schedule_id)
-      if (row.enabled) return
+      // One that stands still without a pause tries again.
+      if (row.enabled && row.due_at !== null) return
       const now = clock.now()
-      await change(write, schedule_id, { enabled: true, due_at: firstTime(row, now), editor_id, updated_at: now })
+      await change(write, schedule_id, { enabled: true, due_at: firstTime(row, now), ...editor, updated_at: now })
+    })
+    return get(caller, schedule_id)
+  }
+
+  async function takeOver(caller: Caller, schedule_id: string): Promise<Schedule> {
+    const editor = editorOf(caller)
+    await db.transaction().execute(async (write) => {
+      const row = await lock(write, caller, schedule_id)
+      const now = clock.now()
+      const due_at = row.enabled ? (row.due_at ?? firstTime(row, now)) : null
+      const maker = { creator_id: editor.editor_id, creator_identity_uid: editor.editor_identity_uid }
+      await change(write, schedule_id, { ...maker, ...editor, due_at, last_spawn_error: null, updated_at: now })
     })
     return get(caller, schedule_id)
   }
 
   /** The row stays, for the runs that name it. */
   async function remove(caller: Caller, schedule_id: string): Promise<{ success: boolean }> {
-    const editor_id = personOf(caller)
+    const editor = editorOf(caller)
     await db.transaction().execute(async (write) => {
       await lock(write, caller, schedule_id)
       const now = clock.now()
-      await change(write, schedule_id, { deleted_at: now, due_at: null, editor_id, updated_at: now })
+      await change(write, schedule_id, { deleted_at: now, due_at: null, ...editor, updated_at: now })
       await firing.giveUp(write, schedule_id, 'The schedule was deleted.')
     })
     return { success: true }
@@ -235,9 +249,12 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
       .selectFrom('schedules as s')
       .innerJoin('users as creator', 'creator.user_id', 's.creator_id')
       .innerJoin('users as editor', 'editor.user_id', 's.editor_id')
+      .leftJoin('identities as maker', 'maker.identity_uid', 's.creator_identity_uid')
+      .leftJoin('identities as changer', 'changer.identity_uid', 's.editor_identity_uid')
       .selectAll('s')
       .select(['creator.display_name as creator_name', 'creator.email as creator_email'])
       .select(['editor.display_name as editor_name', 'editor.email as editor_email'])
+      .select(['maker.name as creator_agent', 'changer.name as editor_agent'])
       .where('s.deleted_at', 'is', null)
       .where(visibleTo(caller, 's'))
 
@@ -266,6 +283,7 @@ export function schedulesEngine(room: Room, { runs }: Reach) {
     replace,
     pause,
     resume,
+    takeOver,
     delete: remove,
     get,
     list,
@@ -302,15 +320,11 @@ type Selected = Row & {
   creator_email: string | null
   editor_name: string
   editor_email: string | null
+  creator_agent: string | null
+  editor_agent: string | null
 }
 
 function render(row: Selected, config: AgentConfig, environment: EnvironmentConfig | undefined): Schedule {
-  const person = (uid: string, display_name: string, email: string | null) => ({
-    type: 'user' as const,
-    uid,
-    display_name,
-    ...(email === null ? {} : { email }),
-  })
   return Schedule.parse({
     ...row,
     id: row.schedule_id,
@@ -319,8 +333,20 @@ function render(row: Selected, config: AgentConfig, environment: EnvironmentConf
     agent_config: settle(config),
     agent_uid: row.identity_uid ?? undefined,
     environment,
-    created_by: person(row.creator_id, row.creator_name, row.creator_email),
-    updated_by: person(row.editor_id, row.editor_name, row.editor_email),
+    created_by: creatorOf({
+      creator_id: row.creator_id,
+      display_name: row.creator_name,
+      email: row.creator_email,
+      creator_identity_uid: row.creator_identity_uid,
+      creator_identity_name: row.creator_agent,
+    }),
+    updated_by: creatorOf({
+      creator_id: row.editor_id,
+      display_name: row.editor_name,
+      email: row.editor_email,
+      creator_identity_uid: row.editor_identity_uid,
+      creator_identity_name: row.editor_agent,
+    }),
     history: {
       last_ran: row.last_ran_at?.toISOString() ?? null,
       next_run: row.due_at?.toISOString() ?? null,

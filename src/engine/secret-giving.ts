@@ -5,11 +5,21 @@
  *     of one name      environment  >  personal  >  team
  *     of one variable  named by the run for its harness  >  the worker's own  >  typed  >  raw
  *
+ * What MCP servers of a run name (`{{NAME}}`) they are given, also where the run is given nothing else.
+ *
  * Personal secrets are for personal runs alone: what is the team's may be followed up by everybody in it. A key for a
  * model provider goes to the worker's broker, where that takes keys, and else into the sandbox.
  */
 import { type Kysely, type Selectable, sql } from 'kysely'
-import { type AgentConfig, Fault, type ModelKeyProvider, SecretType } from '../contract/index.ts'
+import {
+  type AgentConfig,
+  Fault,
+  FrozenEnvironment,
+  type McpServers,
+  type ModelKeyProvider,
+  SecretType,
+  secretsNamedBy,
+} from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs, Secrets } from '../db/tables.ts'
 import type { Owned } from './caller.ts'
@@ -22,13 +32,14 @@ type Secret = Pick<
   'secret_uid' | 'owner_user_id' | 'environment_uid' | 'name' | 'type' | 'version' | 'created_at' | 'last_used_at'
 >
 export type Provider = ModelKeyProvider | 'bedrock'
-type Given = { secret: Secret; reach: 'environment' | 'broker'; chosen: boolean }
+type Given = { secret: Secret; reach: 'environment' | 'broker' | 'mcp'; chosen: boolean; for_mcp: boolean }
 
 /** An execution that is being offered. `brokers`: providers for which its worker takes keys. */
 export type Offered = {
   execution_id: string
   run: Pick<Selectable<Runs>, 'run_id' | 'team_id' | 'owner_user_id'>
   config: AgentConfig
+  environment: FrozenEnvironment | null
   brokers: readonly string[]
 }
 
@@ -52,12 +63,13 @@ export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Of
   await write
     .insertInto('execution_secrets')
     .values(
-      given.map(({ secret: { secret_uid, version }, reach, chosen, offered: { execution_id } }) => ({
+      given.map(({ secret: { secret_uid, version }, reach, chosen, for_mcp, offered: { execution_id } }) => ({
         execution_id,
         secret_uid,
         version,
         reach,
         chosen,
+        for_mcp,
       })),
     )
     .execute()
@@ -75,11 +87,12 @@ export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Of
   }
 }
 
-function choose({ run, config, brokers }: Offered, all: Secret[]): Given[] {
+function choose({ run, config, environment, brokers }: Offered, all: Secret[]): Given[] {
   const reachable = byName(all.filter((secret) => reaches(secret, run, config.environment_id ?? null)))
   const named = new Set(authNames(config).map(({ name }) => name))
   const allowed = config.secrets === undefined ? null : new Set(config.secrets.map(({ name }) => name))
-  const taken = reachable.filter(({ name }) => named.has(name) || allowed === null || allowed.has(name))
+  const taken = new Set(reachable.filter(({ name }) => named.has(name) || allowed === null || allowed.has(name)))
+  const mcp = new Set(secretsNamedBy({ ...environment?.mcp_servers, ...config.mcp_servers }).map(({ name }) => name))
   const rank = (secret: Secret) => (named.has(secret.name) ? 0 : secret.type === 'raw_value' ? 2 : 1)
   const best = new Map<Provider, Secret>()
   for (const secret of taken) {
@@ -87,11 +100,13 @@ function choose({ run, config, brokers }: Offered, all: Secret[]): Given[] {
     const other = provider === null ? undefined : best.get(provider)
     if (provider !== null && (other === undefined || rank(secret) < rank(other))) best.set(provider, secret)
   }
-  return taken.flatMap((secret) => {
+  return reachable.flatMap((secret): Given[] => {
     const provider = providerOf(secret)
-    if (provider !== null && best.get(provider) !== secret) return []
-    const chosen = named.has(secret.name)
-    return [{ secret, chosen, reach: provider !== null && brokers.includes(provider) ? 'broker' : 'environment' }]
+    const for_mcp = mcp.has(secret.name)
+    if (!taken.has(secret) || (provider !== null && best.get(provider) !== secret))
+      return for_mcp ? [{ secret, chosen: false, for_mcp, reach: 'mcp' }] : []
+    const reach = provider !== null && brokers.includes(provider) ? 'broker' : 'environment'
+    return [{ secret, chosen: named.has(secret.name), for_mcp, reach }]
   })
 }
 
@@ -148,15 +163,17 @@ function providerOf({ type, name }: Secret): Provider | null {
 /**
  * The configuration with the secrets that its run may name. What it said itself must be there: throws the fault that
  * says which is not. What its parent hands down and it cannot have is left out. A child has no more than its parent: of
- * one that is given certain secrets alone, some of those.
+ * one that is given certain secrets alone, some of those. `local`: it is given none, and its MCP servers have theirs
+ * from the machine that they are on.
  */
 export async function settleSecrets(
   db: Kysely<Tables>,
   owned: Owned,
   config: AgentConfig,
-  { said, parent }: { said: AgentConfig; parent?: AgentConfig | undefined },
+  { said, parent, local }: { said: AgentConfig; parent?: AgentConfig | undefined; local: boolean },
 ): Promise<AgentConfig> {
-  const names = [...(config.secrets ?? []), ...authNames(config)].map(({ name }) => name)
+  const by_servers = local ? [] : secretsNamedBy(await serversOf(db, config))
+  const names = [...(config.secrets ?? []), ...authNames(config), ...by_servers].map(({ name }) => name)
   if (names.length === 0) return config
   const rows = await db
     .selectFrom('secrets')
@@ -169,13 +186,60 @@ export async function settleSecrets(
   for (const name of said.secrets ?? []) checkNamed(found, { ...name, prefix: '' }, '/config/secrets', parent)
   for (const name of authNames(said)) checkNamed(found, name, `/config/harness_auth_secrets/${name.key}`, parent)
   const has = (name: string | undefined) => found.some((row) => row.name === name)
-  const { secrets, harness_auth_secrets: auth, ...rest } = config
+  const { secrets, harness_auth_secrets: auth, mcp_servers: servers, ...rest } = config
+  const is_handed_down = (server: string) => said.mcp_servers === undefined && servers?.[server] !== undefined
+  const of_parent = parent?.secrets && [
+    ...[...parent.secrets, ...authNames(parent), ...secretsNamedBy(await serversOf(db, parent))].map(
+      ({ name }) => name,
+    ),
+  ]
+  for (const named of by_servers.filter(({ server }) => !is_handed_down(server))) checkServer(found, named, of_parent)
+  const lacking = new Set(by_servers.flatMap(({ server, name }) => (has(name) ? [] : [server])))
   const kept = auth && Object.fromEntries(Object.entries(auth).filter(([, name]) => has(name)))
   return {
     ...rest,
+    ...(servers && { mcp_servers: Object.fromEntries(Object.entries(servers).filter(([name]) => !lacking.has(name))) }),
     ...(secrets === undefined ? {} : { secrets: secrets.filter(({ name }) => has(name)) }),
     ...(kept === undefined || Object.keys(kept).length === 0 ? {} : { harness_auth_secrets: kept }),
   }
+}
+
+/** With those of its environment, as it stands. */
+async function serversOf(db: Kysely<Tables>, { environment_id, mcp_servers }: AgentConfig): Promise<McpServers> {
+  if (!environment_id) return mcp_servers ?? {}
+  const row = await db
+    .selectFrom('environments')
+    .select('mcp_servers')
+    .where('environment_uid', '=', environment_id)
+    .executeTakeFirst()
+  return { ...FrozenEnvironment.shape.mcp_servers.parse(row?.mcp_servers ?? {}), ...mcp_servers }
+}
+
+/** `of_parent`: names that its parent has, where it is given certain ones alone. */
+function checkServer(
+  found: Pick<Secret, 'name' | 'type'>[],
+  { server, name }: { server: string; name: string },
+  of_parent: string[] | undefined,
+): void {
+  const refuse = (code: 'invalid_request' | 'not_authorized', why: string, detail: string) =>
+    new Fault(code, `MCP server ${server} names the secret ${name}${why}`, {
+      errors: [{ pointer: `/config/mcp_servers/${server}`, detail }],
+    })
+  const own = found.filter((row) => row.name === name)
+  if (own.length === 0)
+    throw refuse(
+      'invalid_request',
+      ', which is not there or not for this run. `baton secret list` shows which there are.',
+      'no such secret',
+    )
+  if (own.every(({ type }) => type === 'anthropic_bedrock_access_key'))
+    throw refuse(
+      'invalid_request',
+      ', which is of several parts. Keep the one that it needs as a raw value.',
+      'not one',
+    )
+  if (of_parent !== undefined && !of_parent.includes(name))
+    throw refuse('not_authorized', ', which the parent of this run is not given.', 'not of the parent')
 }
 
 function checkNamed(

@@ -13,6 +13,7 @@ import {
   type Redactor,
   SecretParts,
   SecretType,
+  secretsNamedBy,
 } from '../contract/index.ts'
 import type { Room } from './engine.ts'
 import { unseal } from './sealing.ts'
@@ -31,7 +32,7 @@ const givenTo = ({ database }: Reach, execution_ids: string[]) =>
     .innerJoin('secret_versions as v', (on) =>
       on.onRef('v.secret_uid', '=', 'g.secret_uid').onRef('v.version', '=', 'g.version'),
     )
-    .select(['g.execution_id', 'g.reach', 'g.chosen', 's.name', 's.type', 's.team_id'])
+    .select(['g.execution_id', 'g.reach', 'g.chosen', 'g.for_mcp', 's.name', 's.type', 's.team_id'])
     .select(['v.secret_uid', 'v.version', 'v.key_id', 'v.wrapped_key', 'v.ciphertext'])
     .where('g.execution_id', 'in', execution_ids)
     .orderBy('s.created_at')
@@ -47,7 +48,7 @@ function openRow({ keyring }: Reach, row: Row): Opened {
   return { ...row, ...variablesOf(type, row.name, plain) }
 }
 
-/** What the runner of an execution needs; absent where it is given none. */
+/** What the runner of an execution needs; absent where it is given none. `config` is with what its environment adds. */
 export async function renderSecrets(
   reach: Reach,
   config: AgentConfig,
@@ -55,21 +56,31 @@ export async function renderSecrets(
 ): Promise<Pick<Assignment, 'secrets'>> {
   const rows = await givenTo(reach, [execution_id])
   const asked = [...(config.secrets ?? []), ...authNames(config)]
-  const gone = asked.find(({ name }) => !rows.some((row) => row.name === name))
+  const by_servers = secretsNamedBy(config.mcp_servers ?? {})
+  const gone = [...asked, ...by_servers].find(({ name }) => !rows.some((row) => row.name === name))
   if (rows.length === 0 && gone === undefined) return {}
   const none = { variables: {}, chosen: {}, hidden: [] }
   if (gone !== undefined) {
-    const problem = `The secret ${gone.name}, which the run names, is not there any more. Keep it again, or ask without it.`
+    const who = 'server' in gone ? `its MCP server ${gone.server}` : 'the run'
+    const problem = `The secret ${gone.name}, which ${who} names, is not there any more. Keep it again, or ask without it.`
     return { secrets: { ...none, problem } }
   }
   try {
-    const inside = rows.map((row) => openRow(reach, row)).filter((one) => one.reach === 'environment')
-    return { secrets: { ...merged(config, inside), hidden: inside.flatMap(({ hidden }) => hidden), problem: null } }
+    const opened = rows.map((row) => openRow(reach, row)).filter((one) => one.reach !== 'broker' || one.for_mcp)
+    const inside = opened.filter((one) => one.reach === 'environment')
+    const hidden = opened.flatMap((one) => one.hidden)
+    return { secrets: { ...merged(config, inside), ...forServers(opened), hidden, problem: null } }
   } catch (thrown) {
     if (!(thrown instanceof Fault)) throw thrown
     reach.log.error({ execution_id, reason: thrown.message }, 'secret.unreadable')
     return { secrets: { ...none, problem: `A secret of this run cannot be read. ${thrown.message}` } }
   }
+}
+
+/** The one text that a secret is, whatever its type. */
+function forServers(opened: Opened[]): { mcp?: Record<string, string> } {
+  const pairs = opened.flatMap((one) => (one.for_mcp ? [[one.name, one.hidden[0] ?? '']] : []))
+  return pairs.length === 0 ? {} : { mcp: Object.fromEntries(pairs) }
 }
 
 /** Typed ones go over raw ones. */

@@ -11,17 +11,19 @@ import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import { stopBatch } from './batch-advance.ts'
 import type { Room } from './engine.ts'
-import { stopIfOverTokens } from './storms.ts'
+import { isAgent, stopIfOverTokens } from './storms.ts'
 import { announce, followIn, type Step, tellParent } from './transitions.ts'
 
 export type Ending = {
   outcome: Outcome
   /** Transcript entries that the execution has; fewer held, and it cannot end yet. */
   entries?: number
-  /** Undelivered messages do not hold up a success. */
+  /** Neither undelivered messages hold up a success nor that the tree is stopped. */
   leave_inbox?: boolean | undefined
   /** Only if the execution's time is still over then. */
   overdue?: Date | undefined
+  /** Others say so than its runner: it counts for nothing where the harness has said that it stopped cleanly. */
+  unsaid?: boolean
   usage?: Usage | undefined
   session_id?: string | undefined
 }
@@ -30,7 +32,7 @@ type Held = Selectable<Runs> & { entries: number; has_begun: boolean }
 
 /**
  * Ends the execution if it has not ended, and moves its run. Null: it had ended, or was not the current one. `inbox`:
- * messages came before a success, which is therefore none yet.
+ * messages, or a stop of the tree, came before a success, which is therefore none yet.
  */
 export async function settle(
   room: Room,
@@ -84,7 +86,7 @@ function decide(room: Room, execution_id: string, ending: Ending): Promise<Selec
       .selectFrom('runs')
       .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
       .selectAll('runs')
-      .select(['executions.entries', 'executions.note'])
+      .select(['executions.entries', 'executions.note', 'executions.shut_down_at'])
       .select((e) => e('executions.started_at', 'is not', null).$castTo<boolean>().as('has_begun'))
       .where('runs.execution_id', '=', execution_id)
       .where('executions.state', '!=', 'ended')
@@ -94,10 +96,9 @@ function decide(room: Room, execution_id: string, ending: Ending): Promise<Selec
     if (!run) return null
     if (ending.entries !== undefined && run.entries < ending.entries) throw missingEntries(run.entries, ending.entries)
     const succeeds = ending.outcome.outcome === 'SUCCEEDED' && run.cancel_requested_at === null
-    if (succeeds && run.undelivered > 0 && !ending.leave_inbox) return 'inbox'
-    return (
-      (await move(room, write, run, execution_id, { ...ending, outcome: asNoted(ending.outcome, run.note) })) ?? null
-    )
+    if (succeeds && (run.undelivered > 0 || run.halted) && !ending.leave_inbox) return 'inbox'
+    const said: Outcome = ending.unsaid && run.shut_down_at !== null ? { outcome: 'SUCCEEDED' } : ending.outcome
+    return (await move(room, write, run, execution_id, { ...ending, outcome: asNoted(said, run.note) })) ?? null
   })
 }
 
@@ -123,8 +124,9 @@ async function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: 
   const now = room.clock.now()
   const outcome: Outcome = run.cancel_requested_at === null ? ending.outcome : { outcome: 'CANCELLED' }
   const step: Step = { run_id: run.run_id, execution_id, now, execution: endOf(ending, outcome, now) }
-  // A plan waits for a person whatever becomes of who proposed it.
-  if (run.open_plan !== null && outcome.outcome !== 'CANCELLED' && run.waiting_until !== null)
+  // A plan or a stopped tree waits for a person whatever becomes of who was at work.
+  const waits = run.open_plan !== null || (isHeld(run) && outcome.outcome !== 'SUCCEEDED')
+  if (waits && outcome.outcome !== 'CANCELLED' && run.waiting_until !== null)
     return followIn(write, 'shelve', { ...step, set: { waiting_until: run.waiting_until } })
   const ended = { ended_at: now, not_before: null }
   switch (outcome.outcome) {
@@ -153,6 +155,14 @@ async function move(room: Room, write: Kysely<Tables>, run: Held, execution_id: 
     }
   }
 }
+
+/** When its tree is released it can go on, with another execution if need be. */
+const isHeld = (run: Held): boolean =>
+  run.halted &&
+  run.state === 'BLOCKED' &&
+  run.execution_location === 'REMOTE' &&
+  run.placement === 'worker' &&
+  isAgent(run)
 
 /** Milliseconds before try number `tries + 1`: anything up to a step that doubles with each, so that tries spread. */
 export function backoff(room: Pick<Room, 'limits'>, tries: number): number {

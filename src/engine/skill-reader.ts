@@ -271,16 +271,17 @@ function decoded(text: string): string {
   }
 }
 
-function reasonOf({ message }: GitFailed, { ref }: SkillSource): ReadingFailed {
+function reasonOf({ message }: GitFailed, { url, ref, github_token }: SkillSource): ReadingFailed {
+  const has_login = github_token !== null || url !== withoutSecret(url)
   const known = TROUBLES.find(({ says }) => says.test(message))
   const line = message.split('\n').find((one) => /^(fatal|error|ssh):/.test(one)) ?? message.split('\n').at(-1) ?? ''
   return new ReadingFailed(
-    `It cannot be read: ${known?.reason(ref) ?? `git says: ${line.slice(0, 300).replace(/\.+$/, '')}.`}`,
+    `It cannot be read: ${known?.reason(ref, has_login) ?? `git says: ${line.slice(0, 300).replace(/\.+$/, '')}.`}`,
   )
 }
 
 /** The first that fits. */
-const TROUBLES: { says: RegExp; reason: (ref: string | undefined) => string }[] = [
+const TROUBLES: { says: RegExp; reason: (ref: string | undefined, has_login: boolean) => string }[] = [
   {
     says: /timed out/i,
     reason: () => `it took longer than ${READING_MS / 1000} seconds, or its host does not answer.`,
@@ -291,8 +292,15 @@ const TROUBLES: { says: RegExp; reason: (ref: string | undefined) => string }[] 
     reason: (ref) => `it has no branch, tag or commit "${ref ?? 'HEAD'}".`,
   },
   {
+    says: /error: 429|too many requests|rate limit/i,
+    reason: () => 'its host takes no more requests for now. It is read again later.',
+  },
+  {
     says: /could not read (Usern|Passw)|Authentication failed|Permission denied|error: 40[134]|not found/i,
-    reason: () => 'there is none at this address, or it asks for a login that the environment does not give.',
+    reason: (_, has_login) =>
+      has_login
+        ? 'there is none at this address, or the login that the environment gives does not open it.'
+        : 'there is none at this address, or it asks for a login that the environment does not give.',
   },
   { says: /Could not resolve host/i, reason: () => 'its host cannot be found.' },
   { says: /Failed to connect|Connection (refused|reset|timed out)/i, reason: () => 'its host does not answer.' },

@@ -1,21 +1,22 @@
 /**
  * The storm guard: what a tree of runs may use before a person looks at it. It is judged where messages are accepted
  * and children are born, under the root's lock, and tokens also where their use is reported; a tree that went over
- * stops: its agents can neither send nor start anything, its root is BLOCKED, and what is at work ends its turn.
+ * stops: its agents can neither send nor start anything and are told nothing, its root is BLOCKED, what is at work is
+ * BLOCKED too and its turn interrupted, what has not begun does not begin. See `docs/decisions/0017-halted-trees.md`.
  */
 import type { Kysely, Selectable } from 'kysely'
 import { sql } from 'kysely'
-import type { Fault, STOPS } from '../contract/index.ts'
+import { AgentConfig, type Fault, harnessOf, type STOPS } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs, Teams } from '../db/tables.ts'
 import { isOver, stoppedTree } from './births.ts'
 import type { Room } from './engine.ts'
-import { announce } from './transitions.ts'
+import { announce, followAll, type NamedStep } from './transitions.ts'
 
 type Reason = (typeof STOPS)[number]
 export type Storm = { root_run_id: string; reason: Reason; message: string }
 
-/** A BLOCKED root waits for a person, however long it takes. */
+/** What is BLOCKED waits for a person, however long it takes. */
 const STOPPED_MS = 3650 * 24 * 3_600_000
 
 /** A run with what its team allows a tree. */
@@ -133,23 +134,67 @@ export async function stopIfOverTokens(room: Room, root_run_id: string): Promise
 }
 
 /** Stops the tree in a transaction of its own: the message that was one too many is not accepted. Answers the fault. */
-export async function stopTree(room: Room, storm: Storm): Promise<Fault> {
+export async function stopTree(room: Room, { root_run_id, reason, message }: Storm): Promise<Fault> {
   const now = room.clock.now()
-  const stopped = { reason: storm.reason, message: storm.message, at: now.toISOString() }
-  const root = await room.follow('block', {
-    run_id: storm.root_run_id,
-    now,
-    set: { stopped, waiting_until: new Date(now.getTime() + STOPPED_MS) },
-  })
-  // A root that has ended cannot be BLOCKED; the tree is stopped all the same.
-  if (!root) {
-    await room.database.kysely
+  const stopped = { reason, message, at: now.toISOString() }
+  const { runs, before } = await room.database.kysely.transaction().execute(async (write) => {
+    const runs = await lockTree(write, root_run_id)
+    const root = runs.find((run) => run.run_id === root_run_id)
+    if (root === undefined || root.stopped !== null) return { runs: [], before: root?.stopped }
+    await write.updateTable('runs').set({ halted: true }).where('root_run_id', '=', root_run_id).execute()
+    await write
       .updateTable('runs')
       .set({ stopped: JSON.stringify(stopped), updated_at: now })
-      .where('run_id', '=', storm.root_run_id)
-      .where('stopped', 'is', null)
+      .where('run_id', '=', root_run_id)
       .execute()
-  }
+    await followAll(
+      write,
+      runs.flatMap((run) => haltOf(run, now, message) ?? []),
+    )
+    return { runs, before: null }
+  })
   announce(room)
-  return stoppedTree(stopped)
+  tellTree(room, runs)
+  return stoppedTree(before ?? stopped)
 }
+
+/**
+ * All runs of a tree, locked in the order of their ids as by whoever writes messages; nothing is born in it meanwhile.
+ * What was born while its root was waited for is seen only by a second look.
+ */
+export async function lockTree(write: Kysely<Tables>, root_run_id: string): Promise<Selectable<Runs>[]> {
+  const look = () =>
+    write
+      .selectFrom('runs')
+      .selectAll()
+      .where('root_run_id', '=', root_run_id)
+      .orderBy('run_id')
+      .forNoKeyUpdate()
+      .execute()
+  await look()
+  return look()
+}
+
+/** Runners, workers and held calls look what has become of their runs. */
+export function tellTree(room: Pick<Room, 'bell'>, runs: Selectable<Runs>[]): void {
+  for (const { execution_id, state } of runs)
+    if (execution_id !== null && !isOver(state)) room.bell.ring('control', { execution_id })
+}
+
+/** Who waits for events, or is a plain command, uses no tokens: that is left as it is. So is an open plan. */
+function haltOf(run: Selectable<Runs>, now: Date, why: string): NamedStep | null {
+  const { run_id, state } = run
+  const is_root = run_id === run.root_run_id
+  const works = run.waiting_until === null && run.execution_id !== null && isAgent(run)
+  if (state === 'INPROGRESS' && (is_root || works)) {
+    const waiting_until = new Date(now.getTime() + STOPPED_MS)
+    return { name: 'block', run_id, now, set: { waiting_until, status_message: `Its tree was stopped: ${why}` } }
+  }
+  if (state !== 'PENDING' && state !== 'CLAIMED') return null
+  // Nothing has begun: it is offered again when the tree is released.
+  const set = { state: 'ended', outcome: 'LAPSED', ended_at: now, expires_at: null } as const
+  return { name: 'release', run_id, now, execution: { from: ['offered', 'claimed'], set } }
+}
+
+export const isAgent = (run: Pick<Selectable<Runs>, 'config'>): boolean =>
+  harnessOf(AgentConfig.parse(run.config)) !== 'command'

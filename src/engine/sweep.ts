@@ -10,8 +10,10 @@ import { federationEngine } from './federation.ts'
 import { givings } from './givings.ts'
 import { handoffEngine } from './handoff.ts'
 import { KEY_MS } from './idempotency.ts'
+import { forgetFirings } from './schedule-firing.ts'
 import { secretsEngine } from './secrets.ts'
 import { lost, settle } from './settle.ts'
+import type { teamDeletion } from './team-deletion.ts'
 import { uploadsEngine } from './uploads.ts'
 import { workersEngine } from './workers.ts'
 
@@ -22,7 +24,7 @@ const CANCEL_OVERDUE_MS = 15_000
 /** Old keys, sessions and uploads are looked for this often, in milliseconds. */
 const TIDY_MS = 10 * 60_000
 
-export function sweepEngine(room: Room) {
+export function sweepEngine(room: Room, { deletion }: { deletion: ReturnType<typeof teamDeletion> }) {
   const { clock, limits, bell } = room
   const db = room.database.kysely
   const workers = workersEngine(room)
@@ -50,7 +52,11 @@ export function sweepEngine(room: Room) {
 
   /** A heartbeat that came meanwhile keeps what was judged by `overdue`. */
   async function end(due: Due, reason: string, message: string, overdue?: Date): Promise<void> {
-    const run = await settle(room, due.run_id, due.execution_id, { outcome: lost(reason, message), overdue })
+    const run = await settle(room, due.run_id, due.execution_id, {
+      outcome: lost(reason, message),
+      unsaid: true,
+      overdue,
+    })
     if (run) bell.ring('control', { execution_id: due.execution_id })
   }
 
@@ -80,6 +86,8 @@ export function sweepEngine(room: Room) {
     await workers.forget()
     await handoff.sweep()
     await uploads.sweep()
+    await forgetFirings(room)
+    await deletion.sweep()
     await secrets.sweep()
     await federation.sweep()
   }

@@ -20,13 +20,11 @@ import type { Invites } from '../db/tables.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { insertKey } from './keys.ts'
-import type { runsEngine } from './runs.ts'
 import { hashOf, newSessionSecret } from './tokens.ts'
-import { actingFor } from './visible.ts'
 
 type Write = Kysely<Tables>
 
-export function teamsEngine(room: Room, { runs }: { runs: ReturnType<typeof runsEngine> }) {
+export function teamsEngine(room: Room) {
   const { clock } = room
   const db = room.database.kysely
 
@@ -40,6 +38,7 @@ export function teamsEngine(room: Room, { runs }: { runs: ReturnType<typeof runs
         sql<number>`(select count(*)::int from memberships all_of where all_of.team_id = t.team_id)`.as('members'),
       )
       .where('m.user_id', '=', user_id)
+      .where('t.deleted_at', 'is', null)
     // What acts for the team or as an agent knows of no other.
     if (owner_user_id === null) rows = rows.where('t.team_id', '=', team_id)
     const found = await rows.orderBy(sql`lower(t.name)`).orderBy('t.team_id').execute()
@@ -112,57 +111,6 @@ export function teamsEngine(room: Room, { runs }: { runs: ReturnType<typeof runs
       })
     }
     return readMember(caller, user_id)
-  }
-
-  /** First what opens the team, in one step with the membership; then what is at work for this person alone. */
-  async function removeMember(caller: Caller, user_id: string) {
-    const { team_id } = caller
-    const leaving = await actingFor(db, { team_id, owner_user_id: user_id, user_id })
-    const ended_keys = await db.transaction().execute(async (write) => {
-      await lockMember(write, person(caller), { user_id, role: null })
-      const of = { team_id, user_id }
-      await write
-        .deleteFrom('login_codes')
-        .where((w) => w.and(of))
-        .execute()
-      await write
-        .deleteFrom('sessions')
-        .where((w) => w.and(of))
-        .execute()
-      await write
-        .deleteFrom('memberships')
-        .where((w) => w.and(of))
-        .execute()
-      return write
-        .updateTable('api_keys')
-        .set({ revoked_at: clock.now() })
-        .where((w) => w.and(of))
-        .where('revoked_at', 'is', null)
-        .returning(['name', 'scope', 'preview'])
-        .execute()
-    })
-    return { ended_keys, cancelled_runs: leaving === null ? 0 : await cancelPersonal(leaving) }
-  }
-
-  async function cancelPersonal(leaving: UserCaller): Promise<number> {
-    const rows = await db
-      .selectFrom('runs')
-      .select('run_id')
-      .where('team_id', '=', leaving.team_id)
-      .where('owner_user_id', '=', leaving.user_id)
-      .where('state', 'not in', ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
-      .orderBy('depth')
-      .execute()
-    let cancelled = 0
-    for (const { run_id } of rows) {
-      // One that has ended meanwhile needs none.
-      const done = await runs.cancel(leaving, run_id).catch((thrown: unknown) => {
-        if (!(thrown instanceof Fault)) throw thrown
-        return null
-      })
-      if (done !== null) cancelled++
-    }
-    return cancelled
   }
 
   async function invites(caller: Caller): Promise<{ invites: Invite[] }> {
@@ -255,7 +203,7 @@ export function teamsEngine(room: Room, { runs }: { runs: ReturnType<typeof runs
     })
   }
 
-  return { list, get, create, rename, members, changeRole, removeMember, invites, invite, revokeInvite, join }
+  return { list, get, create, rename, members, changeRole, invites, invite, revokeInvite, join }
 }
 
 /** A team, and who owns it first. */
@@ -305,7 +253,7 @@ async function joined(db: Write, { team_id, user_id }: { team_id: string; user_i
 }
 
 /** Locks the team, and refuses what this caller may not do to that member, or what leaves no owner. */
-async function lockMember(
+export async function lockMember(
   write: Write,
   caller: UserCaller,
   { user_id, role }: { user_id: string; role: Role | null },
@@ -323,9 +271,23 @@ async function lockMember(
   if (role !== null) checkOwners(caller, role)
   const owners = rows.filter((row) => row.role === 'owner')
   if (role === 'owner' || member.role !== 'owner' || owners.length > 1) return
-  throw new Fault('conflict', 'This is the last owner of the team. Make somebody else an owner first.', {
-    retryable: false,
-  })
+  throw new Fault(
+    'conflict',
+    'This is the last owner of the team. Make somebody else an owner first, or delete the team.',
+    { retryable: false },
+  )
+}
+
+/** Owns the team at this moment, under its lock: what a request began with may be a second old. */
+export async function checkOwnsNow(write: Write, { team_id, user_id }: UserCaller): Promise<void> {
+  const member = await write
+    .selectFrom('memberships')
+    .select('role')
+    .where('team_id', '=', team_id)
+    .where('user_id', '=', user_id)
+    .executeTakeFirst()
+  if (member?.role === 'owner') return
+  throw new Fault('not_authorized', 'You do not own this team any more.')
 }
 
 function checkOwners({ role }: UserCaller, touched: Role): void {
@@ -340,6 +302,8 @@ const openInvites = (db: Write, now: Date) =>
     .innerJoin('memberships as maker', (on) =>
       on.onRef('maker.user_id', '=', 'i.creator_id').onRef('maker.team_id', '=', 'i.team_id'),
     )
+    .innerJoin('teams as t', 't.team_id', 'i.team_id')
+    .where('t.deleted_at', 'is', null)
     .where('maker.role', 'in', ['admin', 'owner'])
     .where((i) => i.or([i('i.role', '!=', 'owner'), i('maker.role', '=', 'owner')]))
     .where('i.accepted_at', 'is', null)
@@ -390,18 +354,19 @@ function renderMember({ user_id, display_name, email, role, created_at, last_use
   }
 }
 
-function person(caller: Caller): UserCaller {
+export function person(caller: Caller): UserCaller {
   if (caller.kind === 'user') return caller
   throw new Fault('not_authorized', "This takes a person's key.")
 }
 
 /** One of flesh and blood, not what acts for a team or an agent. */
-function ownPerson(caller: Caller): UserCaller {
+export function ownPerson(caller: Caller): UserCaller {
   const found = person(caller)
   if (found.owner_user_id !== null) return found
   throw new Fault('not_authorized', "This takes a person's own key or session, not that of a team or an agent.")
 }
 
-const teamNotFound = (team_id: string): Fault =>
+export const teamNotFound = (team_id: string): Fault =>
   new Fault('resource_not_found', `You are in no team ${team_id} with this key.`)
-const memberNotFound = (user_id: string): Fault => new Fault('resource_not_found', `The team has no member ${user_id}.`)
+export const memberNotFound = (user_id: string): Fault =>
+  new Fault('resource_not_found', `The team has no member ${user_id}.`)

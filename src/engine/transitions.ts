@@ -36,7 +36,8 @@ export const ARROWS = {
   claim: { from: ['PENDING'], to: 'CLAIMED', event: null },
   /** A worker rejected, or an offer lapsed: nothing had begun. */
   release: { from: ['PENDING', 'CLAIMED'], to: 'QUEUED', event: null },
-  /** From PENDING too: a runner may be faster than the worker's word that it claimed. */
+  /** From PENDING too: a runner may be faster than the worker's word that it claimed. With it, the log says which
+   * session the run has from now on. */
   begin: { from: ['PENDING', 'CLAIMED'], to: 'INPROGRESS', event: 'run_in_progress' },
   succeed: { from: ['INPROGRESS', 'BLOCKED'], to: 'SUCCEEDED', event: 'run_succeeded' },
   fail: { from: ['PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED'], to: 'FAILED', event: 'run_failed' },
@@ -47,7 +48,7 @@ export const ARROWS = {
   open: { from: ['QUEUED'], to: 'INPROGRESS', event: 'run_in_progress' },
   /** What it was to wait for will not come. */
   skip: { from: ['QUEUED'], to: 'FAILED', event: 'run_failed' },
-  /** It waits for a person: a plan is open, or the storm guard stopped the tree that hangs on this run. */
+  /** It waits for a person: a plan is open, or the storm guard stopped its tree. */
   block: { from: ['INPROGRESS'], to: 'BLOCKED', event: 'run_blocked' },
   unblock: { from: ['BLOCKED'], to: 'INPROGRESS', event: 'run_in_progress' },
   /** The same where its execution has gone meanwhile: another goes on. */
@@ -107,7 +108,7 @@ export type Step = {
   connection_id?: string
   /** Only if no cancel was asked for and the current execution has not ended and holds so many entries. */
   entries?: number
-  /** With `entries`: undelivered messages do not matter. */
+  /** With `entries`: neither undelivered messages matter nor that the tree is stopped. */
   leave_inbox?: boolean
   /** Only if no execution of the run is at work. */
   idle?: boolean
@@ -173,7 +174,7 @@ export async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise
         and (not s.idle or not exists (select from executions e
           where e.execution_id = runs.execution_id and e.state <> 'ended'))
         and (s.entries is null or (runs.cancel_requested_at is null and runs.open_plan is null
-          and (s.leave_inbox or runs.undelivered = 0) and exists (select from executions e
+          and (s.leave_inbox or runs.undelivered = 0 and not runs.halted) and exists (select from executions e
           where e.execution_id = runs.execution_id and e.state <> 'ended' and e.note is null
             and e.entries >= s.entries)))
       returning runs.*, s.place, s.event_type, s.now, s.execution_from, s.execution_patch,
@@ -186,14 +187,21 @@ export async function followAll(db: Kysely<Tables>, steps: NamedStep[]): Promise
           from jsonb_populate_record(x, m.execution_patch) as p)
       from moved m
       where x.execution_id = m.execution_id and x.state = any(string_to_array(m.execution_from, ','))
+    ), news as (
+      select place, 0 as rank, team_id, event_type, run_id, said_of as execution_id, now,
+        case event_type when 'run_errored' then coalesce(failure->>'reason', failure->>'error_code') end as ref_id
+      from moved where event_type is not null
+      union all
+      select place, 1, team_id, 'run_session_linked', run_id, said_of, now, said_of::text
+      from moved where execution_patch->>'state' = 'running'
     ), bump as (
-      update event_counter set value = value + logged.count
-      from (select count(*)::int as count from moved where event_type is not null) as logged
+      update event_counter set value = value + logged.count from (select count(*)::int as count from news) as logged
       where logged.count > 0 returning event_counter.value - logged.count as before
     ), said as (
-      insert into events (sequence, team_id, event_type, run_id, execution_id, occurred_at)
-      select bump.before + row_number() over (order by m.place), m.team_id, m.event_type, m.run_id, m.said_of, m.now
-      from bump, moved m where m.event_type is not null
+      insert into events (sequence, team_id, event_type, run_id, ref_id, execution_id, occurred_at)
+      select bump.before + row_number() over (order by n.place, n.rank), n.team_id, n.event_type, n.run_id, n.ref_id,
+        n.execution_id, n.now
+      from bump, news n
     )
     select * from moved`.execute(db)
   const moved = new Map(rows.map((row) => [row.place, row]))

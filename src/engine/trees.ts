@@ -1,5 +1,5 @@
 /** Trees: what is below a run, starting children from an agent's call, letting a stopped tree go on. */
-import { type RawBuilder, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import {
   type AgentConfig,
   CreateRun,
@@ -11,13 +11,16 @@ import {
   type TreeNode,
   TreeStop,
 } from '../contract/index.ts'
+import type { Tables } from '../db/connect.ts'
 import { bear, isOver, plainName } from './births.ts'
-import type { Caller, ExecutionCaller } from './caller.ts'
+import type { Caller, ExecutionCaller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { logged, type NewEvent } from './log.ts'
+import { sendIn } from './messages.ts'
 import { asApproved, type Ruling, readRuling } from './rulings.ts'
 import { personOf, runNotFound } from './runs.ts'
-import { stopping } from './storms.ts'
-import { announce } from './transitions.ts'
+import { isAgent, lockTree, stopping, tellTree } from './storms.ts'
+import { announce, followAll, type NamedStep } from './transitions.ts'
 import { visibleTo } from './visible.ts'
 
 export type Spawned = { name: string } & ({ run_id: string; already: boolean } | { fault: Fault })
@@ -153,8 +156,10 @@ export function treesEngine(room: Room) {
     }
   }
 
+  /** Each agent that was at work goes on: with its execution, or with another where that has gone. */
   async function release(caller: Caller, run_id: string): Promise<Tree> {
     personOf(caller)
+    if (caller.kind !== 'user') throw runNotFound(run_id)
     const run = await db
       .selectFrom('runs')
       .select('root_run_id')
@@ -162,23 +167,64 @@ export function treesEngine(room: Room) {
       .where(visibleTo(caller, 'runs'))
       .executeTakeFirst()
     if (!run) throw runNotFound(run_id)
-    const now = clock.now()
-    const root = await db
-      .updateTable('runs')
-      .set({ stopped: null, released: sql<number>`released + 1`, waiting_until: null, updated_at: now })
-      .where('run_id', '=', run.root_run_id)
-      .where('stopped', 'is not', null)
-      .returningAll()
-      .executeTakeFirst()
-    if (!root)
-      throw new Fault('conflict', 'This tree was not stopped; there is nothing to release.', { retryable: false })
-    await room.follow('unblock', { run_id: root.run_id, now, set: { waiting_until: now } })
+    const { root_run_id } = run
+    const runs = await logged(room, (write, events) => releaseIn(write, events, caller, root_run_id))
     announce(room)
-    if (root.execution_id) bell.ring('control', { execution_id: root.execution_id })
+    tellTree(room, runs)
     return get(caller, run_id)
   }
 
+  async function releaseIn(write: Kysely<Tables>, events: NewEvent[], caller: UserCaller, root_run_id: string) {
+    const now = clock.now()
+    const runs = await lockTree(write, root_run_id)
+    if (runs.every((run) => run.run_id !== root_run_id || run.stopped === null))
+      throw new Fault('conflict', 'This tree was not stopped; there is nothing to release.', { retryable: false })
+    const held = runs.filter((run) => run.state === 'BLOCKED' && run.open_plan === null)
+    const to = held.filter((run) => run.execution_id !== null && isAgent(run)).map((run) => run.run_id)
+    if (to.length > 0) await sendIn(room, write, events, { caller, to, ...RELEASED })
+    await write.updateTable('runs').set({ halted: false }).where('root_run_id', '=', root_run_id).execute()
+    await write
+      .updateTable('runs')
+      .set({ stopped: null, released: sql<number>`released + 1`, updated_at: now })
+      // These words are nobody's of the tree.
+      .set({ tree_messages: sql<number>`tree_messages - ${to.length}` })
+      .where('run_id', '=', root_run_id)
+      .execute()
+    const gone = await endedOf(
+      write,
+      held.flatMap(({ execution_id }) => execution_id ?? []),
+    )
+    await followAll(
+      write,
+      held.map(({ run_id, execution_id }): NamedStep => {
+        if (execution_id === null || !gone.has(execution_id))
+          return { name: 'unblock', run_id, now, set: { waiting_until: now, status_message: null } }
+        const set = { queued_at: now, not_before: null, tries: 0, failure: null, status_message: null }
+        return { name: 'rouse', run_id, now, set }
+      }),
+    )
+    return runs
+  }
+
   return { get, spawn, release }
+}
+
+const RELEASED = {
+  subject: 'The tree of agents is released',
+  body: `The tree of agents that you belong to was stopped by a limit, and a person has let it go on. If that \
+interrupted you, go on where you were. If you were waiting for events, wait again.`,
+}
+
+/** Those of these executions that have ended. */
+async function endedOf(write: Kysely<Tables>, execution_ids: string[]): Promise<Set<string>> {
+  if (execution_ids.length === 0) return new Set()
+  const rows = await write
+    .selectFrom('executions')
+    .select('execution_id')
+    .where('execution_id', 'in', execution_ids)
+    .where('state', '=', 'ended')
+    .execute()
+  return new Set(rows.map((row) => row.execution_id))
 }
 
 /** Each run right before what is below it; siblings stay in their order. */

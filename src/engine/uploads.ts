@@ -115,6 +115,7 @@ export function uploadsEngine(room: Room) {
     async prepare(write: Kysely<Tables>, upload: NewUpload): Promise<{ upload_id: string; target: UploadTarget }> {
       const { team_id, run_id = null, purpose, name, mime_type, size_max, size_bytes = null } = upload
       if (size_bytes !== null && size_bytes > size_max) throw tooLarge(size_max)
+      await checkRoom(write, team_id, size_bytes ?? 1)
       const upload_id = randomUUID()
       const target = await targetOf(upload_id, upload)
       await write
@@ -144,6 +145,8 @@ export function uploadsEngine(room: Room) {
         const crc32c = sum.text()
         if (incoming.crc32c && incoming.crc32c !== crc32c) throw wrongSum(incoming.crc32c, crc32c)
         if (size_said !== null && size_said !== draft.size_bytes) throw wrongSize(size_said, draft.size_bytes)
+        // One whose size was said counts already, and what takes another's place counts once.
+        if (size_said === null) await checkRoom(db, upload.team_id, draft.size_bytes - (upload.size_bytes ?? 0))
         const kept = upload.confirmed_at === null ? await keep(upload_id, draft, crc32c) : upload
         if (kept?.blob_id !== draft.blob_id)
           throw new Fault('conflict', 'Another file has come here and is confirmed. Ask for a new address.', {
@@ -233,6 +236,27 @@ export function uploadsEngine(room: Room) {
       await room.blobs.tidy(new Date(clock.now().getTime() - UNCONFIRMED_MS))
     },
   }
+}
+
+/** For so many bytes more. Exact only for one after the other: together, uploads may go a little beyond it. */
+async function checkRoom(db: Kysely<Tables>, team_id: string, bytes: number): Promise<void> {
+  const { max_file_bytes: most } = await db
+    .selectFrom('teams')
+    .select('max_file_bytes')
+    .where('team_id', '=', team_id)
+    .executeTakeFirstOrThrow()
+  if (most === null) return
+  const { used } = await db
+    .selectFrom('uploads')
+    .select(sql<number>`coalesce(sum(coalesce(size_bytes, size_said)), 0)::bigint`.as('used'))
+    .where('team_id', '=', team_id)
+    .executeTakeFirstOrThrow()
+  if (used + bytes <= most) return
+  throw new Fault(
+    'budget_exceeded',
+    `The files of your team have ${used} of the ${most} bytes that they may have together (max_file_bytes): this does ` +
+      'not fit. An admin may raise the limit.',
+  )
 }
 
 async function find(db: Kysely<Tables>, upload_id: string): Promise<Row> {

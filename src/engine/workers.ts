@@ -189,7 +189,7 @@ export function workersEngine(room: Room) {
     if (!execution || execution.state === 'ended') return
     const data = await withoutSecrets(execution.execution_id, frame.data)
     const outcome = frame.type === 'task_completed' ? withoutResult(data) : failedOutcome(data)
-    const run = await settle(room, execution.run_id, execution.execution_id, { outcome })
+    const run = await settle(room, execution.run_id, execution.execution_id, { outcome, unsaid: true })
     if (run) bell.ring('control', { execution_id: execution.execution_id })
     bell.ring('queue', {})
   }

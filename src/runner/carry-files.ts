@@ -3,8 +3,8 @@ import { createReadStream } from 'node:fs'
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { dirname } from 'node:path'
-import type { UploadTarget } from '../contract/index.ts'
-import { pause } from '../sdk/calls.ts'
+import { Fault, type UploadTarget } from '../contract/index.ts'
+import { pause, Unreachable } from '../sdk/calls.ts'
 import { requester } from './wire.ts'
 
 /** Tries of one file, and the pause before the second of them; the next is twice as long. In milliseconds. */
@@ -54,14 +54,19 @@ export function sendFile(target: UploadTarget, path: string, signal: AbortSignal
   return tried(signal, async () => {
     const { size } = await stat(path)
     const headers = { ...target.headers, 'content-length': String(size) }
-    const response = await ask(target.url, { method: target.method, headers, signal, path })
+    const response = await ask(target.url, { method: target.method, headers, signal, file: { path, size } })
     response.resume()
   })
 }
 
-type Parts = { method: string; headers: Record<string, string>; signal: AbortSignal; path?: string }
+type Parts = {
+  method: string
+  headers: Record<string, string>
+  signal: AbortSignal
+  file?: { path: string; size: number }
+}
 
-function ask(address: string, { method, headers, signal, path }: Parts): Promise<IncomingMessage> {
+function ask(address: string, { method, headers, signal, file }: Parts): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const url = new URL(address)
     const sent = requester(url)(url, { method, headers, signal })
@@ -74,15 +79,19 @@ function ask(address: string, { method, headers, signal, path }: Parts): Promise
         reject(new Refused(status))
       }
     })
-    if (path === undefined) sent.end()
-    else
-      createReadStream(path)
-        .on('error', (error) => sent.destroy(error))
-        .pipe(sent)
+    if (file === undefined || file.size === 0) return void sent.end()
+    const read = createReadStream(file.path, { end: file.size - 1 })
+    read.on('error', (error) => sent.destroy(error))
+    // Before `pipe` ends the request, which would wait for the rest of it.
+    read.on('end', () => {
+      if (read.bytesRead < file.size) sent.destroy(new Error('it became shorter while it was sent'))
+    })
+    read.pipe(sent)
   })
 }
 
-async function tried(signal: AbortSignal, step: () => Promise<void>): Promise<void> {
+/** Three times, with a pause that doubles, where asking again may help. */
+export async function tried<T>(signal: AbortSignal, step: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await step()
@@ -97,4 +106,9 @@ async function tried(signal: AbortSignal, step: () => Promise<void>): Promise<vo
 const isPassing = (error: unknown): boolean =>
   error instanceof Refused
     ? error.passing
-    : error instanceof Error && 'code' in error && /^(ECONN|EPIPE|ETIMEDOUT|EAI_|ENET|EHOST)/.test(String(error.code))
+    : error instanceof Unreachable ||
+      (error instanceof Fault && (error.status >= 500 || error.status === 408 || error.status === 429)) ||
+      isBrokenLine(error)
+
+const isBrokenLine = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && /^(ECONN|EPIPE|ETIMEDOUT|EAI_|ENET|EHOST)/.test(String(error.code))

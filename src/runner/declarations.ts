@@ -25,6 +25,8 @@ export type DeclareOptions = {
   env: Record<string, string>
   groups: Groups
   signal: AbortSignal
+  /** How long the script may take, where it is not `SCRIPT_MS`. */
+  script_ms?: number | undefined
   /** Told of what is not understood. */
   warn(message: string): void
 }
@@ -40,14 +42,21 @@ export async function findDeclared(options: DeclareOptions): Promise<Declared> {
   return { repos: [...new Set([...cloned, ...of('repo')])], files: [...new Set([...of('file'), ...loose])] }
 }
 
-async function runScript({ env, workspace, groups, signal, warn }: DeclareOptions): Promise<void> {
+async function runScript({
+  env,
+  workspace,
+  groups,
+  signal,
+  warn,
+  script_ms = SCRIPT_MS,
+}: DeclareOptions): Promise<void> {
   const script = env[SCRIPT_VARIABLE]
   if (!script) return
-  const command = { file: '/bin/sh', args: ['-c', script], cwd: workspace, env, limit_ms: SCRIPT_MS, signal }
+  const command = { file: '/bin/sh', args: ['-c', script], cwd: workspace, env, limit_ms: script_ms, signal }
   const end = await groups.run({ ...command, onOutput() {} })
   if (end.end === 'exited' && end.code === 0) return
   const how = end.end === 'exited' ? `exited with ${end.code}` : end.end === 'timed_out' ? 'took too long' : end.end
-  warn(`The script of ${SCRIPT_VARIABLE} ${how} (it may take ${duration(SCRIPT_MS)}).`)
+  warn(`The script of ${SCRIPT_VARIABLE} ${how} (it may take ${duration(script_ms)}).`)
 }
 
 function parse(text: string, path: string, warn: (message: string) => void): SnapshotDeclaration[] {

@@ -1,10 +1,10 @@
 /** What an execution does between start and end: prepares the workspace, opens the harness, talks with it. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Failure, harnessOf, type Outcome } from '../contract/index.ts'
+import { type Failure, harnessOf, type McpServers, type Outcome, withSecrets } from '../contract/index.ts'
 import { ATTACHMENTS_VARIABLE } from './attachments.ts'
 import { type Checkout, checkRepositories, cloneAll } from './clone.ts'
-import { harnessEnvironment, ownAccess } from './environment.ts'
+import { harnessEnvironment, ownAccess, withLogin } from './environment.ts'
 import { diskFull, SetupFailure } from './failures.ts'
 import type { Finished } from './finish.ts'
 import {
@@ -37,8 +37,9 @@ export async function drive(its: Drive): Promise<Driven> {
   if (journal.resumed)
     transcript.system('warning', 'runner_restarted', 'The runner was started again; the work begins anew.')
   else if (assignment.cause !== 'message') transcript.entry({ kind: 'prompt', text: askedFor(assignment) })
+  const ended = new AbortController()
   try {
-    const start = await prepare(its)
+    const start = await prepare(its, ended.signal)
     const harness = its.options.harness ?? (await findNamed(harnessOf(assignment.config), its.options.env))
     const { open, held, resume } = await openResumed(its, harness, { ...start, mcp: mcpOf(harness, its) }, (next) =>
       openHarness(harness, next, its),
@@ -61,6 +62,8 @@ export async function drive(its: Drive): Promise<Driven> {
     if (error instanceof SetupFailure || error instanceof HarnessFailure) return failed(error.failure)
     if (isDiskFull(error)) return { outcome: diskFull(`${error.message}.`), finished: null }
     throw error
+  } finally {
+    ended.abort()
   }
 }
 
@@ -72,6 +75,20 @@ const failed = (failure: Failure): Driven => ({
   finished: null,
 })
 
+/**
+ * To plugins of harnesses that were made for Oz: messages are given to the agent by its driver, which is this runner;
+ * a listener of their own would give each of them twice.
+ */
+function listened(folder: string): Record<string, string> {
+  const root = join(folder, 'messages')
+  return {
+    OZ_MESSAGE_LISTENER_MANAGED_EXTERNALLY: '1',
+    WARP_MESSAGE_LISTENER_MANAGED_EXTERNALLY: '1',
+    OZ_MESSAGE_LISTENER_STATE_ROOT: root,
+    WARP_MESSAGE_LISTENER_STATE_ROOT: root,
+  }
+}
+
 /** What the agent may do to the platform, it does there, in the name of its own execution. */
 function mcpOf(harness: Harness, { options }: Drive): McpEndpoint[] {
   if (harness.tool_hold_ms === undefined) return []
@@ -79,24 +96,33 @@ function mcpOf(harness: Harness, { options }: Drive): McpEndpoint[] {
   return [{ name: 'baton', url, headers: { Authorization: `Bearer ${options.token}` } }]
 }
 
-async function prepare(its: Drive): Promise<HarnessStart> {
+async function prepare(its: Drive, ended: AbortSignal): Promise<HarnessStart> {
   const { options, assignment, stop } = its
   const { config, secrets } = assignment
   if (secrets?.problem) throw new SetupFailure(secrets.problem, 'secret')
   const home = join(its.folder, 'home')
   await mkdir(home, { recursive: true, mode: 0o700 })
   await mkdir(options.workspace, { recursive: true })
-  const own_env = harnessEnvironment(assignment, options.env, options.place, options.workspace)
+  const own_env = withLogin(
+    harnessEnvironment(assignment, options.env, options.place, options.workspace),
+    assignment,
+    await cloudLogin(its, ended),
+  )
   const files = { [ATTACHMENTS_VARIABLE]: its.attachments.folder }
-  const env = { ...own_env, ...files, ...(await writeResults(its.folder, assignment.results)) }
+  const env = { ...own_env, ...listened(its.folder), ...files, ...(await writeResults(its.folder, assignment.results)) }
   if (assignment.attachments !== undefined) await its.attachments.take()
+  const { runtime_skills } = assignment
+  const given = runtime_skills === undefined ? null : await import('./given-skills.ts')
+  const told = (await given?.putSkills(its.folder, runtime_skills ?? [], its.transcript)) ?? ''
   // Beside its parent it works on the parent's files, as they are.
   const cwd = assignment.placement === 'parent' ? options.workspace : await checkOut(its, env)
-  await followSkills(its, cwd)
+  await followSkills(its, cwd, given === null ? [] : [given.givenFolder(its.folder)])
+  its.progress.instructions = [its.progress.instructions, told].filter(Boolean).join('\n\n')
+  const servers = fillServers(its)
   const own = options.place === 'managed' ? ownAccess(options.token, options.server) : {}
   return {
     assignment,
-    config,
+    config: servers === undefined ? config : { ...config, mcp_servers: servers },
     workspace: cwd,
     home,
     // Under these names the run's own variables are the user's.
@@ -108,11 +134,32 @@ async function prepare(its: Drive): Promise<HarnessStart> {
   }
 }
 
+/** A person's own machine has its own logins. */
+async function cloudLogin(its: Drive, ended: AbortSignal): Promise<Record<string, string>> {
+  const { assignment, options, client, folder } = its
+  if (assignment.cloud === undefined || options.place === 'local') return {}
+  const { logIn } = await import('./cloud.ts')
+  return logIn({ cloud: assignment.cloud, run_id: assignment.run_id, client, folder, signal: ended })
+}
+
+/** From here on the values of secrets stand in the place of their names. At a person's own machine, its variables do. */
+function fillServers({ options, assignment }: Drive): McpServers | undefined {
+  const { config, secrets } = assignment
+  if (config.mcp_servers === undefined) return undefined
+  const is_local = options.place === 'local'
+  return withSecrets(config.mcp_servers, ({ server, name }) => {
+    const value = is_local ? options.env[name] : secrets?.mcp?.[name]
+    if (value) return value
+    const what = is_local ? `the variable ${name}, which is not set here` : `the secret ${name}, which it was not given`
+    throw new SetupFailure(`MCP server ${server} needs ${what}.`, 'secret')
+  })
+}
+
 /** The prompt; of a run that has none, what it was made to do. */
 const askedFor = ({ prompt, config }: Drive['assignment']): string =>
   prompt.trim() !== '' ? prompt : `Follow ${config.skills?.join(', ') ?? 'the instructions'}.`
 
-async function followSkills(its: Drive, cwd: string): Promise<void> {
+async function followSkills(its: Drive, cwd: string, given: string[]): Promise<void> {
   const { options, assignment, transcript } = its
   const { skills = [], environment } = assignment.config
   if (skills.length === 0) return
@@ -123,7 +170,7 @@ async function followSkills(its: Drive, cwd: string): Promise<void> {
     repositories: beside ? [] : checkRepositories(environment?.repositories ?? [], true),
     workspace: options.workspace,
     cwd,
-    home: options.place === 'local' ? (options.env.HOME ?? null) : null,
+    homes: [...given, ...(options.place === 'local' && options.env.HOME ? [options.env.HOME] : [])],
   })
   for (const { name, file } of found)
     transcript.system('info', 'skill', `Follows the skill ${name} (${file}).`, { skill: name })
@@ -167,14 +214,14 @@ async function handOver(its: Drive, env: Record<string, string>, checkouts: Chec
       cloned.set(path, head?.trim() ?? null)
     }
   }
-  let restored = false
+  let earlier = false
   if (assignment.restores) {
     const { restore } = await import('./restore.ts')
     const put = await restore({ client, run_id, workspace, folder: attachments.folder, git: tool, transcript })
-    restored = put.restored
+    earlier = put.restored
     progress.restored = put.told
   }
-  if (!assignment.snapshot_disabled) progress.prepared = { workspace, cloned, env, restored }
+  if (!assignment.snapshot_disabled) progress.prepared = { workspace, cloned, env, earlier }
 }
 
 /** Opening may take long (a CLI that is fetched first); a stop does not wait, but what opens after all is closed. */

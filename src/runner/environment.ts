@@ -54,6 +54,13 @@ const OWN_TOKENS = [
   ...['BATON_SECRET_KEY', 'BATON_SECRET_KEY_FILE'],
 ]
 
+const AWS_KEYS = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_PROFILE']
+/** By which Claude Code would ask for models elsewhere than at Bedrock by its role. */
+const MODELS_ELSEWHERE = [
+  'AWS_BEARER_TOKEN_BEDROCK',
+  ...PROVIDER_VARIABLES.filter(([key]) => key === 'ANTHROPIC_API_KEY').flat(),
+]
+
 export type Surroundings = Record<string, string | undefined>
 
 export function harnessEnvironment(
@@ -100,6 +107,23 @@ function secretVariables(secrets: GivenSecrets | undefined, worker: Record<strin
     ([name]) => !(name in worker) && !kept.includes(name) && !replaced.includes(name),
   )
   return { ...Object.fromEntries(own), ...chosen }
+}
+
+/**
+ * With what a run logs in to clouds by, which goes before keys that nobody chose for it: SDKs of AWS would take a key
+ * before a role. What the run sets itself, and the key that it names for its harness, stay.
+ */
+export function withLogin(
+  env: Record<string, string>,
+  { config, secrets }: Assignment,
+  login: Record<string, string>,
+): Record<string, string> {
+  const own = { ...secrets?.chosen, ...config.environment?.variables }
+  const models = 'CLAUDE_CODE_USE_BEDROCK' in login ? MODELS_ELSEWHERE : []
+  const gives_way = ['AWS_ROLE_ARN' in login ? AWS_KEYS : [], models, Object.keys(login)].flat()
+  const kept = Object.entries(env).filter(([name]) => name in own || !gives_way.includes(name))
+  const added = Object.entries(login).filter(([name]) => !(name in own))
+  return Object.fromEntries([...kept, ...added])
 }
 
 /** What lets a program inside a sandbox speak for its own run (`baton run message …`): the execution's token. */

@@ -33,6 +33,8 @@ function open(server: string, alone_ms: number): string[] {
     session_id: () => null,
     onCancel: () => {},
     onInbox: () => {},
+    onTree: () => {},
+    onShutdown: () => {},
     onChildren: () => {},
     onAttachments: () => {},
     onSuperseded: () => {},

@@ -1,12 +1,12 @@
 /**
  * The line between a running execution and the server: heartbeats renew the lease and carry usage, the control stream
- * brings a cancel, news of the inbox and of children at once. The heartbeat's answer repeats them, so none is lost; the
+ * brings a cancel, news of the inbox, of children and of the tree at once. The heartbeat's answer repeats them; the
  * server alone decides that a lease has lapsed, so a line that is down stops nothing here, with two exceptions: no
  * server has answered for `ALONE_MS`, or none answers and the execution's own folder is gone, as when somebody removed
  * all that `baton up` had. Then nobody is left to work for, and the runner ends by itself.
  */
 import { existsSync } from 'node:fs'
-import { executionRoutes, Fault, type Usage } from '../contract/index.ts'
+import { type Answered, executionRoutes, Fault, type Usage } from '../contract/index.ts'
 import { pause } from '../sdk/calls.ts'
 import { follow } from '../sdk/stream.ts'
 import type { Client } from './client.ts'
@@ -31,6 +31,10 @@ export type LifelineOptions = {
   onCancel: () => void
   /** Something waits in the inbox. */
   onInbox: () => void
+  /** The run's tree is stopped, or is not; said again with each heartbeat. */
+  onTree: (halted: boolean) => void
+  /** The harness has said that it stops. May be said again. */
+  onShutdown: () => void
   /** Children wait to be started beside this run. */
   onChildren: () => void
   /** The run was given files that are not here yet. */
@@ -46,7 +50,7 @@ export type Lifeline = {
   close(): void
 }
 
-type Beat = { cancel_requested: boolean; inbox: boolean; children: boolean; attachments?: boolean | undefined }
+type Beat = Answered<typeof executionRoutes.heartbeat>
 
 export function openLifeline(options: LifelineOptions): Lifeline {
   const closing = new AbortController()
@@ -89,6 +93,8 @@ export function openLifeline(options: LifelineOptions): Lifeline {
       const answer = await beat(BEAT_ANSWER_MS)
       if (answer?.cancel_requested) options.onCancel()
       if (answer?.attachments) options.onAttachments()
+      if (answer) options.onTree(answer.halted ?? false)
+      if (answer?.shut_down) options.onShutdown()
       if (answer?.inbox) options.onInbox()
       if (answer?.children) options.onChildren()
     }
@@ -102,6 +108,8 @@ export function openLifeline(options: LifelineOptions): Lifeline {
       })) {
         if (frame.type === 'cancel') options.onCancel()
         if (frame.type === 'attachments') options.onAttachments()
+        if (frame.type === 'tree') options.onTree(frame.halted)
+        if (frame.type === 'shutdown') options.onShutdown()
         if (frame.type === 'inbox') options.onInbox()
         if (frame.type === 'children') options.onChildren()
         if (frame.type === 'superseded') options.onSuperseded('This execution is no longer the current one of its run.')

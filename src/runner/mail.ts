@@ -12,6 +12,10 @@ import { ANSWER_MS, awayDelay, isAway, isSuperseded } from './upload.ts'
 export type Mail = {
   /** Something may wait. */
   ring(): void
+  /** The tree of the run is stopped, as far as is known here: nothing may be given to its agent. */
+  readonly halted: boolean
+  /** The server says whether it is. */
+  halt(halted: boolean): void
   /** Resolves when it has rung since the last look, when `until` is aborted, or after `within_ms`. */
   rung(until: AbortSignal, within_ms?: number): Promise<void>
   /** Asks until the server answers; rejects when the execution is stopped. `over`: between two turns of the agent. */
@@ -31,6 +35,12 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
   const params = { execution_id }
   const waiters = new Set<() => void>()
   let rang = false
+  let halted = false
+  let halts = 0
+  const ring = () => {
+    rang = true
+    for (const wake of [...waiters]) wake()
+  }
 
   async function asked<T>(ask: (signal: AbortSignal, tries: number) => Promise<T>): Promise<T> {
     for (let tries = 0; ; tries++) {
@@ -47,9 +57,15 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
   }
 
   return {
-    ring() {
-      rang = true
-      for (const wake of [...waiters]) wake()
+    ring,
+    get halted() {
+      return halted
+    },
+    halt(now) {
+      if (now === halted) return
+      halted = now
+      halts += 1
+      ring()
     },
     async rung(until, within_ms) {
       if (rang || until.aborted) return
@@ -65,10 +81,14 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
         until.addEventListener('abort', wake, { once: true })
       })
     },
-    look(turn) {
+    async look(turn) {
       rang = false
+      const before = halts
       const body = turn === 'over' ? { turn_over: true } : {}
-      return asked((limit) => client.executions.inbox({ params, body, signal: limit }))
+      const seen = await asked((limit) => client.executions.inbox({ params, body, signal: limit }))
+      // What was said while this was asked may be newer.
+      if (halts === before) halted = seen.halted ?? false
+      return seen
     },
     async claim({ message_ids, sequence, since }) {
       const body = { message_ids, sequence, since }

@@ -1,8 +1,20 @@
 /** Opens everything that an execution at work needs, wired to each other, and closes it all. */
 import { join } from 'node:path'
-import { type Assignment, makeRedactor, NO_USAGE, type Outcome, type Redactor, type Usage } from '../contract/index.ts'
+import {
+  type Assignment,
+  harnessOf,
+  hasReference,
+  makeRedactor,
+  NO_USAGE,
+  type Outcome,
+  type Redactor,
+  secretsNamedBy,
+  type Usage,
+} from '../contract/index.ts'
 import { type Attachments, makeAttachments } from './attachments.ts'
 import { type Beside, makeBeside } from './beside.ts'
+import { type Boundary, makeBoundary } from './boundary.ts'
+import { type Checkpoints, makeCheckpoints } from './checkpoints.ts'
 import type { Client } from './client.ts'
 import { type Deltas, makeDeltas } from './deltas.ts'
 import { duration, timedOut } from './failures.ts'
@@ -14,7 +26,7 @@ import { type Mail, makeMail } from './mail.ts'
 import { secretsIn, secretsOfUrl } from './redact.ts'
 import type { RunnerOptions } from './run.ts'
 import { makeSampler } from './sample.ts'
-import type { Prepared } from './snapshot.ts'
+import type { Prepared, SnapshotOptions } from './snapshot.ts'
 import { type Groups, makeGroups } from './spawn.ts'
 import { makeStop, type Stop } from './stop.ts'
 import { makeTranscript, type Transcript } from './transcript.ts'
@@ -24,6 +36,9 @@ import { makeUpload, type Upload } from './upload.ts'
 const WARN_AT = 0.9
 /** A server that was away for less is not worth an entry, in milliseconds. */
 const AWAY_WORTH_SAYING_MS = 2000
+
+/** A turn whose harness has said that it stops may take so many times the grace of a cancel to end by itself. */
+const SHUTDOWN_GRACES = 5
 
 export type Work = { options: RunnerOptions; assignment: Assignment; client: Client; folder: string; journal: Journal }
 
@@ -57,6 +72,9 @@ export type Open = {
   mail: Mail
   beside: Beside
   attachments: Attachments
+  boundary: Boundary
+  snapshots: SnapshotOptions
+  checkpoints: Checkpoints
   sink: Sink
   progress: Progress
   usage: () => Usage
@@ -77,6 +95,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     instructions: '',
   }
   const stop = makeStop()
+  const boundary = makeBoundary()
   const sampler = makeSampler()
   const groups = makeGroups()
   const redactor = makeRedactor(secretsOf(options, assignment))
@@ -98,6 +117,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     deltas,
     onLimit,
     onEntry(entry) {
+      boundary.saw(entry.body)
       upload.wake()
       options.onEntry?.(entry)
     },
@@ -141,6 +161,7 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     transcript,
     signal: stop.signal,
   })
+  let shutdown: NodeJS.Timeout | undefined
   const lifeline = openLifeline({
     client,
     execution_id,
@@ -150,12 +171,30 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     session_id: () => progress.session_id,
     onCancel: () => stop.because({ why: 'cancelled' }),
     onInbox: mail.ring,
+    onTree: mail.halt,
     onChildren: () => void beside.take(),
     onAttachments: () => void attachments.take(),
+    onShutdown() {
+      shutdown ??= setTimeout(() => stop.because({ why: 'shutdown' }), SHUTDOWN_GRACES * limits.cancel_grace_ms)
+    },
     onSuperseded,
     onAlone(message) {
       transcript.seal()
       stop.because({ why: 'superseded', message })
+    },
+  })
+  const { run_id, number, config } = assignment
+  const snapshots = { client, run_id, number, folder, transcript, superseded: stop.superseded, config }
+  // A plain command is never between two actions, and begins anew: half of its work would be in its way.
+  const every_ms = harnessOf(config) === 'command' ? undefined : limits.checkpoint_ms
+  const checkpoints = makeCheckpoints({
+    every_ms,
+    boundary,
+    async take(isWhole, signal) {
+      const { prepared, workspace } = progress
+      if (prepared === null || workspace === null || stop.reason !== null) return true
+      const { leaveCheckpoint } = await import('./snapshot.ts')
+      return leaveCheckpoint(snapshots, prepared, { isWhole, signal })
     },
   })
   const timers = limits.execution_ms === undefined ? [] : limitTime(limits.execution_ms, stop, transcript)
@@ -168,6 +207,8 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
   }
   async function close(): Promise<void> {
     for (const timer of timers) clearTimeout(timer)
+    clearTimeout(shutdown)
+    await checkpoints.close()
     transcript.seal()
     lifeline.close()
     deltas.close()
@@ -176,7 +217,8 @@ export function openAll({ options, assignment, client, folder, journal }: Work):
     await groups.close()
   }
   const told = { lifeline, mail, beside, attachments }
-  return { stop, groups, redactor, transcript, upload, keeping, ...told, sink, progress, usage, close }
+  const kept = { boundary, snapshots, checkpoints }
+  return { stop, groups, redactor, transcript, upload, keeping, ...told, ...kept, sink, progress, usage, close }
 }
 
 function sayBack(transcript: Transcript): (away: boolean) => void {
@@ -198,6 +240,9 @@ function limitTime(execution_ms: number, stop: Stop, transcript: Transcript): No
   ]
 }
 
+/** What names a secret is none. */
+const isValue = (text: string): boolean => !hasReference(text)
+
 /** Everything that must not appear in a transcript, as far as we can know it. */
 function secretsOf(options: RunnerOptions, { config, secrets }: Assignment): string[] {
   const servers = Object.values(config.mcp_servers ?? {})
@@ -207,7 +252,11 @@ function secretsOf(options: RunnerOptions, { config, secrets }: Assignment): str
     ...secretsIn(options.env),
     ...secretsIn(config.environment?.variables ?? {}),
     ...(config.environment?.repositories ?? []).flatMap(({ url }) => secretsOfUrl(url)),
-    ...servers.flatMap((server) => ('env' in server ? secretsIn(server.env) : [])),
-    ...servers.flatMap((server) => ('headers' in server ? Object.values(server.headers) : [])),
+    ...servers.flatMap((server) => ('env' in server ? secretsIn(server.env) : [])).filter(isValue),
+    ...servers.flatMap((server) => ('headers' in server ? Object.values(server.headers) : [])).filter(isValue),
+    // At a person's own machine these are its variables.
+    ...(options.place === 'local' ? secretsNamedBy(config.mcp_servers ?? {}) : []).flatMap(
+      ({ name }) => options.env[name] ?? [],
+    ),
   ]
 }

@@ -56,13 +56,25 @@ async function restoreNow(options: RestoreOptions): Promise<Restored> {
   }
   const manifest = await readManifest(here)
   const lines = manifest === null ? listed(here) : await putBack(options, manifest, here)
-  const told = lines.length === 0 ? '' : ['Of what was left in the workspace for you:', ...lines].join('\n')
+  const said = lines.length === 0 ? '' : ['Of what was left in the workspace for you:', ...lines].join('\n')
+  const since = sinceCheckpoint(manifest)
   transcript.system(
     lines.length === 0 ? 'info' : 'warning',
     'restored',
-    lines.length === 0 ? 'The workspace is as the last execution left it.' : told,
+    [said || 'The workspace is as the last execution left it.', since].filter(Boolean).join('\n'),
   )
-  return { restored: true, told: told || 'Your workspace is as you left it.' }
+  return {
+    restored: true,
+    told: [said || (since ? '' : 'Your workspace is as you left it.'), since].filter(Boolean).join('\n'),
+  }
+}
+
+/** Who was interrupted does not find the files of the last minutes, and must not believe to. */
+function sinceCheckpoint(manifest: SnapshotManifest | null): string {
+  const { checkpoint, taken_at } = manifest ?? {}
+  if (checkpoint === undefined) return ''
+  const half = checkpoint === 'in_an_action' ? ' Something was under way then: look for what is half-written.' : ''
+  return `The workspace is as it was at ${taken_at ?? 'an earlier time'}; what was changed after that is lost.${half}`
 }
 
 /** Null: there is none, or not one of ours. */

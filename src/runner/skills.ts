@@ -21,8 +21,8 @@ export type SkillsOptions = {
   workspace: string
   /** Where the harness works. */
   cwd: string
-  /** Of a person who started the run by hand: their own skills count, too. */
-  home: string | null
+  /** Folders like homes, in their order: what came with the run, and of a person who started it by hand their own. */
+  homes: string[]
 }
 
 export type Skill = { name: string; file: string; folder: string; instructions: string }
@@ -50,15 +50,13 @@ export function renderSkills(skills: Skill[]): string {
     .join('\n\n')
 }
 
-async function findSkill(spec: string, places: Place[], { cwd, home }: SkillsOptions): Promise<Skill> {
+async function findSkill(spec: string, places: Place[], { cwd, homes }: SkillsOptions): Promise<Skill> {
   const wanted = parseSkillSpec(spec)
   if (wanted === null) throw missing(`"${spec}" does not name a skill.`)
   const here = places.filter((place) => fits(place, wanted))
   if (here.length === 0) throw missing(noPlace(spec, places))
   const found = 'path' in wanted ? await byPath(wanted.path, here) : await byName(wanted.name, here)
-  const own =
-    found ??
-    ('name' in wanted && wanted.repo === null && home !== null ? await byName(wanted.name, [homeOf(home)]) : null)
+  const own = found ?? ('name' in wanted && wanted.repo === null ? await byName(wanted.name, homes.map(homeOf)) : null)
   if (own === null) throw missing(await notFound(spec, wanted, here))
   const { file, root } = own
   const { name, body } = await readSkill(file, root)

@@ -1,18 +1,22 @@
 /**
- * Leaves a snapshot of the workspace when an execution is about to end: of each repository its commits since the clone
- * (a bundle) and what is not committed (a patch), of each declared file itself, and last the manifest. It counts when
- * all of it is at the server; it never fails the run, and what could not be kept is said.
+ * Leaves a snapshot of the workspace when an execution is about to end, and checkpoints while it is at work: of each
+ * repository its commits since the clone (a bundle) and what is not committed (a patch), of each declared file itself,
+ * and last the manifest. It counts when all of it is at the server, in place of the one before; it never fails the run,
+ * and what could not be kept is said.
  */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { copyFile, mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
 import {
+  type AgentConfig,
   FILES_A_REQUEST_MAX,
   SNAPSHOT_FILE_BYTES_MAX,
   SNAPSHOT_FILES_MAX,
   SNAPSHOT_MANIFEST,
   type SnapshotManifest,
 } from '../contract/index.ts'
-import { sendFile } from './carry-files.ts'
+import { sendFile, tried } from './carry-files.ts'
 import type { Client } from './client.ts'
 import { findDeclared } from './declarations.ts'
 import { megabytes } from './failures.ts'
@@ -30,8 +34,12 @@ export type Prepared = {
   /** Repositories that were cloned, absolute, with the commit at which each stood; null: it has none yet. */
   cloned: Map<string, string | null>
   env: Record<string, string>
-  /** Something of an earlier snapshot was put back: then also "nothing is different" must be said. */
-  restored: boolean
+  /** There is an earlier snapshot, put back or left as a checkpoint: then also "nothing is different" must be said. */
+  earlier: boolean
+  /** The last checkpoint: what was in it, and when. */
+  checkpoint?: { print: string; taken_at: string }
+  /** The last checkpoint could not be taken, and it was said. */
+  is_failing?: boolean
 }
 
 export type SnapshotOptions = {
@@ -43,7 +51,12 @@ export type SnapshotOptions = {
   folder: string
   transcript: Transcript
   superseded: AbortSignal
+  /** Where the run says how long all of it together may take, and the script that declares. */
+  config: Pick<AgentConfig, 'snapshot_upload_timeout_secs' | 'snapshot_script_timeout_secs'>
 }
+
+const uploadTime = ({ config: { snapshot_upload_timeout_secs: secs } }: SnapshotOptions): AbortSignal =>
+  AbortSignal.timeout(secs === undefined ? UPLOAD_MS : secs * 1000)
 
 type Manifest = SnapshotManifest
 type Gathered = { manifest: Manifest; files: { name: string; path: string; mime_type: string }[] }
@@ -51,41 +64,109 @@ type Gathered = { manifest: Manifest; files: { name: string; path: string; mime_
 /** Never rejects, and takes no longer than `limit`. */
 export async function leaveSnapshot(options: SnapshotOptions, prepared: Prepared, limit: AbortSignal): Promise<void> {
   const { transcript, superseded } = options
-  const signal = AbortSignal.any([limit, superseded, AbortSignal.timeout(UPLOAD_MS)])
-  await leave(options, prepared, signal).catch((error: unknown) => {
+  const signal = AbortSignal.any([limit, superseded, uploadTime(options)])
+  const warn = (message: string) => transcript.system('warning', 'snapshot', message)
+  const leave = async ({ gathered, folder }: Laid) => {
+    const { files, manifest } = gathered
+    if (files.length === 0 && !prepared.earlier && !hasTrouble(manifest)) return
+    await send(options, gathered, { folder, signal })
+    for (const { path, status, reason } of [...manifest.repos, ...manifest.files])
+      if (reason !== undefined && status !== 'uploaded') warn(`${path} is not kept for the next execution: ${reason}.`)
+  }
+  await laid(options, prepared, { signal, warn, use: leave }).catch((error: unknown) => {
     if (superseded.aborted) return
     const why = signal.aborted ? 'it took too long' : sentence(error)
-    transcript.system('warning', 'snapshot', `The workspace is not kept for the next execution: ${why}.`)
+    const { taken_at } = prepared.checkpoint ?? {}
+    const kept = taken_at === undefined ? 'not kept' : `kept as it was at ${taken_at}, no later,`
+    warn(`The workspace is ${kept} for the next execution: ${why}.`)
   })
 }
 
-async function leave(options: SnapshotOptions, prepared: Prepared, signal: AbortSignal): Promise<void> {
-  const { run_id, transcript } = options
-  const { workspace, env, restored } = prepared
+/**
+ * While its agent is at work. `isWhole` says that the agent has begun nothing since; null: it is in the middle of
+ * something. Answers false where it was not whole, and nothing is left. What fails is said once, until one succeeds.
+ */
+export async function leaveCheckpoint(
+  options: SnapshotOptions,
+  prepared: Prepared,
+  { isWhole, signal: stop }: { isWhole: (() => boolean) | null; signal: AbortSignal },
+): Promise<boolean> {
+  const { transcript, superseded } = options
+  const signal = AbortSignal.any([stop, superseded, uploadTime(options)])
+  const leave = async ({ gathered, folder }: Laid): Promise<boolean> => {
+    const { files, manifest } = gathered
+    const print = await printOf(gathered)
+    if (isWhole?.() === false) return false
+    if (files.length === 0 && !prepared.earlier) return true
+    if (print === prepared.checkpoint?.print) return true
+    const taken_at = new Date().toISOString()
+    const checkpoint = isWhole === null ? 'in_an_action' : 'between_actions'
+    const marked = { files, manifest: { ...manifest, taken_at, checkpoint } satisfies Manifest }
+    const is_same = async () => isWhole === null || (await printOf(gathered)) === print
+    if (!(await send(options, marked, { folder, signal, is_same }))) return false
+    prepared.earlier = true
+    prepared.checkpoint = { print, taken_at }
+    prepared.is_failing = false
+    return true
+  }
+  try {
+    return await laid(options, prepared, { signal, warn() {}, use: leave })
+  } catch (error) {
+    if (stop.aborted || superseded.aborted) return true
+    const why = signal.aborted ? 'it took too long' : sentence(error)
+    const said = `The workspace could not be kept while at work: ${why}. It is tried again.`
+    if (!prepared.is_failing) transcript.system('warning', 'snapshot', said)
+    prepared.is_failing = true
+    return true
+  }
+}
+
+type Laid = { gathered: Gathered; folder: string }
+
+/** Gathers into a folder that is gone afterwards. */
+async function laid<T>(
+  options: SnapshotOptions,
+  prepared: Prepared,
+  { signal, warn, use }: { signal: AbortSignal; warn: (message: string) => void; use: (laid: Laid) => Promise<T> },
+): Promise<T> {
+  const { run_id } = options
+  const { snapshot_script_timeout_secs: secs } = options.config
+  const script_ms = secs === undefined ? undefined : secs * 1000
+  const { workspace, env } = prepared
   const folder = join(options.folder, 'snapshot')
   const groups = makeGroups()
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true, mode: 0o700 })
   try {
-    const warn = (message: string) => transcript.system('warning', 'snapshot', message)
     const cloned = [...prepared.cloned.keys()]
-    const declared = await findDeclared({ run_id, workspace, cloned, env, groups, signal, warn })
+    const declared = await findDeclared({ run_id, workspace, cloned, env, groups, signal, script_ms, warn })
     const gathered = await gather(prepared, declared, { folder, git: { groups, env, limit_ms: GIT_MS, signal } })
-    if (gathered.files.length === 0 && !restored && !hasTrouble(gathered.manifest)) return
-    await send(options, gathered, { folder, signal })
-    for (const { path, status, reason } of [...gathered.manifest.repos, ...gathered.manifest.files])
-      if (reason !== undefined && status !== 'uploaded') warn(`${path} is not kept for the next execution: ${reason}.`)
+    return await use({ gathered, folder })
   } finally {
     await groups.close()
     await rm(folder, { recursive: true, force: true })
   }
 }
 
+/** The same for the same: of patches what is in them, of bundles which commits, of files their size and time. */
+async function printOf({ manifest, files }: Gathered): Promise<string> {
+  const sum = createHash('sha256').update(JSON.stringify(manifest))
+  for (const { name, path } of files) {
+    if (name.endsWith('.patch') && manifest.repos.some(({ patch }) => patch === name))
+      for await (const chunk of createReadStream(path)) sum.update(chunk)
+    else if (!manifest.repos.some(({ bundle }) => bundle === name)) {
+      const found = await stat(path, { bigint: true }).catch(() => null)
+      sum.update(`${name} ${found?.size} ${found?.mtimeNs} ${found?.ino}`)
+    }
+  }
+  return sum.digest('hex')
+}
+
 async function send(
   { client, number }: SnapshotOptions,
   { manifest, files }: Gathered,
-  { folder, signal }: { folder: string; signal: AbortSignal },
-): Promise<void> {
+  { folder, signal, is_same }: { folder: string; signal: AbortSignal; is_same?: () => Promise<boolean> },
+): Promise<boolean> {
   const generation = `e${number}.${Date.now().toString(36)}`
   const path = join(folder, SNAPSHOT_MANIFEST)
   await writeFile(path, `${JSON.stringify(manifest)}\n`)
@@ -94,13 +175,16 @@ async function send(
     const some = all.slice(at, at + FILES_A_REQUEST_MAX)
     const named = some.map(({ name, mime_type }) => ({ filename: name, mime_type }))
     const body = { mode: 'checkpoint' as const, generation, files: named }
-    const { uploads } = await client.handoff.uploadSnapshot({ body, signal })
+    const { uploads } = await tried(signal, () => client.handoff.uploadSnapshot({ body, signal }))
     for (const [nth, file] of some.entries()) {
       const target = uploads[nth]
       if (target) await sendFile(target, file.path, signal)
     }
   }
-  await client.handoff.commitSnapshot({ body: { generation, files: all.map(({ name }) => name) }, signal })
+  if ((await is_same?.()) === false) return false
+  const body = { generation, files: all.map(({ name }) => name) }
+  await tried(signal, () => client.handoff.commitSnapshot({ body, signal }))
+  return true
 }
 
 const hasTrouble = ({ repos, files }: Manifest): boolean =>

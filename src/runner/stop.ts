@@ -4,6 +4,8 @@ import type { Outcome } from '../contract/index.ts'
 export type Reason =
   | { why: 'cancelled' }
   | { why: 'superseded'; message: string }
+  /** The harness has said that it stops, and its turn went on. */
+  | { why: 'shutdown' }
   /** This process was told to end. */
   | { why: 'told' }
   | { why: 'limit'; outcome: Outcome }

@@ -4,7 +4,8 @@
  * A turn that completed with nothing in the inbox ends the run, unless its agent waits for events: then the session
  * stays open, costs nothing, and what comes begins the next turn. The server decides which came first, a message or
  * the end; a message that came first is the next prompt. During a turn what comes joins it, where the harness can; an
- * urgent message interrupts it, where it cannot. A command has no turns and is told nothing.
+ * urgent message interrupts it, where it cannot. When the run's tree is stopped its turn is interrupted, and nothing is
+ * given before a person releases the tree. A command has no turns, is told nothing and goes on in a stopped tree.
  */
 import type { Inbox, Outcome } from '../contract/index.ts'
 import { pause } from '../sdk/calls.ts'
@@ -23,6 +24,8 @@ const SUMMARY_LENGTH_MAX = 16_384
 const LOOK_AGAIN_MS = 250
 /** Between two looks whether an agent waits for what has joined its turn, in milliseconds. */
 const UNSEEN_MS = 500
+/** Between two looks whether the tree is released, which is heard of at once; in milliseconds. */
+const HALTED_MS = 60_000
 
 /** `finished`: the server has taken the end. Null: it has not been told yet, because it is not a success. */
 export type Driven = { outcome: Outcome | null; finished: Finished | null }
@@ -33,20 +36,24 @@ type Talk = {
   name: string
   /** Claimed and written down, but not taken by the turn that it was for: the next prompt. */
   owed: string[]
-  /** The running turn was asked to stop for an urgent message. */
+  /** The running turn was asked to stop, for an urgent message or because the tree is stopped. */
   interrupted: boolean
-  waiting: boolean
+  /** The transcript says that it waits. */
+  waiting: 'events' | 'release' | null
   /** The agent has been given its first prompt. */
   begun: boolean
 }
 
 export async function converse(its: Drive, open: OpenHarness, name: string): Promise<Driven> {
-  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: false, begun: false }
+  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: null, begun: false }
   let last: TurnEnd = { end: 'completed' }
   let text = firstPrompt(talk)
   if (its.journal.resumed) talk.owed.push(...earlierLetters(its))
   for (;;) {
-    if (text !== null) last = await turn(talk, text)
+    if (text !== null) {
+      await released(talk)
+      if (its.stop.reason === null) last = await turn(talk, text)
+    }
     if (its.stop.reason !== null) return { outcome: null, finished: null }
     if (last.end === 'failed' || (last.end === 'cancelled' && !talk.interrupted))
       return { outcome: outcomeOf(last, name), finished: null }
@@ -82,22 +89,37 @@ function earlierLetters({ journal, assignment }: Drive): string[] {
 /** What the agent must know first, and does not remember. */
 function before(its: Drive): string[] {
   const { progress, journal, attachments } = its
-  const { number, config, context, missed, results } = its.assignment
+  const { number, config, context, missed, results, memories = '' } = its.assignment
+  const instructions = [config.base_prompt ?? '', memories, progress.instructions]
   // Of another run's session, with which this one goes on, it knows nothing that is this run's own.
-  const own = number === 1 && !journal.resumed ? [config.base_prompt ?? '', progress.instructions] : []
+  const own = number === 1 && !journal.resumed ? instructions : []
   const files = [progress.restored, attachments.render()]
   if (progress.remembers) return [...own, ...files, missed ?? '']
-  return [config.base_prompt ?? '', progress.instructions, ...files, context ?? '', renderResults(results)]
+  return [...instructions, ...files, context ?? '', renderResults(results)]
 }
 
 const pieces = (texts: string[]) => texts.filter((text) => text !== '').join('\n\n')
 
+/** Resolves at once but in a stopped tree; there when that is released, or the execution is stopped. */
+async function released(talk: Talk): Promise<void> {
+  const { mail, stop } = talk.its
+  if (!mail.halted) return
+  while (mail.halted && stop.reason === null) {
+    sayWaiting(talk, 'release')
+    await mail.rung(stop.signal, HALTED_MS)
+    await mail.look().catch(() => null)
+  }
+  // What it was rung for else is still to be looked at.
+  mail.ring()
+}
+
 async function turn(talk: Talk, text: string): Promise<TurnEnd> {
   const { its, open } = talk
   talk.interrupted = false
-  talk.waiting = false
+  talk.waiting = null
   talk.begun = true
   const over = new AbortController()
+  its.boundary.turnBegan()
   const running = open.prompt(text)
   const attending = attend(talk, AbortSignal.any([over.signal, its.stop.signal]))
   const stopped = aborted(its.stop.signal).then(async (): Promise<TurnEnd> => {
@@ -110,6 +132,7 @@ async function turn(talk: Talk, text: string): Promise<TurnEnd> {
   try {
     return await Promise.race([running, stopped])
   } finally {
+    its.boundary.turnEnded()
     over.abort()
     await attending
   }
@@ -125,6 +148,7 @@ async function attend(talk: Talk, over: AbortSignal): Promise<void> {
     if (over.aborted) return
     const seen = await its.mail.look().catch(() => null)
     if (seen === null || over.aborted) continue
+    if (seen.halted && open.interrupt !== undefined) return halt(talk, over)
     if (joined && seen.text === null && seen.waiting_until !== null) {
       // It may have begun to wait for the very text that had joined its turn, before it saw it.
       await its.mail.claim(seen).catch(() => false)
@@ -142,6 +166,15 @@ async function attend(talk: Talk, over: AbortSignal): Promise<void> {
       return open.interrupt()
     }
   }
+}
+
+/** Ends the turn: in the harness's own words, and by force where it does not obey. */
+async function halt(talk: Talk, over: AbortSignal): Promise<void> {
+  const { its, open } = talk
+  talk.interrupted = true
+  await open.interrupt?.()
+  await within(its.assignment.limits.cancel_grace_ms, aborted(over))
+  if (!over.aborted) await open.cancel()
 }
 
 /** The text, now ours to give and in the transcript; null when a tool gave the agent some of it: it is looked again. */
@@ -170,7 +203,7 @@ async function whatNext(talk: Talk, last: TurnEnd): Promise<string | Driven> {
       const text = await claimed(talk, seen)
       if (text !== null) return talk.begun ? text : pieces([...before(its), text])
     } else if (seen.waiting_until !== null) {
-      const dead = await waitForMail(talk, seen.waiting_until)
+      const dead = await waitForMail(talk, seen.waiting_until, seen.halted ? 'release' : 'events')
       if (dead !== null) return failed(dead)
     } else {
       if (refused) await pause(LOOK_AGAIN_MS, its.stop.signal)
@@ -184,10 +217,13 @@ async function whatNext(talk: Talk, last: TurnEnd): Promise<string | Driven> {
 }
 
 /** Until something comes or the time is up, as the inbox then says. Answers the harness's death, if that is first. */
-async function waitForMail(talk: Talk, waiting_until: string): Promise<TurnEnd | null> {
+async function waitForMail(
+  talk: Talk,
+  waiting_until: string,
+  what: NonNullable<Talk['waiting']>,
+): Promise<TurnEnd | null> {
   const { its, open } = talk
-  if (!talk.waiting) its.transcript.system('info', 'waiting', 'The agent waits for events.', { until: waiting_until })
-  talk.waiting = true
+  sayWaiting(talk, what, waiting_until)
   const left_ms = Math.min(Math.max(Date.parse(waiting_until) - Date.now(), LOOK_AGAIN_MS), WAIT_MS_MAX)
   const over = new AbortController()
   try {
@@ -198,6 +234,15 @@ async function waitForMail(talk: Talk, waiting_until: string): Promise<TurnEnd |
   } finally {
     over.abort()
   }
+}
+
+function sayWaiting(talk: Talk, what: NonNullable<Talk['waiting']>, until?: string): void {
+  const { transcript } = talk.its
+  if (talk.waiting === what) return
+  talk.waiting = what
+  if (what === 'events') return transcript.system('info', 'waiting', 'The agent waits for events.', { until })
+  const stopped = 'The tree of this run was stopped. It goes on when a person releases the tree.'
+  transcript.system('warning', 'tree_stopped', stopped)
 }
 
 const deathOf = (open: OpenHarness): Promise<TurnEnd | null> =>
@@ -231,7 +276,7 @@ function outcomeOf(turn: TurnEnd, harness: string): Outcome {
 export async function promptOnce(its: Drive, open: OpenHarness, name: string): Promise<Driven> {
   const { assignment, stop } = its
   if (assignment.cause === 'message') return { outcome: { outcome: 'SUCCEEDED' }, finished: null }
-  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: false, begun: true }
+  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: null, begun: true }
   const end = await turn(talk, assignment.prompt)
   return { outcome: stop.reason === null ? outcomeOf(end, name) : null, finished: null }
 }

@@ -19,9 +19,8 @@ import { carry } from './wire.ts'
 
 /** What a runner that was told to end waits for the server to say whether that is a cancel, in milliseconds. */
 const TOLD_ASK_MS = 1500
-/** How long an end waits for a snapshot of the workspace, in milliseconds: told to end or cancelled, and else. */
+/** How long an end that was asked for waits for a snapshot of the workspace, in milliseconds. */
 const LEAVE_TOLD_MS = 3_000
-const LEAVE_MS = 120_000
 
 export async function work(options: RunnerOptions, answer: unknown): Promise<ExitReport> {
   const parsed = Assignment.safeParse(answer)
@@ -97,25 +96,21 @@ function clean({ redactor }: Open, outcome: Outcome): Outcome {
 }
 
 /** The workspace, for the next execution. An end that was asked for does not wait long for it. */
-async function leave({ assignment, client, options, folder }: Work, open: Open, outcome: Outcome): Promise<void> {
-  const { progress, transcript, stop } = open
-  if (progress.prepared === null || progress.workspace === null || stop.superseded.aborted) return
-  if (await hasNothing(progress.prepared, assignment.run_id)) return
+async function leave({ assignment, options }: Work, open: Open, outcome: Outcome): Promise<void> {
+  const { progress, stop, checkpoints, snapshots } = open
+  const { prepared } = progress
+  if (prepared === null || progress.workspace === null || stop.superseded.aborted) return
+  if (await hasNothing(prepared, assignment.run_id)) return
   const is_told = options.signal.aborted
-  const limit = AbortSignal.timeout(is_told || outcome.outcome === 'CANCELLED' ? LEAVE_TOLD_MS : LEAVE_MS)
+  const hurry = is_told || outcome.outcome === 'CANCELLED' ? [AbortSignal.timeout(LEAVE_TOLD_MS)] : []
+  const limit = AbortSignal.any([...hurry, ...(is_told ? [] : [options.signal])])
   const { leaveSnapshot } = await import('./snapshot.ts')
-  const { run_id, number } = assignment
-  const { superseded } = stop
-  await leaveSnapshot(
-    { client, run_id, number, folder, transcript, superseded },
-    progress.prepared,
-    is_told ? limit : AbortSignal.any([limit, options.signal]),
-  )
+  await checkpoints.aside(() => leaveSnapshot(snapshots, prepared, limit))
 }
 
 /** A run that has written nothing pays nothing for it, not even the loading of what would. */
-async function hasNothing({ cloned, env, restored, workspace }: Prepared, run_id: string): Promise<boolean> {
-  if (cloned.size > 0 || restored || DECLARING.some((name) => env[name]) || existsSync(declarationsOf(run_id)))
+async function hasNothing({ cloned, env, earlier, workspace }: Prepared, run_id: string): Promise<boolean> {
+  if (cloned.size > 0 || earlier || DECLARING.some((name) => env[name]) || existsSync(declarationsOf(run_id)))
     return false
   return (await readdir(workspace).catch(() => [])).every((name) => name === '.baton')
 }
@@ -174,6 +169,8 @@ function outcomeOfStop({ reason }: Stop, { options, assignment }: Work, cancel_r
     case 'told':
       if (options.place === 'local' || cancel_requested) return { outcome: 'CANCELLED' }
       return assignment.placement === 'parent' ? sandboxGone() : runnerStopped()
+    case 'shutdown':
+      return { outcome: 'SUCCEEDED' }
     // What is said of a superseded execution reaches nobody.
     case 'cancelled':
     case 'superseded':

@@ -11,7 +11,7 @@ import type { Caller, UserCaller } from '../engine/caller.ts'
 import { actingCaller } from './acting.ts'
 import { type Asker, checkCookieUse, identify, shownBy } from './callers.ts'
 import { checkOrigin } from './hosts.ts'
-import { type Parsed, readRequest } from './requests.ts'
+import { idempotencyKey, type Parsed, readRequest } from './requests.ts'
 import type { ServerRoom } from './room.ts'
 import type { EventStream } from './streams.ts'
 
@@ -22,6 +22,8 @@ export type Ask<P, Q, B, C = Caller> = {
   query: Q
   body: B
   headers: IncomingHttpHeaders
+  /** Of routes that say so. */
+  idempotency_key: string | undefined
   /** Where it came from, and whether over TLS; for sessions and limits. */
   address: string
   is_secure: boolean
@@ -117,6 +119,7 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
       await readRequest(route, incoming, exchange.params, exchange.search),
     )),
     headers: incoming.headers,
+    idempotency_key: idempotencyKey(route, incoming.headers),
     address: asker.address,
     is_secure: isSecure(incoming),
     setHeader: (name: string, value: string) => {
@@ -134,7 +137,7 @@ export async function respond(room: ServerRoom, mounted: Answer, exchange: Excha
   const answer = (await mounted.answer?.(ask)) ?? {}
   if (outgoing.destroyed) return RESPONSE_ALREADY_SENT
   const body = JSON.stringify(answer)
-  if (room.validate_answers) route.answer.parse(JSON.parse(body))
+  room.checkAnswer?.(route, JSON.parse(body))
   return render(status, headers, body)
 }
 
@@ -165,7 +168,7 @@ async function admit(room: ServerRoom, route: Route, asker: Asker): Promise<Call
   if (!route.callers.includes(caller.kind)) throw new Fault('not_authorized', refusals[caller.kind])
   if (caller.kind === 'user') checkRole(route, caller)
   // The runner of an ended execution may still repeat what it said: the answer to it may have been lost.
-  if (caller.kind === 'execution' && caller.ended && route.tag !== 'Runner') {
+  if (caller.kind === 'execution' && caller.ended && !route.after_end) {
     throw new Fault('authentication_required', 'This execution has ended, and its token with it.')
   }
   return caller

@@ -36,6 +36,7 @@ import { executionAnswers } from './routes/executions.ts'
 import { federationAnswers } from './routes/federation.ts'
 import { harnessSupportAnswers } from './routes/harness-support.ts'
 import { identityAnswers } from './routes/identities.ts'
+import { memoryAnswers } from './routes/memory.ts'
 import { messageAnswers } from './routes/messages.ts'
 import { modelAnswers } from './routes/models.ts'
 import { planAnswers } from './routes/plans.ts'
@@ -74,6 +75,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
     harnessSupportAnswers,
     environmentAnswers,
     identityAnswers,
+    memoryAnswers,
     secretAnswers,
     federationAnswers,
     scheduleAnswers,
@@ -122,6 +124,7 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
   app.get(SESSION_PATH, (c) => c.redirect(`/runs/${encodeURIComponent(c.req.param('run_id'))}`))
   app.get(DISCOVERY_PATH, (c) => discovery(room, c.env.incoming.headers, isSecure(c.env.incoming)))
   app.get(JWKS_PATH, () => jwks(room))
+  mountGreetings(app, room)
   mountDocuments(app)
   app.get('*', async (c) => {
     if (c.req.path.startsWith('/api/')) return refuseUnknown(c)
@@ -184,6 +187,13 @@ function matches(pattern: string, path: string): boolean {
 const searchOf = (url: string | undefined): string => {
   const at = url?.indexOf('?') ?? -1
   return at < 0 ? '' : (url ?? '').slice(at + 1)
+}
+
+/** What clients of Oz ask of the root before they know anybody: what time it is here, and to be noticed. */
+function mountGreetings(app: Hono<Env>, { clock }: ServerRoom): void {
+  const reply = (body: object) => Response.json(body, { headers: { 'cache-control': 'no-store' } })
+  app.get('/current_time', () => reply({ current_time: clock.now().toISOString() }))
+  app.post('/client/login', () => reply({}))
 }
 
 /** Rendered when first asked for: it takes longer than everything else that a server does to start. */

@@ -1,9 +1,11 @@
 /**
  * The guard of what stays open: streams and worker sockets end within `identify_again_ms` after their key was revoked,
- * on every server. However many are open, it asks the database a few questions each time, never one for each; and what
- * it learned of a token spares its next requests a question of their own.
+ * on every server, and what hangs on a role as soon as that is another. However many are open, it asks the database a
+ * few questions each time, never one for each; and what it learned of a token spares its next requests a question of
+ * their own.
  */
 import type { Logger } from 'pino'
+import type { Role } from '../contract/index.ts'
 import type { Shown } from '../engine/access.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { KnownCallers } from './known.ts'
@@ -15,7 +17,9 @@ export type Guarded = {
   shown: Shown
   /** Whether it stays open when the execution whose token opened it has ended. */
   outlives_execution: boolean
-  end(): void
+  /** Set: it was opened with this role and ends with it. */
+  role?: Role
+  end(why: 'revoked' | 'role_changed'): void
 }
 
 export type Guard = ReturnType<typeof openGuard>
@@ -37,9 +41,12 @@ export function openGuard({ engine, known, limits, log }: GuardRoom) {
       const standings = await engine.access.standings(asked.map(({ shown }) => shown))
       for (const [at, { shown, alike }] of asked.entries()) {
         const standing = standings[at]
-        if (standing === 'known') known.keep(shown, began)
+        if (standing === undefined) continue
+        if (standing.is === 'known') known.keep(shown, began)
         for (const one of alike) {
-          if (standing === 'unknown' || (standing === 'ended' && !one.outlives_execution)) one.end()
+          if (standing.is === 'unknown' || (standing.is === 'ended' && !one.outlives_execution)) one.end('revoked')
+          else if (standing.is === 'known' && one.role !== undefined && standing.role !== one.role)
+            one.end('role_changed')
         }
       }
     },

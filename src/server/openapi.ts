@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import packageFile from '../../package.json' with { type: 'json' }
 import * as contract from '../contract/index.ts'
-import { API_PREFIX, FAULTS, type Route } from '../contract/index.ts'
+import { API_PREFIX, FAULTS, IDEMPOTENCY_KEY_CHARACTERS_MAX, type Route } from '../contract/index.ts'
 
 export type JsonSchema = { [key: string]: unknown }
 export type Operation = {
@@ -143,22 +143,24 @@ function renderOperation(route: Route, schemas: SchemaRenderer, suffix: string):
           },
         }
       : {}),
-    responses: {
-      [route.status]: {
-        description:
-          route.produces === 'event-stream' ? "Server-sent events; the schema is that of one frame's data." : 'Done.',
-        content: {
-          [route.produces === 'event-stream' ? 'text/event-stream' : 'application/json']: {
-            schema: schemas.output(route.answer),
-          },
-        },
-      },
-      ...REFUSED,
-    },
+    responses: { [route.status]: renderAnswer(route, schemas), ...REFUSED },
     'x-callers': route.callers,
     ...(route.callers.includes('user') ? { 'x-role': route.role } : {}),
     ...(route.people ? { 'x-people': true as const } : {}),
   }
+}
+
+function renderAnswer(route: Route, schemas: SchemaRenderer): JsonSchema {
+  if (route.status === 204) return { description: 'Done; there is no body.' }
+  const schema = schemas.output(route.answer)
+  if (route.produces === 'event-stream') {
+    const description = "Server-sent events; the schema is that of one frame's data."
+    return { description, content: { 'text/event-stream': { schema } } }
+  }
+  const content = { 'application/json': { schema } }
+  if (route.status !== 302) return { description: 'Done.', content }
+  const headers = { Location: { description: 'The same address.', schema: { type: 'string', format: 'uri' } } }
+  return { description: 'Leads to the address that the body names, too.', headers, content }
 }
 
 function securityOf({ callers, anonymous }: Route): Record<string, never[]>[] {
@@ -167,34 +169,22 @@ function securityOf({ callers, anonymous }: Route): Record<string, never[]>[] {
 }
 
 function headersOf(route: Route): NonNullable<Operation['parameters']> {
-  if (route.name === 'runs.create') {
-    return [
-      {
-        name: 'Idempotency-Key',
-        in: 'header',
-        required: false,
-        schema: { type: 'string', minLength: 1, maxLength: 255 },
-        description: 'The same key and body answer the same for 24 hours.',
-      },
-      {
-        name: 'X-Oz-Api-Source',
-        in: 'header',
-        required: false,
-        schema: { type: 'string' },
-        description: 'What the run is said to come from.',
-      },
-    ]
+  const said = (name: string, schema: JsonSchema, description: string) => ({
+    name,
+    in: 'header' as const,
+    required: false,
+    schema: { type: 'string', ...schema },
+    description,
+  })
+  const headers: NonNullable<Operation['parameters']> = []
+  if (route.idempotent) {
+    const length = { minLength: 1, maxLength: IDEMPOTENCY_KEY_CHARACTERS_MAX }
+    headers.push(said('Idempotency-Key', length, 'The same key and body answer the same for 24 hours.'))
   }
-  if (route.produces !== 'event-stream' || !('since' in shapeOf(route.query))) return []
-  return [
-    {
-      name: 'Last-Event-ID',
-      in: 'header',
-      required: false,
-      schema: { type: 'string' },
-      description: 'Resume after this id; counts more than `since`.',
-    },
-  ]
+  if (route.name === 'runs.create') headers.push(said('X-Oz-Api-Source', {}, 'What the run is said to come from.'))
+  if (route.produces === 'event-stream' && 'since' in shapeOf(route.query))
+    headers.push(said('Last-Event-ID', {}, 'Resume after this id; counts more than `since`.'))
+  return headers
 }
 
 function parametersOf(

@@ -45,7 +45,7 @@ export function faultOf(thrown: unknown, trace_id: string, log: Logger): Fault {
 
 export type ProblemReply = { status: number; headers: Record<string, string>; body: string }
 
-export function renderFault(fault: Fault, trace_id: string, instance: string): ProblemReply {
+export function renderFault(fault: Fault, trace_id: string, instance?: string): ProblemReply {
   const headers: Record<string, string> = {
     'content-type': 'application/problem+json',
     'cache-control': 'no-store',
@@ -63,11 +63,9 @@ export function renderFault(fault: Fault, trace_id: string, instance: string): P
 
 /** What a schema found wrong with a request, in words; `where` is `body` or `query`. */
 export function invalid(where: 'body' | 'query', error: z.ZodError): Fault {
-  const errors = error.issues.slice(0, ISSUES_MAX).map((issue) => ({
-    pointer: pointerOf(issue.path),
-    detail: issue.message,
-  }))
-  const first = error.issues[0]
+  const issues = error.issues.slice(0, ISSUES_MAX).map(plainIssue)
+  const errors = issues.map(({ path, message }) => ({ pointer: pointerOf(path), detail: message }))
+  const [first] = issues
   const field = first === undefined || first.path.length === 0 ? `The ${where}` : `\`${nameOf(first.path)}\``
   const more = error.issues.length > 1 ? ` (and ${error.issues.length - 1} more)` : ''
   return new Fault(
@@ -75,6 +73,21 @@ export function invalid(where: 'body' | 'query', error: z.ZodError): Fault {
     `${field} is not valid: ${lowerFirst(first?.message ?? 'unknown')}${more}.`.replace(/\.+$/, '.'),
     { errors },
   )
+}
+
+type Plain = { path: PropertyKey[]; message: string }
+
+/** Where and why: of a key of a record, what is wrong with it; of a union, what the nearest of its forms misses. */
+function plainIssue(issue: z.core.$ZodIssue): Plain {
+  const { path, message } = issue
+  if (issue.code === 'invalid_key') return { path, message: issue.issues[0]?.message ?? message }
+  if (issue.code !== 'invalid_union' || message !== 'Invalid input') return { path, message }
+  const forms = issue.errors.flatMap((of) => of.slice(0, 1).map(plainIssue))
+  const nearest = forms.reduce<Plain | null>(
+    (best, form) => (best === null || form.path.length >= best.path.length ? form : best),
+    null,
+  )
+  return nearest === null ? { path, message } : { path: [...path, ...nearest.path], message: nearest.message }
 }
 
 function pointerOf(path: PropertyKey[]): string {

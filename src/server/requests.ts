@@ -1,8 +1,9 @@
 /** Reading a request: its body within limits, its query in the spellings that clients use, by the route's schemas. */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { z } from 'zod'
-import { Fault, REQUEST_BYTES_MAX, type Route } from '../contract/index.ts'
+import { Fault, IDEMPOTENCY_KEY_CHARACTERS_MAX, REQUEST_BYTES_MAX, type Route } from '../contract/index.ts'
 import { parseJson } from './json.ts'
+import { withoutNulls } from './nulls.ts'
 import { invalid } from './problems.ts'
 
 export type Parsed = { params: unknown; query: unknown; body: unknown }
@@ -27,7 +28,7 @@ function parseParams(route: Route, params: Record<string, string>): unknown {
   const name = String(parsed.error.issues[0]?.path[0] ?? '')
   throw new Fault(
     'resource_not_found',
-    `There is no ${name.replace(/_id$/, '')} ${JSON.stringify(params[name] ?? '').slice(0, 80)}.`,
+    `There is no ${name.replace(/_u?id$/, '').replaceAll('_', ' ')} ${JSON.stringify(params[name] ?? '').slice(0, 80)}.`,
   )
 }
 
@@ -35,9 +36,11 @@ function parseBody(route: Route, body: unknown): unknown {
   // Clients of the public API say "no body" with nothing at all or with a literal null.
   const parsed = route.body.safeParse(body ?? {})
   if (parsed.success) return parsed.data
+  const filled = route.body.safeParse(withoutNulls(route.body, body))
+  if (filled.success) return filled.data
   if (body === undefined || body === null)
     throw new Fault('invalid_request', 'This request needs a JSON body. Send one with Content-Type: application/json.')
-  throw invalid('body', parsed.error)
+  throw invalid('body', filled.error)
 }
 
 function parsePart(where: 'body' | 'query', schema: z.ZodType, value: unknown): unknown {
@@ -54,12 +57,19 @@ export function readQuery(search: string): Record<string, unknown> {
       throw new Fault('invalid_request', `\`${name}\` has a NUL character, which no text here may have.`)
     const [, field = name, key] = /^([^[\]]+)\[([^[\]]*)\]$/.exec(name) ?? []
     const before = query[field]
-    if (key) query[field] = { ...(isRecord(before) ? before : {}), [key]: value }
+    if (key) query[field] = withPair(name, isRecord(before) ? before : {}, [key, value])
     else if (Array.isArray(before)) before.push(value)
     else if (before !== undefined) query[field] = [before, value]
     else query[field] = key === undefined ? value : [value]
   }
   return { ...query }
+}
+
+/** What could be meant by only one of two readers is refused: a key that is given twice, and one that JSON drops. */
+function withPair(name: string, before: Record<string, unknown>, [key, value]: [string, string]) {
+  if (key === '__proto__') throw new Fault('invalid_request', `\`${name}\` is not valid: nothing has such a key.`)
+  if (Object.hasOwn(before, key)) throw new Fault('invalid_request', `\`${name}\` is given twice: give it once.`)
+  return { ...before, [key]: value }
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -110,4 +120,11 @@ async function readText(incoming: IncomingMessage, bytes_max: number): Promise<s
 export function singleHeader(header: string | string[] | undefined): string | undefined {
   if (Array.isArray(header)) throw new Fault('invalid_request', 'A header was sent twice that may be sent once.')
   return header
+}
+
+/** Undefined: none was sent, or the route takes none. */
+export function idempotencyKey({ idempotent }: Route, headers: IncomingHttpHeaders): string | undefined {
+  const key = idempotent ? singleHeader(headers['idempotency-key']) : undefined
+  if (key === undefined || (key.length > 0 && key.length <= IDEMPOTENCY_KEY_CHARACTERS_MAX)) return key
+  throw new Fault('invalid_request', `An Idempotency-Key has 1 to ${IDEMPOTENCY_KEY_CHARACTERS_MAX} characters.`)
 }

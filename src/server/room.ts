@@ -1,5 +1,6 @@
 /** What every part of the server works with. */
 import type { Logger } from 'pino'
+import type { Route } from '../contract/index.ts'
 import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import type { Engine } from '../engine/engine.ts'
@@ -10,6 +11,9 @@ import type { KnownCallers } from './known.ts'
 import type { ServerLimits } from './limits.ts'
 import type { Streams } from './streams.ts'
 import type { Watches } from './watches.ts'
+
+/** Looks at each answer before it is sent, and throws where it is not as the contract says. */
+export type CheckAnswer = (route: Route, answer: unknown) => void
 
 export type ServerRoom = {
   engine: Engine
@@ -31,6 +35,5 @@ export type ServerRoom = {
   wrong_keys: WrongKeys
   known: KnownCallers
   guard: Guard
-  /** Check each answer against its route's schema. */
-  validate_answers: boolean
+  checkAnswer: CheckAnswer | null
 }

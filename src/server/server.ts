@@ -22,8 +22,9 @@ import { openGuard } from './guard.ts'
 import { openHub } from './hub.ts'
 import { knownCallers } from './known.ts'
 import { SERVER_LIMITS, type ServerLimits } from './limits.ts'
+import { answerMalformed, refuseMalformed } from './malformed.ts'
 import { pollLoop } from './poll.ts'
-import type { ServerRoom } from './room.ts'
+import type { CheckAnswer, ServerRoom } from './room.ts'
 import { openSchedules } from './schedules.ts'
 import { openWorkerSockets } from './sockets.ts'
 import { openStreams } from './streams.ts'
@@ -49,8 +50,8 @@ export type ServerOptions = {
   web_dir: string | null
   limits?: Partial<ServerLimits>
   engine_limits?: Partial<EngineLimits>
-  /** Check each answer against its route's schema, and fail loudly. */
-  validate_answers?: boolean
+  /** Absent: nobody looks. */
+  checkAnswer?: CheckAnswer
 }
 
 export type Server = {
@@ -104,7 +105,7 @@ export async function openServer(options: ServerOptions): Promise<Server> {
       known,
       guard: openGuard({ engine, known, limits, log }),
       wrong_keys: wrongKeys(limits.wrong_keys_a_minute, () => clock.now()),
-      validate_answers: options.validate_answers ?? false,
+      checkAnswer: options.checkAnswer ?? null,
     }
     return await open(room, options)
   } catch (error) {
@@ -124,15 +125,17 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
       headersTimeout: Math.min(HEADERS_MS, limits.request_ms),
       connectionsCheckingInterval: Math.min(CHECK_MS, limits.request_ms),
       keepAliveTimeout: KEEP_ALIVE_MS,
+      requireHostHeader: false,
+      // Java's client offers HTTP/2 with its first request, and goes on as it is when that is passed over.
+      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
     getRequestListener(app.fetch, {
       overrideGlobalObjects: false,
-      // Only what is not HTTP as it should be comes here, such as a request without a Host header.
-      errorHandler: (error) =>
-        new Response(`${error instanceof Error ? error.message : 'Bad request'}\n`, { status: 400 }),
+      errorHandler: answerMalformed,
     }),
   )
   const connections = trackConnections(http)
+  refuseMalformed(http, limits.request_ms)
   http.on('upgrade', (incoming, socket, head) => void sockets.upgrade(incoming, socket, head))
   try {
     await listen(http, host, options.port)

@@ -7,16 +7,19 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
-import { Fault, FromWorker, isAtLeast, type ToWorker, WORKER_SOCKET_PATH } from '../contract/index.ts'
+import { Fault, FromWorker, isAtLeast, type Role, type ToWorker, WORKER_SOCKET_PATH } from '../contract/index.ts'
 import type { Shown } from '../engine/access.ts'
-import type { Caller } from '../engine/caller.ts'
+import type { UserCaller, WorkerCaller } from '../engine/caller.ts'
 import type { Connection as Dispatchable, Offer } from '../engine/dispatch.ts'
 import { identify, shownBy } from './callers.ts'
 import { openDispatcher } from './dispatcher.ts'
 import { checkHost, checkOrigin } from './hosts.ts'
-import { faultOf, renderFault, traceOf } from './problems.ts'
+import { endWith } from './malformed.ts'
+import { faultOf, traceOf } from './problems.ts'
 import type { ServerRoom } from './room.ts'
 import { openSlots, type Slots } from './slots.ts'
+
+type Opener = UserCaller | WorkerCaller
 
 type Connection = {
   connection_id: string
@@ -93,25 +96,28 @@ export function openWorkerSockets(room: ServerRoom) {
       if (socket.destroyed) return void (await engine.workers.close(connection_id))
       acceptor.handleUpgrade(incoming, socket, head, (accepted) => {
         socket.off('error', ignore)
-        serve(shown, {
-          connection_id,
-          team_id: caller.team_id,
-          worker_host,
-          socket: accepted,
-          slots: openSlots(limits, dispatcher.wake),
-          heard_at: Date.now(),
-          chains: new Map(),
-          wrong_frames: 0,
-          brokers: [],
-          only: onlyFor(caller),
-        })
+        serve(
+          { shown, role: caller.role },
+          {
+            connection_id,
+            team_id: caller.team_id,
+            worker_host,
+            socket: accepted,
+            slots: openSlots(limits, dispatcher.wake),
+            heard_at: Date.now(),
+            chains: new Map(),
+            wrong_frames: 0,
+            brokers: [],
+            only: onlyFor(caller),
+          },
+        )
       })
     } catch (thrown) {
-      refuse(socket, faultOf(thrown, trace_id, log), trace_id)
+      endWith(socket, faultOf(thrown, trace_id, log), { trace_id, instance: WORKER_SOCKET_PATH })
     }
   }
 
-  async function admit(incoming: IncomingMessage): Promise<{ caller: Caller; shown: Shown; worker_host: string }> {
+  async function admit(incoming: IncomingMessage): Promise<{ caller: Opener; shown: Shown; worker_host: string }> {
     checkHost(incoming.headers, room.host, room.public_hosts)
     checkOrigin(incoming.headers, room.public_hosts)
     const url = new URL(incoming.url ?? '/', 'http://worker')
@@ -131,8 +137,8 @@ export function openWorkerSockets(room: ServerRoom) {
         'not_authorized',
         "A run's own token opens no worker connection; use a worker's or a person's key.",
       )
-    if (caller.kind === 'user' && !isAtLeast(caller.role, 'member'))
-      throw new Fault('not_authorized', 'A worker takes the role member; with this key you may only look.')
+    if (!isAtLeast(caller.role, 'member'))
+      throw new Fault('not_authorized', 'A worker takes the role member; who made this key may only look.')
     const worker_host = url.searchParams.get('worker_id') ?? ''
     if (!/^[\x21-\x7e]{1,256}$/.test(worker_host))
       throw new Fault('invalid_request', 'Name the worker: ?worker_id= and 1 to 256 characters without spaces.')
@@ -150,7 +156,7 @@ export function openWorkerSockets(room: ServerRoom) {
     return { caller, shown: shownBy(headers) ?? { token: '' }, worker_host }
   }
 
-  function serve(shown: Shown, connection: Connection): void {
+  function serve({ shown, role }: { shown: Shown; role: Role }, connection: Connection): void {
     const { socket, connection_id, worker_host, team_id } = connection
     const heard = () => {
       connection.heard_at = Date.now()
@@ -158,7 +164,12 @@ export function openWorkerSockets(room: ServerRoom) {
     const unguard = room.guard.watch({
       shown,
       outlives_execution: false,
-      end: () => socket.close(1008, 'The key of this worker was revoked.'),
+      role,
+      // One that may still work connects again, as what it is now.
+      end: (why) =>
+        why === 'revoked'
+          ? socket.close(1008, 'The key of this worker was revoked.')
+          : socket.close(1012, "The role of this worker's key has changed; connect again."),
     })
     connections.set(connection_id, connection)
     log.info({ connection_id, worker_host, team_id }, 'worker.connected')
@@ -338,19 +349,9 @@ const WAITS = { run_waiting: true, run_resumed: true }
 const ENDS = new Set(['run_succeeded', 'run_failed', 'run_errored', 'run_cancelled'])
 
 /** What is personal goes to the team's workers, which its admins answer for, and to its owner's own. */
-function onlyFor(caller: Caller): Pick<Dispatchable, 'only_for'> {
-  const is_of_team = caller.kind === 'worker' || (caller.kind === 'user' && isAtLeast(caller.role, 'admin'))
-  return is_of_team ? {} : { only_for: caller.owner_user_id }
-}
-
-function refuse(socket: Duplex, fault: Fault, trace_id: string): void {
-  const { status, headers, body } = renderFault(fault, trace_id, WORKER_SOCKET_PATH)
-  const lines = Object.entries({
-    ...headers,
-    connection: 'close',
-    'content-length': String(Buffer.byteLength(body)),
-  }).map(([name, value]) => `${name}: ${value}`)
-  socket.end(`HTTP/1.1 ${status} ${fault.code}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
+function onlyFor(caller: Opener): Pick<Dispatchable, 'only_for'> {
+  if (isAtLeast(caller.role, 'admin')) return {}
+  return { only_for: caller.kind === 'worker' ? caller.user_id : caller.owner_user_id }
 }
 
 function safeJson(text: string): unknown {

@@ -5,12 +5,16 @@ import { text } from 'node:stream/consumers'
 import OzAPI from 'oz-agent-sdk'
 import { inject } from 'vitest'
 import type { z } from 'zod'
+import { describedBy } from '../house/described.ts'
 import { until } from '../house/processes.ts'
 import { openScriptedWorker, type Piece, type ScriptedWorker } from '../house/worker.ts'
 import { Problem, RunItem } from './wire.ts'
 
 export const { url, api_key, folder, worker_host } = inject('baton')
 export const API = `${url}/api/v1`
+
+/** Every answer here is held against what the server itself says of it, too. */
+const described = describedBy(await (await fetch(`${url}/openapi.json`)).json())
 
 export type Answer = { status: number; headers: Headers; text: string; json: unknown }
 export type Ask = {
@@ -38,7 +42,9 @@ export async function ask(
     },
     ...(sent === undefined ? {} : { body: sent }),
   })
-  return answerOf(response)
+  const answer = await answerOf(response)
+  described.check({ method, path: new URL(`${API}/${path}`).pathname, ...answer })
+  return answer
 }
 
 export async function answerOf(response: Response): Promise<Answer> {

@@ -78,6 +78,22 @@ test('both paths make a run, with the same answer', async () => {
   }
 })
 
+test('what clients send besides is handed back as it came, null is nothing, and what is unknown is passed over', async () => {
+  const runtime_skills = ['CgYSBG5hbWU=', '']
+  const referenced_attachments = ['CgVwbGFpbg==']
+  const more = { initial_snapshot_token: null, snapshot_disabled: true, orchestration_handoff: true, later: [1] }
+  const given = await create({ prompt: 'wait', config: NOBODY, runtime_skills, referenced_attachments, ...more })
+  expect(await runOf(given)).toMatchObject({ runtime_skills, referenced_attachments })
+  const none = await create({ prompt: 'wait', config: NOBODY, runtime_skills: null, referenced_attachments: [] })
+  expect(await runOf(none)).not.toHaveProperty('runtime_skills')
+  const { runs } = await answered(['GET', 'agent/runs', RunList])
+  expect(runs.map(({ run_id }) => run_id)).toContain(given)
+  expect(await refused('POST', 'agent/runs', { body: { prompt: 'x', runtime_skills: ['%'] } })).toMatchObject({
+    status: 400,
+    code: 'invalid_request',
+  })
+})
+
 test('a child names its parent, which knows it; the ancestor filter is its direct children', async () => {
   const parent = await create({ prompt: 'wait', metadata: { ticket: 'V-1' }, config: NOBODY })
   const child = await create({ prompt: 'wait', parent_run_id: parent, metadata: { 'a.b': 'c' }, config: NOBODY })

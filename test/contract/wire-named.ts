@@ -162,3 +162,44 @@ export const Agent = z.object({
   on_behalf_of_enabled: z.boolean().optional(),
 })
 export const AgentIdentities = z.object({ agents: z.array(Agent) })
+
+// 2.3
+
+export const MemoryStore = z.object({
+  uid: z.string(),
+  owner_type: z.enum(['user', 'service_account', 'team']),
+  owner_uid: z.string(),
+  description: z.string().nullable(),
+  created_at: Time,
+  updated_at: Time,
+})
+export const MemoryStores = z.object({ memory_stores: z.array(MemoryStore) })
+export const StoreAgents = z.object({ agents: z.array(Store.extend({ name: z.string() })) })
+export const Memories = z.object({
+  memories: z.array(
+    z.object({
+      uid: z.string(),
+      content: z.string(),
+      version_id: z.string(),
+      source: z.string(),
+      source_id: z.string().nullable(),
+      source_run_id: z.string().nullable(),
+      is_tombstoned: z.boolean(),
+      tombstoned_at: Time.nullable(),
+      created_at: Time,
+      updated_at: Time,
+    }),
+  ),
+})
+export const WrittenMemory = z.object({ memory_id: z.string(), version_id: z.string() })
+export const MemoryVersions = z.object({
+  versions: z.array(
+    z.object({
+      uid: z.string(),
+      version: z.int(),
+      content: z.string(),
+      reason: z.string().nullable(),
+      created_at: Time,
+    }),
+  ),
+})

@@ -6,7 +6,7 @@
 import { z } from 'zod'
 
 export const Time = z.iso.datetime({ offset: true })
-const Uuid = z.uuid()
+export const Uuid = z.uuid()
 export const EnvironmentUid = z.string().regex(/^[A-Za-z0-9]{22}$/)
 export const Texts = z.record(z.string(), z.string())
 
@@ -297,7 +297,7 @@ export const RunItem = z
     source: RunSource.optional(),
     execution_location: z.enum(['LOCAL', 'REMOTE']).optional(),
     schedule: z.object({ schedule_id: z.string(), schedule_name: z.string(), cron_schedule: z.string() }).optional(),
-    session_id: z.string().optional(),
+    session_id: Uuid.optional(),
     session_link: z.string().optional(),
     trigger_url: z.string().optional(),
     creator: UserProfile.optional(),
@@ -322,6 +322,9 @@ export const RunItem = z
     metadata: Texts.optional(),
     last_event_sequence: z.int().nullish(),
     children: z.array(Uuid).optional(),
+    // Private, opaque: handed back as they came.
+    runtime_skills: z.array(z.string()).optional(),
+    referenced_attachments: z.array(z.string()).optional(),
   })
   .refine(({ run_id, task_id }) => run_id === task_id, 'task_id is run_id')
   .refine(
@@ -428,6 +431,16 @@ export const UploadTarget = z.object({
   headers: Texts.nullable(),
   fields: z.array(z.object({ name: z.string(), value: FieldValue })).nullish(),
 })
+
+// 2.5
+
+export const ResolvedPrompt = z.object({
+  prompt: z.string(),
+  system_prompt: z.string().optional(),
+  resumption_prompt: z.string().optional(),
+  context: z.string().optional(),
+})
+
 export const PreparedAttachments = z.object({
   attachments: z.array(
     z.object({ attachment_id: z.string(), upload_url: z.url(), upload_target: UploadTarget.optional() }),

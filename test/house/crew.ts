@@ -20,6 +20,11 @@ export const CUES = {
   hold: 'HOLD',
   end: 'Begin.',
   wait: 'CALL wait_for_events {}',
+  /** It waits until it knows two letters, and ends then; `hold-listen`: when it was let go before. Not `built-in`. */
+  listen: 'LISTEN 2',
+  'hold-listen': 'HOLD\nLISTEN 2',
+  /** It does not obey when its turn is to stop. Not `built-in`. */
+  deaf: 'HOLD DEAF',
   crash: 'CRASH',
   fail: 'CALL finish_task {"success":false,"summary":"It cannot be done."}',
 } as const
@@ -112,6 +117,9 @@ function script(folder: string, cue: Cue) {
   const first = {
     hold: [],
     end: [],
+    listen: [],
+    'hold-listen': [],
+    deaf: [],
     wait: [platform('wait_for_events', {}), { text: 'I wait.' }],
     crash: [bash(`${home}; [ -e $d/crashed ] || { touch $d/crashed; kill -9 $PPID; }`)],
     fail: [platform('finish_task', { success: false, summary: 'It cannot be done.' })],

@@ -2,6 +2,7 @@
  * A whole server for a test: real HTTP on a free port, a database of its own, the real engine, and scripted workers
  * over the real socket. Whatever it opened, `close` closes.
  */
+import { deepStrictEqual } from 'node:assert'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,9 +14,10 @@ import { type BlobStore, folderBlobs } from '../../src/engine/blobs.ts'
 import type { UserCaller } from '../../src/engine/caller.ts'
 import type { EngineLimits } from '../../src/engine/engine.ts'
 import type { Keyring } from '../../src/engine/keyring.ts'
-import { skillReader } from '../../src/engine/skill-reader.ts'
+import { type ReadSkills, skillReader } from '../../src/engine/skill-reader.ts'
 import { type Client, connect } from '../../src/sdk/client.ts'
 import type { ServerLimits } from '../../src/server/limits.ts'
+import type { CheckAnswer } from '../../src/server/room.ts'
 import { openServer, type Server } from '../../src/server/server.ts'
 import { freshDatabase } from './database.ts'
 import { openScriptedWorker, type ScriptedWorker, type ScriptedWorkerOptions } from './worker.ts'
@@ -33,6 +35,8 @@ export type HouseOptions = {
   public_url?: string
   /** Repositories of this machine can be read for their skills. */
   reads_skills?: boolean
+  /** Reads them in another way. */
+  skills?: ReadSkills
   host?: string
   port?: number
   public_hosts?: string[]
@@ -40,8 +44,6 @@ export type HouseOptions = {
   limits?: Partial<ServerLimits>
   engine_limits?: Partial<EngineLimits>
   log?: Logger
-  /** Answers are checked against the contract unless this is false. */
-  validate_answers?: boolean
   /** Runs at a time of the first team; 4 where absent. */
   max_concurrent_runs?: number
 }
@@ -100,7 +102,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       ...(options.reads_skills && {
         skills: skillReader({ folder: join(blobs_dir, 'skills'), env: process.env, own_machine: true }),
       }),
-      validate_answers: options.validate_answers ?? true,
+      ...(options.skills && { skills: options.skills }),
+      checkAnswer,
       ...(host && { host }),
       ...(keyring && { keyring }),
       ...(public_url && { public_url }),
@@ -169,6 +172,9 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     },
   }
 }
+
+/** An answer is what the contract says and nothing beside it: clients and `openapi.json` know of no more. */
+const checkAnswer: CheckAnswer = (route, answer) => deepStrictEqual(answer, route.answer.parse(answer))
 
 async function prepare(server: Server): Promise<{ api_key: string; caller: UserCaller }> {
   const { api_key, caller } = await server.engine.access.prepare()

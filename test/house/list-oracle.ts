@@ -123,7 +123,8 @@ export async function plant({ database, owner }: House, run: Planted): Promise<v
       insert into run_texts (run_id, team_id, text) select run_id, team_id, run_text(title, prompt, config) from made
     )
     insert into artifacts (artifact_uid, team_id, run_id, artifact_type, data, created_at)
-    select gen_random_uuid(), team_id, run_id, t, '{"url": "https://example.com", "branch": "b", "reference_type": "r"}', created_at
+    select gen_random_uuid(), team_id, run_id, t, jsonb_build_object('url', 'https://example.com',
+        case t when 'PULL_REQUEST' then 'branch' else 'reference_type' end, 'x'), created_at
     from made, unnest(${run.artifacts}::text[]) as t`.execute(database.kysely)
 }
 

@@ -46,6 +46,7 @@ export type WorkerProcessOptions = {
   processes_max?: number
   /** Program and first arguments of the runner; a shell that does what the assignment says where absent. */
   runner?: string[]
+  allow_local_repositories?: boolean
   /** Its name; `crew` where absent. */
   worker_id?: string
   /** On top of the test's own environment. */
@@ -79,6 +80,7 @@ export async function startServerProcess(options: {
   connection: SocketConnection
   port: number
   blobs_dir: string
+  key_file?: string
   engine_limits?: Partial<EngineLimits>
 }): Promise<ServerProcess> {
   const script = join(import.meta.dirname, 'server-process.ts')

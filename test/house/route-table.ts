@@ -21,6 +21,7 @@ export const OPEN: Record<string, string> = {
   'access.health': 'tells whether the server works, and nothing else',
   'access.sign_in': 'its body is the credential',
   'teams.join': 'its body is the credential of who is new',
+  'teams.restore': 'its body is the credential: the team and its keys are closed',
   'conversations.session': 'tells who follows a link where it leads, and nothing else',
   'conversations.ofSession': 'tells who follows a link where it leads, and nothing else',
 }
@@ -67,6 +68,12 @@ export const FIXTURES: Record<string, Fixture> = {
     },
     unknown: randomUUID,
   },
+  store_uid: {
+    make: async ({ client, scope }) => (await client.memory.createStore({ body: { ...scope } })).uid,
+    unknown: uid,
+  },
+  // A part of its store, as a version is of a plan.
+  memory_id: { unknown: randomUUID },
   secret_uid: {
     make: async ({ client, scope }) =>
       (await client.secrets.create({ body: { name: 'ROUTES', value: 'routes', ...scope } })).uid,
@@ -120,6 +127,8 @@ const BODIES: Record<string, unknown> = {
   'artifacts.upload': { run_id: randomUUID(), filepath: 'x' },
   'batches.update': { concurrency: 1 },
   'followUps.create': { message: 'x' },
+  // Else whoever asks is gone.
+  'teams.leave': { dry_run: true },
   'schedules.create': { name: 'x', cron_schedule: '0 3 * * *', prompt: 'x', enabled: false },
   'schedules.replace': { name: 'x', cron_schedule: '0 3 * * *', prompt: 'x', enabled: false },
   'attachments.prepare': FILES,

@@ -12,10 +12,10 @@ const Options = z.object({
   api_key: z.string().default('worker-key'),
   runner: z.array(z.string()).default(SHELL_RUNNER.command),
   worker_id: z.string().default('crew'),
+  allow_local_repositories: z.boolean().default(false),
 })
-const { server, state_dir, capacity, processes_max, api_key, runner, worker_id } = Options.parse(
-  JSON.parse(process.argv[2] ?? '{}'),
-)
+const options = Options.parse(JSON.parse(process.argv[2] ?? '{}'))
+const { server, state_dir, capacity, processes_max, api_key, runner, worker_id, allow_local_repositories } = options
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 
@@ -31,7 +31,7 @@ const worker = await openWorker({
   harnesses: [],
   runner: { command: runner },
   environment: process.env,
-  allow_local_repositories: false,
+  allow_local_repositories,
   log: pino({ level: 'info' }),
   signal: stop.signal,
   limits: { reconnect_min_ms: 50, reconnect_max_ms: 200, processes_max },

@@ -6,28 +6,35 @@ import { type Context, clientOf, type Given, webAddress } from '../context.ts'
 import { endOf } from '../exit-report.ts'
 import { CommandFailure, EXIT } from '../exits.ts'
 import { localPrinter } from '../local-printer.ts'
+import { collect } from '../named.ts'
 import { paint } from '../output.ts'
 
 export function declare(command: Command): void {
   declareAsking(command).option('-C, --cwd <dir>', 'work in this folder')
   const hidden = [
     '--task-id <run>',
-    '--sandboxed',
-    '--gui',
-    '--mcp-server <uuid>',
     '--idle-on-complete [duration]',
     '--idle-on-fail [duration]',
     '--skip-initial-turn',
     '--configure-git-credentials-with-github',
-    '--repository-head-override-json <json>',
     '--remove-repository-origins',
   ]
   for (const flags of hidden) command.addOption(command.createOption(flags).hideHelp())
+  for (const flags of SEVERAL) command.addOption(command.createOption(flags).argParser(collect).hideHelp())
   command.addHelpText(
     'after',
     '\nThe run is registered with the server and worked on here, in the current folder. It asks for nothing: see --permissions.',
   )
 }
+
+const SEVERAL = ['--mcp-server <uuid>', '--repository-head-override-json <json>']
+/** They say how a worker begins a run. */
+const WITH_TASK = [
+  'skipInitialTurn',
+  'configureGitCredentialsWithGithub',
+  'repositoryHeadOverrideJson',
+  'removeRepositoryOrigins',
+]
 
 export async function run(context: Context, given: Given): Promise<number> {
   const task_id = given.options.taskId
@@ -37,6 +44,15 @@ export async function run(context: Context, given: Given): Promise<number> {
       '--task-id is for workers: it needs BATON_EXECUTION_ID, and WARP_API_KEY with the token of an execution.',
     )
   }
+  const alone = WITH_TASK.find((name) => given.options[name] !== undefined)
+  if (alone !== undefined)
+    throw new CommandFailure('usage', `--${alone.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)} needs --task-id.`)
+  if (given.options.mcpServer !== undefined)
+    throw new CommandFailure(
+      'usage',
+      '--mcp-server names a server that Oz keeps.',
+      'Give it as JSON with --mcp, or give it to an environment; see: baton mcp list.',
+    )
   const client = clientOf(context)
   const { out, settings, signal } = context
   const workspace = await folderOf(context, given.options.cwd)

@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import type { Command } from 'commander'
 import type { Context, Given } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
@@ -27,6 +28,16 @@ end
 complete -c baton -a '(__baton_complete)'
 complete -c oz -a '(__baton_complete)'
 `,
+  elvish: `use str
+for program [baton oz] {
+  set edit:completion:arg-completer[$program] = {|@words|
+    e:baton __complete -- $@words[1..] 2>/dev/null | each {|line|
+      var name @about = (str:split "\t" $line)
+      edit:complex-candidate $name &display=(str:join " " [$name $@about])
+    }
+  }
+}
+`,
   powershell: `Register-ArgumentCompleter -Native -CommandName baton, oz -ScriptBlock {
   param($word, $ast, $position)
   $words = @($ast.CommandElements | ForEach-Object { $_.ToString() })
@@ -42,22 +53,24 @@ complete -c oz -a '(__baton_complete)'
 }
 
 export function declare(command: Command): void {
-  command.argument('<shell>', 'bash, zsh, fish or powershell').addHelpText(
+  command.argument('[shell]', 'bash, zsh, fish, powershell or elvish; yours where absent').addHelpText(
     'after',
     `
   bash        echo 'source <(baton completion bash)' >> ~/.bashrc
   zsh         baton completion zsh > "\${fpath[1]}/_baton"
   fish        baton completion fish > ~/.config/fish/completions/baton.fish
-  powershell  baton completion powershell >> $PROFILE`,
+  powershell  baton completion powershell >> $PROFILE
+  elvish      baton completion elvish >> ~/.config/elvish/rc.elv`,
   )
 }
 
 export async function run(context: Context, given: Given): Promise<void> {
-  const script = SHELLS[given.args[0] ?? '']
+  const shell = given.args[0] ?? basename(context.env.SHELL ?? '')
+  const script = SHELLS[shell]
   if (script === undefined)
     throw new CommandFailure(
       'usage',
-      `There is no completion for "${given.args[0]}".`,
+      shell === '' ? 'Say for which shell.' : `There is no completion for "${shell}".`,
       `There is one for ${Object.keys(SHELLS).join(', ')}.`,
     )
   for (const line of script.trimEnd().split('\n')) context.out.line(line)

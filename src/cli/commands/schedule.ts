@@ -133,6 +133,18 @@ export const unpause: CommandModule = {
   },
 }
 
+export const takeOver: CommandModule = {
+  declare: (command) =>
+    void command
+      .argument('<schedule>', 'id or name')
+      .addHelpText('after', '\nIts next runs are yours. One whose maker has left the team goes on. It takes an admin.'),
+  async run(context, given) {
+    const { id } = await findSchedule(context, given)
+    const params = { schedule_id: id }
+    await show(context, await clientOf(context).schedules.takeOver({ params, signal: context.signal }))
+  },
+}
+
 export const remove: CommandModule = {
   declare: (command) => void command.argument('<schedule>', 'id or name'),
   async run(context, given) {

@@ -15,6 +15,7 @@ const LIMITS: [keyof TeamLimits, string, string][] = [
   ['max_hops', '--max-hops <messages>', 'messages of one chain, each caused by the one before'],
   ['max_tree_tokens', '--max-tree-tokens <tokens>', 'tokens that a tree uses; "none": no limit'],
   ['max_batch_tasks', '--max-batch-tasks <tasks>', 'tasks of one batch'],
+  ['max_file_bytes', '--max-file-bytes <bytes>', 'bytes of all files sent; "none": no limit'],
   ['children_ask', '--children-ask <true|false>', 'plans of children wait for a person, too'],
 ]
 

@@ -1,11 +1,11 @@
 import { z } from 'zod'
-import { type Joined, type Member, ROLES, Role } from '../../contract/index.ts'
+import { type Joined, ROLES, Role } from '../../contract/index.ts'
 import { connect } from '../../sdk/client.ts'
-import { askLine, askYes } from '../ask.ts'
+import { askLine } from '../ask.ts'
 import type { CommandModule } from '../commands.ts'
 import { type Context, clientOf } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
-import { pickNamed } from '../named.ts'
+import { findMember } from '../members.ts'
 import { paint } from '../output.ts'
 import { sameServer, writeConfig } from '../settings.ts'
 import { ago, alignColumns, oneLine, parseDuration, plural } from '../text.ts'
@@ -83,26 +83,6 @@ export const role: CommandModule = {
     const body = { role: Role.parse(role) }
     const changed = await clientOf(context).teams.changeRole({ params: { user_id }, body, signal: context.signal })
     await context.out.show(changed, () => [`${oneLine(changed.display_name)} is now ${changed.role} of the team.`])
-  },
-}
-
-export const remove: CommandModule = {
-  declare: (command) =>
-    void command
-      .argument('<member>', 'user id, e-mail address or name')
-      .option('--force', 'without asking on a terminal'),
-  async run(context, { args: [asked = ''], options }) {
-    const { user_id, display_name } = await findMember(context, asked)
-    const who = oneLine(display_name)
-    if (context.interactive && options.force !== true) {
-      const question = `Remove ${who}? All keys that they made for the team end, and their personal runs are cancelled.`
-      if (!(await askYes(context, question))) throw new CommandFailure('interrupted', 'Nobody was removed.')
-    }
-    const removed = await clientOf(context).teams.removeMember({ params: { user_id }, signal: context.signal })
-    await context.out.show({ user_id, ...removed }, () => [
-      `Removed ${who}; ${plural(removed.cancelled_runs, 'personal run')} cancelled.`,
-      ...removed.ended_keys.map(({ name, scope, preview }) => `Ended key ${oneLine(name)} (${scope}, ${preview}).`),
-    ])
   },
 }
 
@@ -197,15 +177,6 @@ async function askName(context: Context): Promise<string> {
   const name = context.interactive ? (await askLine(context, 'What are you called?')).trim() : ''
   if (name !== '') return name
   throw new CommandFailure('usage', 'You are new to this server.', 'Say what you are called with --name.')
-}
-
-async function findMember(context: Context, asked: string): Promise<Member> {
-  const { members } = await clientOf(context).teams.members({ signal: context.signal })
-  const all = members.map((member) => ({ ...member, uid: member.user_id }))
-  const by_email = all.filter(({ email }) => email?.toLowerCase() === asked.trim().toLowerCase())
-  const [only, ...others] = by_email
-  if (only && others.length === 0) return only
-  return pickNamed('member', all, asked, ({ display_name }) => display_name)
 }
 
 /** In the profile that was named, else in one of the team's name; the first of all becomes the one in force. */

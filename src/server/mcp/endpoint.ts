@@ -13,6 +13,7 @@ import { type AssistantRoom, addAssistantTools } from './assistant-tools.ts'
 import type { ToolRoom } from './call.ts'
 import { heldCalls } from './held-calls.ts'
 import { addSend, addWait } from './mail-tools.ts'
+import { addMemoryTools } from './memory-tools.ts'
 import { addOutcomeTools } from './outcome-tools.ts'
 import { addPlanTools } from './plan-tools.ts'
 import { addRunAgents } from './run-agents.ts'
@@ -44,10 +45,12 @@ export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<M
       const { request, parsed: read } = await readOnce(given, ask.lost)
       const redactor = caller.kind === 'execution' ? await room.engine.redactorOf(caller.execution_id) : null
       const parsed = redactor === null ? read : redactor.deep(read)
+      const remembers = isListing(parsed) && (await room.engine.remembering.mayKeep(caller))
+      const offers = { skill, tool: toolOf(parsed), remembers }
       const factory: McpServerFactory = () =>
         caller.kind === 'user'
           ? makeAssistantServer({ room, caller, trace_id: ask.trace_id })
-          : makeServer({ ...ask, caller, room, closing, held }, skill, toolOf(parsed))
+          : makeServer({ ...ask, caller, room, closing, held }, offers)
       return createMcpHandler(factory, {
         keepAliveMs: KEEP_ALIVE_MS,
         onerror: (error) => room.log.debug({ err: error, trace_id: ask.trace_id }, 'mcp.refused'),
@@ -75,11 +78,15 @@ async function readOnce(request: Request, signal: AbortSignal): Promise<{ reques
 
 const ToolCall = z.object({ method: z.literal('tools/call'), params: z.looseObject({ name: z.string() }) })
 
+const ToolsList = z.object({ method: z.literal('tools/list') })
+
 /** The tool that is called; undefined for any other request. */
 function toolOf(parsed: unknown): string | undefined {
   const call = ToolCall.safeParse(parsed)
   return call.success ? call.data.params.name : undefined
 }
+
+const isListing = (parsed: unknown): boolean => ToolsList.safeParse(parsed).success
 
 const TOOLS: { names: string[]; add(server: McpServer, its: ToolRoom): void }[] = [
   { names: ['run_agents'], add: addRunAgents },
@@ -90,8 +97,13 @@ const TOOLS: { names: string[]; add(server: McpServer, its: ToolRoom): void }[] 
   { names: ['report_artifact', 'finish_task'], add: addOutcomeTools },
 ]
 
+/** Shown to those alone who have a memory store to write to. */
+const MEMORY_TOOLS = { names: ['save_memory'], add: addMemoryTools }
+
 /** `tool`: the one that is called. A server that answers one call needs no more than that tool. */
-function makeServer(its: ToolRoom, skill: Skill, tool: string | undefined): McpServer {
+type Offers = { skill: Skill; tool: string | undefined; remembers: boolean }
+
+function makeServer(its: ToolRoom, { skill, tool, remembers }: Offers): McpServer {
   const server = new McpServer(
     { name: 'baton', title: 'Baton', version: its.room.version },
     { instructions: INSTRUCTIONS, capabilities: { tools: {}, resources: {}, prompts: {} } },
@@ -99,8 +111,8 @@ function makeServer(its: ToolRoom, skill: Skill, tool: string | undefined): McpS
   server.server.setNotificationHandler('notifications/cancelled', ({ params }) => {
     if (params.requestId !== undefined) its.held.giveUp(its.caller.execution_id, params.requestId)
   })
-  const called = TOOLS.filter(({ names }) => tool !== undefined && names.includes(tool))
-  for (const { add } of called.length > 0 ? called : TOOLS) add(server, its)
+  const called = [...TOOLS, MEMORY_TOOLS].filter(({ names }) => tool !== undefined && names.includes(tool))
+  for (const { add } of called.length > 0 ? called : [...TOOLS, ...(remembers ? [MEMORY_TOOLS] : [])]) add(server, its)
   if (called.length > 0) return server
   const { name, description, uri, text } = skill
   server.registerResource(name, uri, { title: 'Orchestrating', description, mimeType: 'text/markdown' }, () => ({

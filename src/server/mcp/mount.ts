@@ -8,6 +8,7 @@ import { identify } from '../callers.ts'
 import { checkOrigin } from '../hosts.ts'
 import { once } from '../once.ts'
 import type { ServerRoom } from '../room.ts'
+import { hasArrived } from './arrival.ts'
 
 export const MCP_PATH = '/mcp'
 
@@ -41,9 +42,10 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
 
 /**
  * Tells what became of answers. `lost`: aborted when the connection ended before all of the answer was handed to it,
- * broke before another request came over it, or was closed right after. A client that has read an answer keeps its
- * connection for the next call, unless either side said that it would not. `read`: aborted when another request came
- * over the connection, which HTTP/1.1 clients send only when they have read the answer to its end.
+ * broke before another request came over it, or was closed right after, unless all of the answer is known to have
+ * arrived. A client that has read an answer keeps its connection for the next call, unless either side said that it
+ * would not. `read`: aborted when another request came over the connection, which HTTP/1.1 clients send only when they
+ * have read the answer to its end.
  */
 function answerFates(): (c: Context<Env>) => { lost: AbortSignal; read: AbortSignal } {
   type Fate = {
@@ -52,23 +54,39 @@ function answerFates(): (c: Context<Env>) => { lost: AbortSignal; read: AbortSig
     once: boolean
     outgoing: HttpBindings['outgoing']
     finished_at: number | null
+    arrived: boolean | null
   }
   const latest = new WeakMap<Socket, Fate>()
+  const isSoon = ({ once, finished_at }: Fate) =>
+    !once && finished_at !== null && performance.now() - finished_at < CLOSED_SOON_MS
   const judge = (socket: Socket, broken: boolean) => {
     const last = latest.get(socket)
     if (last === undefined) return
-    const { lost, once, finished_at } = last
+    const { lost, finished_at, arrived } = last
     if (finished_at === null || broken) lost.abort()
     // A crowded pool of connections closes some that were read; then the agent goes on over another.
-    else if (!once && performance.now() - finished_at < CLOSED_SOON_MS) setTimeout(() => lost.abort(), GO_ON_MS).unref()
+    else if (arrived !== true && isSoon(last)) setTimeout(() => lost.abort(), GO_ON_MS).unref()
+  }
+  /** The other end has closed, and this one not yet. */
+  const look = (socket: Socket) => {
+    const last = latest.get(socket)
+    if (last !== undefined && isSoon(last)) last.arrived = hasArrived(socket)
   }
   return ({ env: { incoming, outgoing } }) => {
     const { socket } = incoming
     const before = latest.get(socket)
-    if (before === undefined) socket.once('close', (broken) => judge(socket, broken))
-    else if (before.outgoing.writableEnded) before.read.abort()
-    const once = incoming.headers.connection === 'close'
-    const own: Fate = { lost: new AbortController(), read: new AbortController(), once, outgoing, finished_at: null }
+    if (before === undefined) {
+      socket.prependOnceListener('end', () => look(socket))
+      socket.once('close', (broken) => judge(socket, broken))
+    } else if (before.outgoing.writableEnded) before.read.abort()
+    const own: Fate = {
+      lost: new AbortController(),
+      read: new AbortController(),
+      once: incoming.headers.connection === 'close',
+      outgoing,
+      finished_at: null,
+      arrived: null,
+    }
     latest.set(socket, own)
     outgoing.once('finish', () => {
       own.finished_at = performance.now()

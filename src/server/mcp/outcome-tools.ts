@@ -1,6 +1,6 @@
 import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { FinishTask, ReportArtifact } from '../../contract/index.ts'
+import { ExternalReference, FinishTask, ReportArtifact, WEB_ADDRESS_LENGTH_MAX } from '../../contract/index.ts'
 import { answer, answerOrSay, type ToolRoom } from './call.ts'
 import { isLoose, pick, present, shown, unpack } from './liberal.ts'
 
@@ -11,9 +11,15 @@ request by itself: do that first.`
 
 const ReportInput = z.object({
   artifact_type: z.enum(['PULL_REQUEST', 'EXTERNAL_REFERENCE', 'FILE']).describe('What it is.'),
-  url: z.string().max(4096).optional().describe('Where it is; begins with http:// or https://. Not for a file.'),
+  url: z
+    .string()
+    .max(WEB_ADDRESS_LENGTH_MAX)
+    .optional()
+    .describe('Where it is; begins with http:// or https://. Not for a file.'),
   branch: z.string().max(1024).optional().describe('The branch of the pull request; needed for one.'),
-  reference_type: z.string().max(128).optional().describe('For another reference: issue, document, deployment …'),
+  reference_type: ExternalReference.shape.reference_type
+    .optional()
+    .describe('For another reference: issue, document, deployment …'),
   title: z.string().max(1024).optional().describe('For another reference or a file: one line for people.'),
   filename: z.string().max(1024).optional().describe('Of a file: its name, such as report.md.'),
   content: z.string().optional().describe('Of a file: the whole text, at most 1 MiB.'),

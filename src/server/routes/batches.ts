@@ -1,16 +1,15 @@
 import { batchRoutes } from '../../contract/index.ts'
 import { type Answer, mount } from '../answers.ts'
-import { singleHeader } from '../requests.ts'
 import type { ServerRoom } from '../room.ts'
 import { sourceOf } from './runs.ts'
 
 export function batchAnswers({ engine }: ServerRoom): Answer[] {
   const { batches } = engine
   return [
-    mount(batchRoutes.create, async ({ caller, body, headers, setHeader }) => {
+    mount(batchRoutes.create, async ({ caller, body, headers, idempotency_key, setHeader }) => {
       const { answer, replayed } = await batches.create(caller, body, {
         source: sourceOf(headers['x-oz-api-source']),
-        idempotency_key: singleHeader(headers['idempotency-key']),
+        idempotency_key,
       })
       if (replayed) setHeader('idempotency-replayed', 'true')
       return answer

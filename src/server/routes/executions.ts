@@ -46,8 +46,8 @@ export function executionAnswers(room: ServerRoom): Answer[] {
 }
 
 /**
- * Says `cancel` once, what waits whenever there is reason to look and something waits, and ends with `superseded`. A
- * runner that hears of the same mail twice finds it gone the second time.
+ * Says `cancel` and `shutdown` once, `tree` when that was stopped or released, what waits whenever there is reason to look and
+ * something waits, and ends with `superseded`. A runner that hears of the same mail twice finds it gone the second time.
  */
 async function followControl(
   { engine, log, limits }: ServerRoom,
@@ -57,6 +57,8 @@ async function followControl(
 ): Promise<void> {
   const say = (control: Control) => stream.write(frame(control))
   let cancel_said = false
+  let shutdown_said = false
+  let halted_said = false
   say({ type: 'hello' })
   const loop = pollLoop({
     name: 'control',
@@ -66,12 +68,14 @@ async function followControl(
     gather_ms: limits.gather_ms,
     async step() {
       try {
-        const { cancel_requested, inbox, urgent, children, attachments } = await engine.executions.check(
-          caller,
-          execution_id,
-        )
+        const now = await engine.executions.check(caller, execution_id)
+        const { cancel_requested, halted, shut_down, inbox, urgent, children, attachments } = now
         if (cancel_requested && !cancel_said) say({ type: 'cancel' })
         cancel_said ||= cancel_requested
+        if (shut_down && !shutdown_said) say({ type: 'shutdown' })
+        shutdown_said ||= shut_down
+        if (halted !== halted_said) say({ type: 'tree', halted })
+        halted_said = halted
         // First, so that they are there when what is said of them is.
         if (attachments) say({ type: 'attachments' })
         if (inbox) say({ type: 'inbox', urgent })

@@ -1,5 +1,5 @@
 import { harnessSupportRoutes } from '../../contract/index.ts'
-import { actingExecution } from '../acting.ts'
+import { actingExecution, actingRun } from '../acting.ts'
 import { type Answer, mount } from '../answers.ts'
 import type { ServerRoom } from '../room.ts'
 
@@ -17,11 +17,8 @@ export function harnessSupportAnswers({ engine, known }: ServerRoom): Answer[] {
       return {}
     }),
     mount(harnessSupportRoutes.reportShutdown, async ({ caller, body, headers }) => {
-      const execution = actingExecution(caller, headers)
-      if (body.error) {
-        await engine.executions.shutDown(execution, body.error)
-        known.forget(execution.execution_id)
-      }
+      const execution_id = await engine.executions.shutDown(caller, actingRun(caller, headers), body)
+      if (execution_id !== null) known.forget(execution_id)
       return {}
     }),
   ]

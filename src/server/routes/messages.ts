@@ -1,14 +1,12 @@
 import { messageRoutes } from '../../contract/index.ts'
 import { actingRun } from '../acting.ts'
 import { type Answer, mount } from '../answers.ts'
-import { singleHeader } from '../requests.ts'
 import type { ServerRoom } from '../room.ts'
 
 export function messageAnswers({ engine }: ServerRoom): Answer[] {
   return [
-    mount(messageRoutes.send, ({ caller, body, headers }) => {
+    mount(messageRoutes.send, ({ caller, body, headers, idempotency_key: key }) => {
       const sender_run_id = body.sender_run_id ?? actingRun(caller, headers)
-      const key = singleHeader(headers['idempotency-key'])
       return engine.messages.send(caller, { ...body, ...(sender_run_id && { sender_run_id }) }, { key })
     }),
     mount(messageRoutes.list, ({ caller, params, query }) => engine.messages.list(caller, params.run_id, query)),

@@ -1,6 +1,5 @@
 import { followUpRoutes, planRoutes } from '../../contract/index.ts'
 import { type Answer, mount } from '../answers.ts'
-import { singleHeader } from '../requests.ts'
 import type { ServerRoom } from '../room.ts'
 
 export function planAnswers({ engine }: ServerRoom): Answer[] {
@@ -15,8 +14,8 @@ export function planAnswers({ engine }: ServerRoom): Answer[] {
     mount(planRoutes.reject, ({ caller, params, body }) =>
       plans.reject(caller, params.run_id, params.version, body.message),
     ),
-    mount(followUpRoutes.create, ({ caller, params, body, headers }) =>
-      followUps.create(caller, params.run_id, body, { key: singleHeader(headers['idempotency-key']) }),
+    mount(followUpRoutes.create, ({ caller, params, body, idempotency_key: key }) =>
+      followUps.create(caller, params.run_id, body, { key }),
     ),
   ]
 }

@@ -7,10 +7,10 @@ import { sessionPath } from '../session-links.ts'
 
 export function runAnswers({ engine }: ServerRoom): Answer[] {
   return [
-    mount(runRoutes.create, async ({ caller, body, headers, setHeader }) => {
+    mount(runRoutes.create, async ({ caller, body, headers, idempotency_key, setHeader }) => {
       const { answer, replayed } = await engine.runs.create(caller, body, {
         source: sourceOf(headers['x-oz-api-source']),
-        idempotency_key: singleHeader(headers['idempotency-key']),
+        idempotency_key,
       })
       if (replayed) setHeader('idempotency-replayed', 'true')
       return answer

@@ -1,6 +1,5 @@
 import { scheduleRoutes } from '../../contract/index.ts'
 import { type Answer, mount } from '../answers.ts'
-import { singleHeader } from '../requests.ts'
 import type { ServerRoom } from '../room.ts'
 
 export function scheduleAnswers({ engine: { schedules } }: ServerRoom): Answer[] {
@@ -12,8 +11,8 @@ export function scheduleAnswers({ engine: { schedules } }: ServerRoom): Answer[]
     mount(scheduleRoutes.delete, ({ caller, params }) => schedules.delete(caller, params.schedule_id)),
     mount(scheduleRoutes.pause, ({ caller, params }) => schedules.pause(caller, params.schedule_id)),
     mount(scheduleRoutes.resume, ({ caller, params }) => schedules.resume(caller, params.schedule_id)),
-    mount(scheduleRoutes.runNow, async ({ caller, params, headers, setHeader }) => {
-      const key = singleHeader(headers['idempotency-key'])
+    mount(scheduleRoutes.takeOver, ({ caller, params }) => schedules.takeOver(caller, params.schedule_id)),
+    mount(scheduleRoutes.runNow, async ({ caller, params, idempotency_key: key, setHeader }) => {
       const { answer, replayed } = await schedules.runNow(caller, params.schedule_id, key)
       if (replayed) setHeader('idempotency-replayed', 'true')
       return answer

@@ -1,4 +1,4 @@
-import { Fault, teamsRoutes } from '../../contract/index.ts'
+import { Fault, teamEndRoutes, teamsRoutes } from '../../contract/index.ts'
 import type { Caller } from '../../engine/caller.ts'
 import { type Answer, type Ask, mount, mountOpen } from '../answers.ts'
 import { checkCookieUse, identify, sessionCookie, shownBy } from '../callers.ts'
@@ -7,7 +7,7 @@ import type { ServerRoom } from '../room.ts'
 
 export function teamsAnswers(room: ServerRoom): Answer[] {
   const { engine, wrong_keys } = room
-  const { teams } = engine
+  const { teams, departures, teamDeletion } = engine
   return [
     mount(teamsRoutes.list, ({ caller }) => teams.list(caller)),
     mount(teamsRoutes.create, ({ caller, body }) => teams.create(caller, body)),
@@ -15,7 +15,18 @@ export function teamsAnswers(room: ServerRoom): Answer[] {
     mount(teamsRoutes.update, ({ caller, params, body }) => teams.rename(caller, params.team_id, body)),
     mount(teamsRoutes.members, ({ caller }) => teams.members(caller)),
     mount(teamsRoutes.changeRole, ({ caller, params, body }) => teams.changeRole(caller, params.user_id, body)),
-    mount(teamsRoutes.removeMember, ({ caller, params }) => teams.removeMember(caller, params.user_id)),
+    mount(teamEndRoutes.removeMember, ({ caller, params }) => departures.remove(caller, params.user_id)),
+    mount(teamEndRoutes.leave, ({ caller, params, body }) => departures.leave(caller, params.team_id, body)),
+    mount(teamEndRoutes.transfer, ({ caller, params, body }) => departures.transfer(caller, params.team_id, body)),
+    mount(teamEndRoutes.contents, ({ caller, params }) => teamDeletion.contents(caller, params.team_id)),
+    mount(teamEndRoutes.delete, ({ caller, params, query }) => teamDeletion.delete(caller, params.team_id, query)),
+    mountOpen(teamEndRoutes.restore, async ({ body, address }) => {
+      wrong_keys.refuse(address)
+      return teamDeletion.restore(body.code).catch((thrown: unknown) => {
+        if (thrown instanceof Fault && thrown.code === 'authentication_required') wrong_keys.count(address)
+        throw thrown
+      })
+    }),
     mount(teamsRoutes.invites, ({ caller }) => teams.invites(caller)),
     mount(teamsRoutes.invite, async ({ caller, body, headers, is_secure }) => {
       const made = await teams.invite(caller, body)

@@ -1,5 +1,5 @@
 /** What the page asks the server for, as queries. The keys are those that the stream patches. */
-import { infiniteQueryOptions, QueryClient, queryOptions } from '@tanstack/react-query'
+import { infiniteQueryOptions, MutationCache, QueryClient, queryOptions } from '@tanstack/react-query'
 import { type Batch, type BatchTask, type Event, Fault, type Run } from '../../contract/index.ts'
 import { type Client, connect } from '../../sdk/client.ts'
 import { queryOfFilter, type RunFilter, statesWanted } from './filter.ts'
@@ -52,7 +52,14 @@ export function makeClient(): Client {
 }
 
 export function makeQueryClient(): QueryClient {
-  return new QueryClient({
+  const made: QueryClient = new QueryClient({
+    mutationCache: new MutationCache({
+      onError(error) {
+        // One's role may be another by now: then the page offers something else.
+        if (error instanceof Fault && error.code === 'not_authorized')
+          void made.invalidateQueries({ queryKey: keys.whoami })
+      },
+    }),
     defaultOptions: {
       queries: {
         // The stream says when something changed; what it has not spoken of is as it was.
@@ -67,6 +74,7 @@ export function makeQueryClient(): QueryClient {
       mutations: { networkMode: 'always', retry: false },
     },
   })
+  return made
 }
 
 export type ListPage = { runs: Run[]; page_info: { has_next_page: boolean; next_cursor?: string | undefined } }

@@ -4,6 +4,7 @@ import { Link } from '@tanstack/react-router'
 import { ListChecks } from 'lucide-react'
 import type { Batch } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { BatchBar, BatchStatus, countsWords } from '../parts/batch-state.tsx'
 import { When } from '../parts/clock.tsx'
 import { Empty, Refused, sentenceOf, Waiting } from '../parts/faces.tsx'
@@ -13,12 +14,13 @@ export function BatchesPage() {
   useTitle('Batches')
   const { queries } = useAsking()
   const list = useInfiniteQuery(queries.batches())
+  const may = useMay()
   const batches = list.data?.pages.flatMap((page) => page.batches)
   return (
     <div className="pb-8">
       <div className="flex flex-wrap items-center gap-3 pt-6 pb-4">
         <h1 className="text-xl font-semibold">Batches</h1>
-        <NewBatch />
+        {may && <NewBatch />}
       </div>
       {list.isPending ? (
         <Waiting>Loading batches…</Waiting>

@@ -4,17 +4,26 @@ import { Link } from '@tanstack/react-router'
 import { ClipboardList, Hand } from 'lucide-react'
 import type { ReactNode } from 'react'
 import { useAsking } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { When } from '../parts/clock.tsx'
 import { Empty, Refused, sentenceOf, Waiting } from '../parts/faces.tsx'
 import { useTitle } from '../parts/title.ts'
+import { ViewOnlyNote } from '../parts/view-only.tsx'
 
 export function NeedsYouPage() {
-  useTitle('Needs you')
   const { queries } = useAsking()
   const needs = useQuery(queries.needs())
+  const may = useMay()
+  const waits = (needs.data?.plans.length ?? 0) + (needs.data?.blocked.length ?? 0)
+  useTitle('Needs you')
   return (
     <div className="pb-8">
       <h1 className="pt-6 pb-4 text-xl font-semibold">Needs you</h1>
+      {!may && waits > 0 && (
+        <div className="pb-3">
+          <ViewOnlyNote>Members of the team answer what waits here; you may look at it.</ViewOnlyNote>
+        </div>
+      )}
       {needs.isPending ? (
         <Waiting>Loading…</Waiting>
       ) : !needs.data ? (
@@ -26,9 +35,10 @@ export function NeedsYouPage() {
               The list could not be renewed. {sentenceOf(needs.error)}
             </p>
           )}
-          {needs.data.plans.length + needs.data.blocked.length === 0 ? (
+          {waits === 0 ? (
             <Empty title="Nothing needs you">
-              A plan that waits for your approval shows up here, and so does a run that is held until a person answers.
+              A plan that waits for {may ? 'your' : 'an'} approval shows up here, and so does a run that is held until a
+              person answers.
             </Empty>
           ) : (
             <ul aria-label="Waits for a person" className="divide-y divide-line">

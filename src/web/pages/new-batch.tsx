@@ -27,9 +27,18 @@ import { sentenceOf } from '../parts/faces.tsx'
 import { Field } from '../parts/field.tsx'
 import { type RowActs, TaskDraftRow } from '../parts/task-draft-row.tsx'
 import { useTitle } from '../parts/title.ts'
+import { ForMembers } from '../parts/view-only.tsx'
 
 export function NewBatchPage() {
   useTitle('Orchestrator')
+  return (
+    <ForMembers title="Orchestrator" back="/batches">
+      <NewBatchForm />
+    </ForMembers>
+  )
+}
+
+function NewBatchForm() {
   const [draft, setDraft] = useState<BatchDraft>(readBatchDraft)
   const [wrong, setWrong] = useState<Wrong>({})
   const form = useRef<HTMLFormElement>(null)

@@ -22,12 +22,21 @@ import { sentenceOf } from '../parts/faces.tsx'
 import { Field } from '../parts/field.tsx'
 import { ModeChip } from '../parts/mode-chip.tsx'
 import { useTitle } from '../parts/title.ts'
+import { ForMembers } from '../parts/view-only.tsx'
 import { HARNESS_WORDS, harnessWord, MODE_SAYS, MODE_WORDS } from '../words.ts'
 
 type Wrong = Partial<Record<DraftField, string>>
 
 export function NewRunPage() {
   useTitle('New run')
+  return (
+    <ForMembers title="New run" back="/runs">
+      <NewRunForm />
+    </ForMembers>
+  )
+}
+
+function NewRunForm() {
   const [draft, setDraft] = useState<Draft>(readDraft)
   const [wrong, setWrong] = useState<Wrong>({})
   const form = useRef<HTMLFormElement>(null)

@@ -9,6 +9,7 @@ import { useEffect, useState } from 'react'
 import type { Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { chosenStatuses, isFiltered, type RunFilter, TABS, type Tab } from '../data/filter.ts'
+import { useMay } from '../data/may.ts'
 import { admitArrivals, arrivalsFor } from '../data/runs.ts'
 import { useAnnounce } from '../parts/announce.tsx'
 import { Empty, Refused, sentenceOf, Waiting } from '../parts/faces.tsx'
@@ -30,15 +31,13 @@ export function RunsPage() {
   const filter = route.useSearch()
   const { queries } = useAsking()
   const list = useInfiniteQuery(queries.list(filter))
+  const may = useMay()
   const bare = !isFiltered(filter) && list.data?.pages.every((page) => page.runs.length === 0)
   return (
     <>
       <div className="flex flex-wrap items-center gap-3 pt-6 pb-4">
         <h1 className="text-xl font-semibold">Runs</h1>
-        <Link to="/runs/new" className="button button-first ml-auto">
-          <Plus aria-hidden className="size-4" />
-          New run
-        </Link>
+        {may && <NewRun className="ml-auto" />}
       </div>
       {!bare && <Filters filter={filter} />}
       <RunList key={JSON.stringify(filter)} filter={filter} />
@@ -175,7 +174,15 @@ function Rows({ runs }: { runs: Run[] }) {
   )
 }
 
+const NewRun = ({ className = '' }: { className?: string }) => (
+  <Link to="/runs/new" className={`button button-first ${className}`}>
+    <Plus aria-hidden className="size-4" />
+    New run
+  </Link>
+)
+
 function NoRuns({ filter }: { filter: RunFilter }) {
+  const may = useMay()
   if (isFiltered(filter)) {
     return (
       <Empty
@@ -193,15 +200,7 @@ function NoRuns({ filter }: { filter: RunFilter }) {
     )
   }
   return (
-    <Empty
-      title="No runs yet"
-      action={
-        <Link to="/runs/new" className="button button-first">
-          <Plus aria-hidden className="size-4" />
-          New run
-        </Link>
-      }
-    >
+    <Empty title="No runs yet" action={may && <NewRun />}>
       A run is one piece of work given to an agent. It shows up here, live, wherever it was started: on this page, or in
       a terminal with <code className="font-mono text-sm whitespace-nowrap text-ink">baton agent run-cloud "…"</code>
     </Empty>

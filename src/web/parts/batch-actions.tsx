@@ -3,6 +3,7 @@ import { Pause, Play, RotateCcw, Square } from 'lucide-react'
 import { type SubmitEvent, useState } from 'react'
 import type { Batch } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { keys } from '../data/queries.ts'
 import { useAnnounce } from './announce.tsx'
 import { Confirm } from './confirm.tsx'
@@ -17,7 +18,12 @@ const SAID = {
   cancel: 'The batch was cancelled.',
 }
 
+/** Nothing for who may only look. */
 export function BatchActions({ batch }: { batch: Batch }) {
+  return useMay() ? <Actions batch={batch} /> : null
+}
+
+function Actions({ batch }: { batch: Batch }) {
   const { client, queries } = useAsking()
   const tasks = useQuery(queries.tasks(batch.batch_id))
   const held = useQueryClient()

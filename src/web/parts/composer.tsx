@@ -8,12 +8,14 @@ import { type KeyboardEvent, type SubmitEvent, useEffect, useId, useRef, useStat
 import { harnessOf, isEnded, type Run, readTyped } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { checkLetter, EMPTY_LETTER, type LetterDraft, readLetter, subjectOf, writeLetter } from '../data/letters.ts'
+import { TAKES_MEMBER, useMay } from '../data/may.ts'
 import { keys } from '../data/queries.ts'
 import { putRun } from '../data/runs.ts'
 import { deliveryWords, followUpWords, runStatus, whyNotWoken } from '../words.ts'
 import { useAnnounce } from './announce.tsx'
 import { sentenceOf } from './faces.tsx'
 import { ModeChip } from './mode-chip.tsx'
+import { ViewOnlyNote } from './view-only.tsx'
 
 /** `whole`: with a subject, and with the reason where nothing can be said. */
 type Props = { run: Run; whole: boolean }
@@ -28,6 +30,11 @@ function understood(run: Run, draft: LetterDraft) {
 }
 
 export function Composer({ run, whole }: Props) {
+  if (useMay()) return <Writing run={run} whole={whole} />
+  return whole ? <ViewOnlyNote>To send a message {TAKES_MEMBER}</ViewOnlyNote> : null
+}
+
+function Writing({ run, whole }: Props) {
   const announce = useAnnounce()
   const id = useId()
   const [draft, setDraft] = useState(() => readLetter(run.run_id))

@@ -4,6 +4,7 @@ import { Check, ClipboardList, Pencil, Undo2 } from 'lucide-react'
 import { type KeyboardEvent, useEffect, useRef, useState } from 'react'
 import type { Plan, Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { carryEdits, checkEdits, edited, editsOf, isEdited, type PlanEdits, settleEdits } from '../data/plan-draft.ts'
 import { Prose } from '../transcript/prose.tsx'
 import { useAnnounce } from './announce.tsx'
@@ -14,6 +15,7 @@ import { PlanChildren } from './plan-children.tsx'
 import { PlanConfigFacts, PlanConfigFields } from './plan-config.tsx'
 import { NewerVersion } from './plan-newer.tsx'
 import { PlanVersions } from './plan-versions.tsx'
+import { ViewOnlyNote } from './view-only.tsx'
 
 type Props = { run: Run; plans: Plan[]; open: number; answer: PlanAnswer }
 
@@ -73,7 +75,8 @@ function PlanOf({ run, plan, plans, waiting, isOpen, answer, onShow }: OfProps) 
   const shown = edited(plan, edits)
   const [wrong, setWrong] = useState<Record<string, string>>({})
   const card = useRef<HTMLElement>(null)
-  const answerable = isOpen && !run.cancel_requested
+  const may = useMay()
+  const answerable = isOpen && !run.cancel_requested && may
   const edit = (part: PlanEdits) => {
     setWrong({})
     setDraft((now) => {
@@ -110,7 +113,7 @@ function PlanOf({ run, plan, plans, waiting, isOpen, answer, onShow }: OfProps) 
           </h2>
           {isOpen && (
             <span className="rounded-full bg-needs-wash px-2.5 py-0.5 text-sm font-medium text-needs">
-              Waits for your answer
+              {may ? 'Waits for your answer' : 'Waits for an answer'}
             </span>
           )}
         </div>
@@ -151,6 +154,9 @@ function PlanOf({ run, plan, plans, waiting, isOpen, answer, onShow }: OfProps) 
         )}
       </div>
       {answerable && <PlanAnswerBar run={run} plan={plan} answer={answer} onApprove={approve} />}
+      {!may && isOpen && !run.cancel_requested && (
+        <ViewOnlyNote>A member of the team answers this plan; you may look at it.</ViewOnlyNote>
+      )}
       {run.cancel_requested && <p className="text-soft">The run is being cancelled: its plan needs no answer.</p>}
     </section>
   )

@@ -3,6 +3,7 @@ import { Check, Copy, RotateCcw, Square } from 'lucide-react'
 import { useState } from 'react'
 import { isEnded, type Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { putRun } from '../data/runs.ts'
 import { canRetry } from '../words.ts'
 import { useAnnounce } from './announce.tsx'
@@ -24,17 +25,18 @@ export function RunActions({ run }: { run: Run }) {
   })
   const refusal = cancel.error ?? retry.error
   const ended = isEnded(run.state)
+  const may = useMay()
   return (
     <div className="flex flex-col items-end gap-1">
       <div className="flex flex-wrap gap-2">
         <CopyId run_id={run.run_id} />
-        {canRetry(run) && (
+        {may && canRetry(run) && (
           <button type="button" className="button" disabled={retry.isPending} onClick={() => retry.mutate()}>
             <RotateCcw aria-hidden className="size-4" />
             Retry
           </button>
         )}
-        {!ended && (
+        {may && !ended && (
           <button
             type="button"
             className="button button-danger"

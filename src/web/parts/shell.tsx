@@ -4,6 +4,7 @@ import { Link, Outlet, useNavigate } from '@tanstack/react-router'
 import { Hand, LogOut, Unplug } from 'lucide-react'
 import { useEffect, useState } from 'react'
 import { StreamProvider, useAsking, useConnection } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { isSignedOut } from '../data/queries.ts'
 import { openTabStream, type TabStream } from '../data/stream.ts'
 import { Announcer } from './announce.tsx'
@@ -11,6 +12,7 @@ import { Clock } from './clock.tsx'
 import { Refused, Waiting } from './faces.tsx'
 import { NewMenu } from './new-menu.tsx'
 import { ThemeButton } from './theme.tsx'
+import { ViewOnlyChip } from './view-only.tsx'
 
 export function Shell() {
   const { queries } = useAsking()
@@ -70,6 +72,7 @@ const PAGE_LINK =
   'inline-flex min-h-9 items-center gap-1.5 rounded-lg px-3 font-medium text-soft hover:bg-raised aria-[current]:text-ink pointer-coarse:min-h-11'
 
 function TopBar({ name }: { name: string | undefined }) {
+  const may = useMay()
   return (
     <header className="border-b border-line bg-page">
       <div className="mx-auto flex w-full max-w-6xl flex-wrap items-center gap-x-1 px-4 sm:h-14 sm:px-6">
@@ -92,7 +95,7 @@ function TopBar({ name }: { name: string | undefined }) {
               {name}
             </span>
           )}
-          <NewMenu />
+          {may ? <NewMenu /> : <ViewOnlyChip />}
           <ThemeButton />
           <SignOut />
         </div>

@@ -4,6 +4,7 @@ import { OctagonX } from 'lucide-react'
 import { useState } from 'react'
 import { isEnded, type Run, type Tree } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { keys } from '../data/queries.ts'
 import { countStatuses } from '../data/tree.ts'
 import { countWords, dollarWords } from '../words.ts'
@@ -110,6 +111,7 @@ function Limits({ tree }: { tree: Tree }) {
 function CancelTree({ tree, run }: { tree: Tree; run: Run }) {
   const { client } = useAsking()
   const held = useQueryClient()
+  const may = useMay()
   const [asking, setAsking] = useState(false)
   const cancel = useMutation({
     mutationFn: () => client.runs.cancel({ params: { run_id: run.run_id }, body: { cascade: true } }),
@@ -120,7 +122,7 @@ function CancelTree({ tree, run }: { tree: Tree; run: Run }) {
       ]),
   })
   const count = tree.nodes.filter((node) => !isEnded(node.state)).length
-  if (count === 0) return null
+  if (count === 0 || !may) return null
   const runs = count === 1 ? '1 run' : `${count} runs`
   return (
     <div className="flex flex-col items-end gap-1">

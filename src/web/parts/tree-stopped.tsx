@@ -3,6 +3,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { OctagonPause } from 'lucide-react'
 import { useState } from 'react'
 import { useAsking } from '../data/context.tsx'
+import { useMay } from '../data/may.ts'
 import { keys } from '../data/queries.ts'
 import { When } from './clock.tsx'
 import { Confirm } from './confirm.tsx'
@@ -12,6 +13,7 @@ export function TreeStopped({ root_run_id }: { root_run_id: string }) {
   const { client, queries } = useAsking()
   const held = useQueryClient()
   const tree = useQuery(queries.tree(root_run_id))
+  const may = useMay()
   const [asking, setAsking] = useState(false)
   const release = useMutation({
     mutationFn: () => client.trees.release({ params: { run_id: root_run_id } }),
@@ -30,9 +32,9 @@ export function TreeStopped({ root_run_id }: { root_run_id: string }) {
     >
       <OctagonPause aria-hidden className="mt-1 size-4 shrink-0 text-needs" />
       <div className="min-w-0 flex-1 basis-64">
-        <p className="font-medium">This tree was stopped and needs you.</p>
+        <p className="font-medium">This tree was stopped and needs {may ? 'you' : 'a member of the team'}.</p>
         <p className="text-sm wrap-anywhere">
-          {stopped.message} Its agents can neither send messages nor start runs until somebody releases it.{' '}
+          {stopped.message} Its agents stand still until somebody releases it.{' '}
           <span className="text-soft">
             Stopped <When at={stopped.at} />.
           </span>
@@ -43,9 +45,11 @@ export function TreeStopped({ root_run_id }: { root_run_id: string }) {
           </p>
         )}
       </div>
-      <button type="button" className="button" disabled={release.isPending} onClick={() => setAsking(true)}>
-        {release.isPending ? 'Releasing…' : 'Release'}
-      </button>
+      {may && (
+        <button type="button" className="button" disabled={release.isPending} onClick={() => setAsking(true)}>
+          {release.isPending ? 'Releasing…' : 'Release'}
+        </button>
+      )}
       <Confirm
         open={asking}
         title="Let this tree go on?"
