@@ -57,8 +57,8 @@ async function renew(room: Room, beats: Beat[]): Promise<(Counted | undefined)[]
       and runs.run_id = executions.run_id and runs.execution_id = executions.execution_id
       and teams.team_id = runs.team_id
     returning executions.execution_id, runs.cancel_requested_at is not null as cancel_requested,
-      runs.halted, executions.shut_down_at is not null as shut_down, ${hasMail(now)} as inbox, ${hasChildrenBeside} as children,
-      ${hasNewFiles} as attachments,
+      runs.halted, executions.shut_down_at is not null as shut_down,
+      ${hasMail(now)} as inbox, ${hasChildrenBeside} as children, ${hasNewFiles} as attachments,
       case when teams.max_tree_tokens is not null and runs.stopped is null
         then runs.root_run_id end as counted`.execute(room.database.kysely)
   const held = new Map(rows.map(({ execution_id, ...row }) => [execution_id, row]))

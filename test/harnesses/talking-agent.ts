@@ -1,9 +1,10 @@
 /**
  * An ACP agent to talk with: it writes down what it is given, and does what the words say. HOLD: the turn goes on until
  * the file `go` is there, which it takes away, or `open`, which stays. CALL tool {…}, on a line of its own: it calls
- * that tool of the platform, and writes the answer down. CRASH: it dies, once. DEAF: it obeys no cancel. LISTEN n: at the end of each turn it
- * waits for events until it knows n letters ("letter one."), by whatever way they came; then it finishes its task. With
- * TALK_JOINS a prompt during a turn joins it; with TALK_BY_RUN each run has a folder of its own below TALK.
+ * that tool of the platform, and writes the answer down. CRASH: it dies, once. DEAF: it obeys no cancel. LISTEN n: at
+ * the end of each turn it waits for events until it knows n letters ("letter one."), by whatever way they came; then it
+ * finishes its task. With TALK_JOINS a prompt during a turn joins it; with TALK_BY_RUN each run has a folder of its own
+ * below TALK.
  */
 import { appendFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
