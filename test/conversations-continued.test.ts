@@ -235,44 +235,6 @@ describe('a fork', () => {
   })
 })
 
-test('a fork has the child runs of what it was made from, as they stood then', async () => {
-  const config = { harness: { type: 'claude' } }
-  const begin = async (body: CreateRun): Promise<Piece> => {
-    await house.client.runs.create({ body })
-    const piece = await worker.next()
-    piece.claim()
-    await piece.start()
-    return piece
-  }
-  await house.database.kysely.updateTable('teams').set({ max_depth: 2 }).execute()
-  const parent = await begin({ prompt: 'Lead.', config })
-  await parent.append({ kind: 'prompt', text: 'Lead.' })
-  const child = await begin({ prompt: 'Help.', config, parent_run_id: parent.run_id })
-  await child.append({ kind: 'text', text: 'So far.' })
-  const grandchild = await begin({ prompt: 'Help, too.', config, parent_run_id: child.run_id })
-  const params = { conversation_id: parent.run_id }
-  const { forked_conversation_id } = await house.client.conversations.fork({ params, body: {} })
-  await child.append({ kind: 'text', text: 'And done.' })
-  await child.finish()
-  const later = await begin({ prompt: 'Help later.', config, parent_run_id: parent.run_id })
-  const again = await house.client.conversations.fork({ params: { conversation_id: forked_conversation_id }, body: {} })
-  for (const conversation_id of [forked_conversation_id, again.forked_conversation_id]) {
-    const { steps } = await read(`conversations/${conversation_id}`)
-    expect(steps).toMatchObject([{ id: parent.execution_id }])
-    expect(steps[0]?.steps).toMatchObject([{ id: child.run_id, description: 'Help.', summary: 'INPROGRESS' }])
-    const [told] = steps[0]?.steps ?? []
-    expect(told).not.toHaveProperty('completed_at')
-    expect(told?.steps[0]?.messages[0]?.content).toEqual([{ type: 'text', text: 'So far.' }])
-    expect(told?.steps[0]?.steps).toMatchObject([{ id: grandchild.run_id, steps: [] }])
-  }
-  const now = await read(`conversations/${parent.run_id}`)
-  expect(now.steps[0]?.steps).toMatchObject([
-    { id: child.run_id, summary: 'SUCCEEDED', completed_at: expect.any(String) },
-    { id: later.run_id },
-  ])
-  for (const piece of [parent, grandchild, later]) await piece.finish()
-})
-
 test('a conversation is renamed with its runs; nobody else may, and a title says something', async () => {
   const { run_id } = await house.client.runs.create({ body: { prompt: 'x', config: { worker_host: 'nobody' } } })
   const params = { conversation_id: (await house.client.runs.get({ params: { run_id } })).conversation_id }

@@ -379,3 +379,35 @@ test('an address of a transcript serves it for a quarter of an hour', async () =
   expect(response.status).toBe(403)
   expect(sentenceOf(await response.json())).toMatch(/expired/)
 })
+
+test('a fork has the child runs of what it was made from, as they stood then', async () => {
+  const config = { harness: { type: 'claude' } }
+  await house.database.kysely.updateTable('teams').set({ max_depth: 2 }).execute()
+  const parent = await begun({ prompt: 'Lead.', config })
+  await parent.append({ kind: 'prompt', text: 'Lead.' })
+  const child = await begun({ prompt: 'Help.', config, parent_run_id: parent.run_id })
+  await child.append({ kind: 'text', text: 'So far.' })
+  const grandchild = await begun({ prompt: 'Help, too.', config, parent_run_id: child.run_id })
+  const params = { conversation_id: parent.run_id }
+  const { forked_conversation_id } = await house.client.conversations.fork({ params, body: {} })
+  await child.append({ kind: 'text', text: 'And done.' })
+  await ended(child)
+  const later = await begun({ prompt: 'Help later.', config, parent_run_id: parent.run_id })
+  const again = await house.client.conversations.fork({ params: { conversation_id: forked_conversation_id }, body: {} })
+  for (const conversation_id of [forked_conversation_id, again.forked_conversation_id]) {
+    const { body } = await get(`/agent/conversations/${conversation_id}`)
+    const { steps } = Conversation.parse(body)
+    expect(steps).toMatchObject([{ id: parent.execution_id }])
+    expect(steps[0]?.steps).toMatchObject([{ id: child.run_id, description: 'Help.', summary: 'INPROGRESS' }])
+    const [told] = steps[0]?.steps ?? []
+    expect(told).not.toHaveProperty('completed_at')
+    expect(told?.steps[0]?.messages[0]?.content).toEqual([{ type: 'text', text: 'So far.' }])
+    expect(told?.steps[0]?.steps).toMatchObject([{ id: grandchild.run_id, steps: [] }])
+  }
+  const now = await ofRun(parent.run_id)
+  expect(now.steps[0]?.steps).toMatchObject([
+    { id: child.run_id, summary: 'SUCCEEDED', completed_at: expect.any(String) },
+    { id: later.run_id },
+  ])
+  for (const piece of [parent, grandchild, later]) await ended(piece)
+})

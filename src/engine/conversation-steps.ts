@@ -1,6 +1,7 @@
 /**
  * The steps of a conversation: of each run its executions, in order, and in the one that made it, each child run; in a
- * fork, as they stood when it was made. The conversation's own runs must fit; of child runs, those are told that still fit, and of the others that they are.
+ * fork, as they stood when it was made. The conversation's own runs must fit; of child runs, those are told that still
+ * fit, and of the others that they are.
  */
 import { sql } from 'kysely'
 import {

@@ -135,8 +135,8 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
 }
 
 /**
- * `anew`: it waits only now. `messages`: how many it was ever sent, with the `undelivered`. `crowded`: a run of its team
- * is queued, perhaps for the place that it leaves.
+ * `anew`: it waits only now. `messages`: how many it was ever sent, with the `undelivered`. `crowded`: a run of its
+ * team is queued, perhaps for the place that it leaves.
  */
 type Parked = { anew: boolean; messages: number; undelivered: number; crowded: boolean }
 
@@ -160,7 +160,7 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
           or exists (select from givings g
             where g.run_id = a.run_id and (g.execution_id <> a.execution_id or g.call_key = a.call_key))
           or exists (select from events e join runs child on child.run_id = e.run_id
-            where child.parent_run_id = a.run_id and e.event_type in (${sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))})
+            where child.parent_run_id = a.run_id and e.event_type in (${childEvents})
               and e.sequence > greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))))) as parks
       from asked a join ordered o using (run_id) left join gone on gone.execution_id = a.execution_id
     ), held as (
@@ -177,6 +177,8 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
   const parked = new Map(rows.map((row) => [row.execution_id, row]))
   return all.map((one) => parked.get(one.execution_id))
 }
+
+const childEvents = sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))
 
 /** A part of a statement, which locks several runs as every writer does: in the order of their ids. */
 const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`

@@ -301,7 +301,8 @@ async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<Locked> 
       select array_agg(execution_id::text) as unconfirmed from givings
       where execution_id = any(${arrayOf('uuid', heard, (id) => id)}::uuid[])
     )
-    select ${sql.join(GUARDED.map((column) => sql.ref(`r.${column}`)))}, t.max_hops, t.max_tree_messages, t.max_tree_wakes, t.max_tree_tokens, sent.sent, unread.unconfirmed
+    select ${sql.join(GUARDED.map((column) => sql.ref(`r.${column}`)))}, t.max_hops, t.max_tree_messages,
+      t.max_tree_wakes, t.max_tree_tokens, sent.sent, unread.unconfirmed
     from runs r join teams t on t.team_id = r.team_id cross join sent cross join unread
     where r.run_id in (select run_id from mine union select root_run_id from mine)
     order by r.run_id for no key update of r`.execute(write)

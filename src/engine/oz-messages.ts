@@ -1,7 +1,8 @@
 /**
  * What clients of Oz send beside a prompt, as messages of their own protocol in base64: skills that they have at hand,
- * and things that their person refers to. They are kept and handed back as they came; here is read of them what an agent
- * can use. Numbers are those of `warp.multi_agent.v1` (skill.proto, attachment.proto); what is not known is a plain file.
+ * and things that their person refers to. They are kept and handed back as they came; here is read of them what an
+ * agent can use. Numbers are those of `warp.multi_agent.v1` (skill.proto, attachment.proto); what is not known is a
+ * plain file.
  */
 import type { GivenSkill, NewAttachment } from '../contract/index.ts'
 
@@ -50,9 +51,8 @@ export function readReferred(base64: string, at: number): NewAttachment {
       return file(`document-${n}.md`, 'text/markdown', text(of, 2))
     case 8:
       return file(`path-${n}.txt`, 'text/plain', `A file where this was asked; it has not come along: ${text(of, 1)}\n`)
-    default:
-      return { file_name: `reference-${n}.bin`, mime_type: 'application/octet-stream', data: base64 }
   }
+  return { file_name: `reference-${n}.bin`, mime_type: 'application/octet-stream', data: base64 }
 }
 
 type File = (file_name: string, mime_type: string, content: string) => NewAttachment

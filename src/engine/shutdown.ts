@@ -1,7 +1,7 @@
 /**
- * A harness that stops, as it says itself. For an error its execution ends at once. Cleanly: a living runner is told and
- * reports the end, with all that it still has to send; where it is not heard of, the execution ends without it, as a
- * success. Once it has ended, saying so again changes nothing.
+ * A harness that stops, as it says itself. For an error its execution ends at once. Cleanly: a living runner is told
+ * and reports the end, with all that it still has to send; where it is not heard of, the execution ends without it, as
+ * a success. Once it has ended, saying so again changes nothing.
  */
 import { sql } from 'kysely'
 import { Fault, FaultCode, type Outcome, type ReportShutdown } from '../contract/index.ts'

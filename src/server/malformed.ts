@@ -47,9 +47,6 @@ function faultOf(code: string | undefined, request_ms: number): Fault {
         status: 408,
         retryable: true,
       })
-    case undefined:
-      return new Fault('invalid_request', 'The request is not HTTP as it should be.')
-    default:
-      return new Fault('invalid_request', `The request is not HTTP as it should be (${code}).`)
   }
+  return new Fault('invalid_request', `The request is not HTTP as it should be${code ? ` (${code})` : ''}.`)
 }

@@ -137,8 +137,6 @@ export function waitingWords(run: Run): string | undefined {
       return 'Waiting for one of its siblings to end: as many are working as may at once.'
     case 'release':
       return 'Its tree was stopped. It begins when somebody releases the tree.'
-    case 'release':
-      return 'Its tree was stopped. It begins when somebody releases the tree.'
     case undefined:
       return 'Waiting to be given to a worker.'
   }

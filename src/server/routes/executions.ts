@@ -46,8 +46,9 @@ export function executionAnswers(room: ServerRoom): Answer[] {
 }
 
 /**
- * Says `cancel` and `shutdown` once, `tree` when that was stopped or released, what waits whenever there is reason to look and
- * something waits, and ends with `superseded`. A runner that hears of the same mail twice finds it gone the second time.
+ * Says `cancel` and `shutdown` once, `tree` when that was stopped or released, what waits whenever there is reason to
+ * look and something waits, and ends with `superseded`. A runner that hears of the same mail twice finds it gone the
+ * second time.
  */
 async function followControl(
   { engine, log, limits }: ServerRoom,
