@@ -200,8 +200,13 @@ describe('a list', () => {
     ])
       expect(await refused(`${base}&${wrong}`)).toMatch(/cursor does not belong/)
     expect(await refused(`name=other&sort_by=created_at&cursor=${cursor}`)).toMatch(/cursor does not belong/)
-    const forged = Buffer.from(JSON.stringify({ sort: 'x', at: '\0', id: randomUUID() })).toString('base64url')
+    const forge = (made: object) => Buffer.from(JSON.stringify(made)).toString('base64url')
+    const forged = forge({ sort: 'x', at: '\0', id: randomUUID() })
     expect(await refused(`sort_by=title&cursor=${forged}`)).toMatch(/cursor does not belong/)
+    const own = JSON.parse(Buffer.from(cursor, 'base64url').toString())
+    expect(await idsOf(`name=paged&sort_by=created_at&cursor=${forge(own)}`)).toHaveLength(2)
+    const early = forge({ ...own, at: '0000-01-01T00:00:00Z' })
+    expect(await refused(`name=paged&sort_by=created_at&cursor=${early}`)).toMatch(/cursor does not belong/)
   })
 
   test.each(['asc', 'desc'] as const)(

@@ -2,8 +2,11 @@
 import { z } from 'zod'
 import { Fault } from '../contract/index.ts'
 
+/** A time in a cursor. PostgreSQL knows no year 0. */
+export const CursorTime = z.iso.datetime().refine((time) => !time.startsWith('0000'))
+
 /** Of a list that is sorted by time. */
-const TimeCursor = z.object({ sort: z.string(), at: z.iso.datetime(), id: z.uuid() })
+const TimeCursor = z.object({ sort: z.string(), at: CursorTime, id: z.uuid() })
 type TimeCursor = z.infer<typeof TimeCursor>
 
 export const renderCursor = <T extends { sort: string }>(cursor: T): string =>

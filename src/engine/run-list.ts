@@ -11,7 +11,7 @@ import { z } from 'zod'
 import { Fault, type ListRuns, type Run, wordsOf } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Caller } from './caller.ts'
-import { readCursorAs, renderCursor } from './cursor.ts'
+import { CursorTime, readCursorAs, renderCursor } from './cursor.ts'
 import type { Room } from './engine.ts'
 import { type Label, labelsOf, skillOf } from './run-labels.ts'
 import { readRuns } from './run-view.ts'
@@ -30,9 +30,9 @@ const HEAD_SHARE_MIN = 1 / 3
 const Place = { sort: z.string(), id: z.uuid(), near: z.boolean().optional() }
 const ByTime = z.object({
   ...Place,
-  at: z.iso.datetime(),
+  at: CursorTime,
   /** Of a walk that goes with time: it ends where it began, or what changes meanwhile would come twice. */
-  until: z.iso.datetime().optional(),
+  until: CursorTime.optional(),
 })
 const ByText = z.object({
   ...Place,
