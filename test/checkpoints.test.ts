@@ -56,7 +56,9 @@ async function manifestOf(run_id: string): Promise<SnapshotManifest | null> {
   const body = { attachment_ids: [upload_id] }
   const found = await house.client.attachments.download({ params: { run_id }, body }).catch(() => null)
   const [file] = found?.attachments ?? []
-  return file === undefined ? null : SnapshotManifest.parse(await (await fetch(file.download_url)).json())
+  const response = file === undefined ? null : await fetch(file.download_url)
+  // A later checkpoint may have taken its place meanwhile.
+  return response?.ok ? SnapshotManifest.parse(await response.json()) : null
 }
 const named = async (run_id: string) => (await committed(run_id)).map(({ name }) => name)
 

@@ -392,6 +392,7 @@ test('a fork has the child runs of what it was made from, as they stood then', a
   const { forked_conversation_id } = await house.client.conversations.fork({ params, body: {} })
   await child.append({ kind: 'text', text: 'And done.' })
   await ended(child)
+  clock.advance(1000)
   const later = await begun({ prompt: 'Help later.', config, parent_run_id: parent.run_id })
   const again = await house.client.conversations.fork({ params: { conversation_id: forked_conversation_id }, body: {} })
   for (const conversation_id of [forked_conversation_id, again.forked_conversation_id]) {

@@ -72,7 +72,7 @@ test('the server hands out the document and a reference page that needs nothing 
 })
 
 /** What is not there on the stage. */
-const ABSENT = ['executions.session', 'conversations.block_snapshot', 'harness_support.transcript']
+const ABSENT = ['executions.session', 'conversations.block_snapshot', 'harness_support.transcript', 'memory.versions']
 
 /** Where what the table sends is refused. */
 const BODIES: Record<string, unknown> = {

@@ -23,7 +23,7 @@ const refused: [string, string | Uint8Array<ArrayBuffer>, RegExp][] = [
   ['a prompt above the limit', JSON.stringify({ prompt: big }), /`prompt` is not valid: a prompt is at most 1048576/],
   ['a prompt that is a number', '{"prompt":7}', /`prompt` is not valid: .*expected string/],
   ['a prompt that is a list', '{"prompt":["a"]}', /`prompt` is not valid: .*expected string/],
-  ['a prompt that is null', '{"prompt":null}', /`prompt` is not valid: .*expected string/],
+  ['a prompt that is null, which is none', '{"prompt":null}', /A run needs a prompt or a skill/],
   ['a body that is a list', '[{"prompt":"x"}]', /The body is not valid: .*expected object/],
   ['a body that is text', '"prompt"', /The body is not valid: .*expected object/],
   ['NUL in a prompt', '{"prompt":"a\\u0000b"}', /The text at \/prompt has a NUL character/],

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { answered, ask, COMMAND, create, NOBODY, ownWorker, reaches, refused, runOf } from './asking.ts'
 import { Artifact, CreatedRun, Problem, RunItem, RunList, UploadTarget } from './wire.ts'
+import { MemoryStore } from './wire-named.ts'
 
 const NONE = crypto.randomUUID()
 const queued = (more: Record<string, unknown> = {}) => ({ prompt: 'wait', config: NOBODY, ...more })
@@ -239,6 +240,7 @@ describe('POST /agent/runs', () => {
       harness: { type: 'oz' },
     })
     expect(await configOf({ skills: ['o/r:a', 'o/r:b'] })).toMatchObject({ name: 'a', skill_spec: 'o/r:a' })
+    const store = await answered(['POST', 'memory_stores', MemoryStore, 201], { body: { description: null } })
     const whole = {
       name: 'whole',
       model_id: 'm',
@@ -249,7 +251,7 @@ describe('POST /agent/runs', () => {
       idle_timeout_minutes: 1,
       harness: { type: 'codex', model_id: 'm', reasoning_level: 'high' },
       inference_providers: { aws: { disabled: false, region: 'eu-west-1', role_arn: 'arn:aws:iam::1:role/x' } },
-      memory_stores: [{ uid: 'store', access: 'read_write', instructions: 'Remember.' }],
+      memory_stores: [{ uid: store.uid, access: 'read_write', instructions: 'Remember.' }],
       credential_strategy: 'EXECUTOR',
       session_sharing: { public_access: 'VIEWER' },
       mcp_servers: {

@@ -87,7 +87,9 @@ const actionsIn = (steps: ReturnType<typeof Conversation.parse>['steps']) =>
       content.flatMap((block) => (block.type === 'action_result' ? [`${block.category} ${block.state}`] : [])),
     ),
   )
-const sessionOf = async (run_id: string) => (await house.client.runs.get({ params: { run_id } })).session_id
+/** As its harness calls it. */
+const sessionOf = async (run_id: string) =>
+  (await house.client.executions.list({ params: { run_id } })).executions.at(-1)?.session_id
 
 /** Everything that the server keeps of sessions, as text. */
 function keptText(): string {
@@ -139,6 +141,7 @@ test.each(CASES)(
     expect(lastWords(entries)).toMatchObject({ text: `The word was ${WORD}.` })
     expect(resumeFailures(entries)).toHaveLength(its.resumes ? 0 : 1)
     const [earlier, later] = await Promise.all([run_id, next.run_id].map(sessionOf))
+    expect(earlier).toEqual(expect.any(String))
     if (its.resumes) expect(later).toBe(earlier)
     expect((await conversationOf(next.run_id)).steps).toHaveLength(2)
   },
