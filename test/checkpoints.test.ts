@@ -57,8 +57,10 @@ async function manifestOf(run_id: string): Promise<SnapshotManifest | null> {
   const found = await house.client.attachments.download({ params: { run_id }, body }).catch(() => null)
   const [file] = found?.attachments ?? []
   const response = file === undefined ? null : await fetch(file.download_url)
-  // A later checkpoint may have taken its place meanwhile.
-  return response?.ok ? SnapshotManifest.parse(await response.json()) : null
+  // A later checkpoint has taken its place meanwhile.
+  if (response === null || response.status === 404) return null
+  expect(response.status).toBe(200)
+  return SnapshotManifest.parse(await response.json())
 }
 const named = async (run_id: string) => (await committed(run_id)).map(({ name }) => name)
 
@@ -92,7 +94,9 @@ test('files are kept between two actions, or in the middle of a long one, each s
   })
   expect(report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
   expect(await named(run_id)).toEqual(['repo-1.patch', SNAPSHOT_MANIFEST])
-  expect(await manifestOf(run_id)).not.toHaveProperty('checkpoint')
+  const last = await manifestOf(run_id)
+  expect(last).toMatchObject({ version: 1 })
+  expect(last).not.toHaveProperty('checkpoint')
 })
 
 test('a plain command, and a run that keeps nothing, leave none', async () => {
