@@ -2,8 +2,9 @@
 import { sql } from 'kysely'
 import { CHILD_EVENTS } from '../contract/index.ts'
 
-/** Of a child's changes those that its parent is told of. */
-const NEWS = [...CHILD_EVENTS].filter((type) => type !== 'run_in_progress')
+/** What a parent is told of a child. That it is in progress only says that what was before no longer holds. */
+const NEWS = CHILD_EVENTS.filter((type) => type !== 'run_in_progress')
+export const childNews = sql.join(NEWS.map((type) => sql.lit(type)))
 
 /**
  * Its agent has mail: a message, or, while it waits, news of a child or the end of its time. While a plan is before a
@@ -13,7 +14,7 @@ export const hasMail = (now: Date) => sql<boolean>`runs.open_plan is null and no
   or (runs.waiting_until is not null and (runs.waiting_until <= ${now}
     or exists (select from events e join runs child on child.run_id = e.run_id
     where child.parent_run_id = runs.run_id and e.sequence > coalesce(runs.last_event_sequence, 0)
-      and e.event_type in (${sql.join(NEWS.map((type) => sql.lit(type)))})))))`
+      and e.event_type in (${childNews})))))`
 
 export const hasUrgentMail = sql<boolean>`exists (select from messages m where m.recipient_run_id = runs.run_id
   and m.delivered_at is null and m.urgent)`

@@ -27,6 +27,7 @@ import { handoffEngine } from './handoff.ts'
 import { identitiesEngine } from './identities.ts'
 import { type Keyring, NO_KEYS } from './keyring.ts'
 import { keysEngine } from './keys.ts'
+import { openListeners } from './listeners.ts'
 import { mailEngine } from './mail.ts'
 import { mailboxEngine } from './mailbox.ts'
 import { memoryEngine } from './memory.ts'
@@ -117,10 +118,11 @@ export async function openEngine(options: EngineOptions) {
   const workload = workloadTokens(keyed)
   const redactorOf = redactors(keyed)
   const room = { ...keyed, ...own, workload, redactorOf, follow: follower(db), enqueue: enqueuer(db) }
+  const listeners = openListeners()
   const transcripts = transcriptsEngine(room)
   const uploads = uploadsEngine(room)
   const conversationFiles = conversationFilesEngine(room, uploads)
-  const messages = messagesEngine(room)
+  const messages = messagesEngine(room, listeners)
   const plans = plansEngine(room)
   const attachments = attachmentsEngine(room, uploads)
   const handoff = handoffEngine(room, uploads)
@@ -145,7 +147,7 @@ export async function openEngine(options: EngineOptions) {
     schedules: schedulesEngine(room, { runs }),
     followUps: followUpsEngine(room, { messages, plans, attachments }),
     mailbox: mailboxEngine(room),
-    mail: mailEngine(room),
+    mail: mailEngine(room, listeners),
     trees: treesEngine(room),
     team: teamEngine(room),
     teams,

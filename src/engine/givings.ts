@@ -5,9 +5,10 @@
  * execution ended otherwise: they wait in the inbox again. See `docs/decisions/0009-mail-in-two-steps.md`.
  */
 import { type Kysely, type RawBuilder, sql } from 'kysely'
-import { CHILD_EVENTS, type EventType } from '../contract/index.ts'
+import type { EventType } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { arrayOf } from './array-of.ts'
+import { childNews } from './attention.ts'
 import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 
@@ -135,10 +136,10 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
 }
 
 /**
- * `anew`: it waits only now. `messages`: how many it was ever sent, with the `undelivered`. `crowded`: a run of its
- * team is queued, perhaps for the place that it leaves.
+ * `anew`: it waits only now. `messages`: how many it was ever sent, with the `undelivered`. `since`: the number up to
+ * which it has all news. `crowded`: a run of its team is queued, perhaps for the place that it leaves.
  */
-type Parked = { anew: boolean; messages: number; undelivered: number; crowded: boolean }
+type Parked = { anew: boolean; messages: number; undelivered: number; since: number | null; crowded: boolean }
 
 async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(Parked | undefined)[]> {
   const { rows } = await sql<Parked & { execution_id: string }>`
@@ -160,25 +161,23 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
           or exists (select from givings g
             where g.run_id = a.run_id and (g.execution_id <> a.execution_id or g.call_key = a.call_key))
           or exists (select from events e join runs child on child.run_id = e.run_id
-            where child.parent_run_id = a.run_id and e.event_type in (${childEvents})
+            where child.parent_run_id = a.run_id and e.event_type in (${childNews})
               and e.sequence > greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))))) as parks
       from asked a join ordered o using (run_id) left join gone on gone.execution_id = a.execution_id
     ), held as (
       update runs set waiting_until = case when judged.parks then judged.waiting_until else runs.waiting_until end,
         last_event_sequence = judged.seen
       from judged where runs.run_id = judged.run_id and runs.execution_id = judged.execution_id
-      returning runs.team_id, runs.run_id, runs.execution_id, runs.messages, runs.undelivered, judged.parks as anew
+      returning runs.team_id, runs.run_id, runs.execution_id, runs.messages, runs.undelivered, judged.seen as since, judged.parks as anew
     ), parked as (
       select * from held where anew
     ), ${says('run_waiting', sql`parked`, now)}
-    select execution_id, messages, undelivered, anew,
+    select execution_id, messages, undelivered, since, anew,
       exists (select from runs queued where queued.team_id = held.team_id and queued.state = 'QUEUED') as crowded
     from held`.execute(db)
   const parked = new Map(rows.map((row) => [row.execution_id, row]))
   return all.map((one) => parked.get(one.execution_id))
 }
-
-const childEvents = sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))
 
 /** A part of a statement, which locks several runs as every writer does: in the order of their ids. */
 const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`

@@ -7,16 +7,17 @@
  * In a tree that is stopped nobody is given anything.
  */
 import { type Kysely, sql } from 'kysely'
-import { CHILD_EVENTS, Fault, type Inbox, RunMode } from '../contract/index.ts'
+import { CHILD_EVENTS, Fault, type Inbox } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { arrayOf } from './array-of.ts'
 import { batched } from './batch.ts'
 import type { Caller, ExecutionCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { givings, type Seen } from './givings.ts'
+import { joinPieces, renderLetter, type Shown } from './letters.ts'
+import type { Listeners } from './listeners.ts'
 import { logged } from './log.ts'
 import { markDelivered } from './messages.ts'
-import { modeWords } from './mode-words.ts'
 import { superseded } from './transitions.ts'
 
 /** Messages of one text, and the characters that it may have; what is over waits for the next. */
@@ -38,7 +39,8 @@ export type Waiting = {
   signal: AbortSignal
 }
 
-export type Held = { text: string | null; inbox: Inbox }
+/** Null: nothing came until the call had to end; the run waits until then. */
+export type Held = { text: string } | { text: null; waiting_until: string | null }
 
 type Look = {
   run_id: string
@@ -49,7 +51,7 @@ type Look = {
   inbox: Inbox
 }
 
-export function mailEngine(room: Room) {
+export function mailEngine(room: Room, listeners: Listeners) {
   const { clock, bell } = room
   const db = room.database.kysely
   const mail = givings(room)
@@ -149,12 +151,16 @@ export function mailEngine(room: Room) {
       const until = performance.now() + options.hold_ms
       const waiting_until = new Date(clock.now().getTime() + Math.min(options.timeout_s * 1000, WAIT_MS_MAX))
       const ringing = rings(execution_id)
+      const listener = listeners.open(caller.run_id, call_key)
       let taken: number | null = null
       let parked = false
       const park = async (if_quiet: boolean): Promise<void> => {
         const row = await mail.park({ execution_id, waiting_until, call_key, if_quiet })
         const quiet = if_quiet ? row?.anew : row?.undelivered === 0
-        if (if_quiet && row?.anew) taken = row.messages
+        if (if_quiet && row?.anew) {
+          taken = row.messages
+          listener.listen({ execution_id, waiting_until, messages: row.messages, last_event_sequence: row.since })
+        }
         parked = quiet === true || !if_quiet
         // What was rung for since it began to listen is heard; a call that is not held must look for itself.
         if (quiet && performance.now() < until) await ringing.next(until, options.signal)
@@ -163,33 +169,36 @@ export function mailEngine(room: Room) {
         // Most who wait have nothing to be told: to wait at once saves them a look.
         if (!options.signal.aborted) await park(true)
         for (;;) {
-          const found = await look(execution_id)
-          const { inbox, run_id, seen, given } = found
-          if (options.signal.aborted) return { text: null, inbox }
-          if (given?.call_key === call_key) return { text: given.text, inbox }
+          const told = await listener.told()
+          if (told !== null) return { text: told }
+          const { inbox, run_id, seen, given, taken: taken_now } = await look(execution_id)
+          if (listener.isBeingTold()) continue
+          if (options.signal.aborted) return { text: null, waiting_until: inbox.waiting_until }
+          if (given?.call_key === call_key) return { text: given.text }
           if (given !== null && taken === null && inbox.text !== null) {
             await mail.confirm(execution_id)
             continue
           }
-          taken ??= found.taken
+          taken ??= taken_now
           // Also when the runner says that what it joined to the turn before this call is what the agent waits for.
           const ended = parked && seen.waiting_until === null && !seen.halted
-          if (found.taken > taken || ended) return { text: GIVEN_ELSEWHERE, inbox }
+          if (taken_now > taken || ended) return { text: GIVEN_ELSEWHERE }
           if (inbox.text !== null) {
             const { message_ids, sequence, text } = inbox
-            if (await mail.give({ execution_id, run_id, call_key, message_ids, sequence, text, seen }))
-              return { text, inbox }
+            if (await mail.give({ execution_id, run_id, call_key, message_ids, sequence, text, seen })) return { text }
           } else if (!parked) {
             // Waiting is a row before the last look, so that whatever comes after the look finds it.
             await park(false)
           } else if (performance.now() >= until) {
-            return { text: null, inbox }
+            return { text: null, waiting_until: inbox.waiting_until }
           } else {
             await ringing.next(until, options.signal)
           }
         }
       } finally {
         ringing.close()
+        // What failed on its way to the agent is in its inbox again.
+        if (listener.close()) await mail.giveBack(execution_id, call_key)
       }
     },
 
@@ -301,16 +310,7 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
   return execution_ids.map((execution_id) => found.get(execution_id))
 }
 
-type Letter = {
-  sequence: number
-  message_id: string
-  urgent: boolean
-  subject: string
-  body: string
-  mode: string | null
-  sender_run_id: string | null
-  sender_name: string | null
-}
+type Letter = Shown & { sequence: number; message_id: string }
 type News = { sequence: number; event_type: string; run_id: string; name: string; words: string | null }
 type Row = Seen & {
   execution_id: string
@@ -341,8 +341,7 @@ function lookOf(row: Row, now: Date): Look {
     given: row.call_key === null || row.text === null ? null : { call_key: row.call_key, text: row.text },
     taken: messages - undelivered,
     inbox: {
-      text:
-        found.length > 0 ? `${found.map((piece) => piece.text).join('\n\n---\n\n')}\n` : timed_out ? TIMED_OUT : null,
+      text: found.length > 0 ? joinPieces(found.map((piece) => piece.text)) : timed_out ? TIMED_OUT : null,
       message_ids: found.flatMap((piece) => (piece.message_id === null ? [] : [piece.message_id])),
       sequence: Math.max(since, ...found.map((piece) => piece.sequence)),
       since,
@@ -355,20 +354,8 @@ function lookOf(row: Row, now: Date): Look {
 
 function piecesOf({ letters, news }: Row): Piece[] {
   const messages = letters.map((m): Piece => {
-    const agent = `agent "${m.sender_name}"`
-    // By the key of an agent identity, where there is a name and no run.
-    const by = m.sender_name === null ? 'a person' : agent
-    const sender = m.sender_run_id === null ? by : `${agent} (run ${m.sender_run_id})`
-    return {
-      sequence: m.sequence,
-      message_id: m.message_id,
-      urgent: m.urgent,
-      text: [
-        `${m.urgent ? 'Urgent message' : 'Message'} from ${sender}\nSubject: ${m.subject}`,
-        m.body,
-        ...(m.mode === null ? [] : [modeWords(RunMode.parse(m.mode)) ?? '']),
-      ].join('\n\n'),
-    }
+    const { sequence, message_id, urgent } = m
+    return { sequence, message_id, urgent, text: renderLetter(m) }
   })
   // Behind the last letter of a full look there may be another, which the agent is to have before such news.
   const up_to = letters.length < MESSAGES_MAX ? Number.POSITIVE_INFINITY : (letters.at(-1)?.sequence ?? 0)

@@ -6,8 +6,7 @@
  * decided by the recipient's row, so that no message is left behind by a run that ends.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import type { Insertable, Kysely, RawBuilder, Selectable } from 'kysely'
-import { sql } from 'kysely'
+import { type Kysely, type Selectable, sql } from 'kysely'
 import {
   AgentConfig,
   Fault,
@@ -21,22 +20,30 @@ import type { Tables } from '../db/connect.ts'
 import { last } from '../db/prepared.ts'
 import type { Messages } from '../db/tables.ts'
 import { arrayOf } from './array-of.ts'
+import { childNews } from './attention.ts'
 import { batched } from './batch.ts'
 import { isOver } from './births.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
+import { giftOf, READ, type Reader, reserve } from './gifts.ts'
 import { givings } from './givings.ts'
+import { type Kept, keepGift, keeping, keepLetter, newsOf, nothingKept } from './letters.ts'
+import type { Listeners } from './listeners.ts'
 import { logs, type NewEvent } from './log.ts'
 import { runNotFound } from './runs.ts'
 import { checkStorm, GUARDED, type Guarded, type Storm, stopTree } from './storms.ts'
 import { afresh, followIn } from './transitions.ts'
 import { isVisible, visibleTo } from './visible.ts'
 
-export function messagesEngine(room: Room) {
+export function messagesEngine(room: Room, listeners: Listeners) {
   const { clock, bell } = room
   const db = room.database.kysely
 
-  const sendOne = batched({ most: SENDS_MAX, keyOf: ({ place }: Sending) => place, run: (all) => sendAll(room, all) })
+  const sendOne = batched({
+    most: SENDS_MAX,
+    keyOf: ({ place }: Sending) => place,
+    run: (all) => sendAll(room, listeners, all),
+  })
 
   async function send(
     caller: Caller,
@@ -212,15 +219,27 @@ type Sent =
 const SENDS_MAX = 50
 
 /** In the order in which they came: a tree's messages wait for its root's row once, not one after the other. */
-async function sendAll(room: Room, all: Sending[]): Promise<Sent[]> {
-  const { sent, events, unconfirmed } = await room.database.kysely.transaction().execute(async (write) => {
-    const { sent, kept, unconfirmed } = await acceptAll(room, write, all)
-    const events = newsOf(kept)
-    if (events.length > 0) await last(write, keeping(kept, sql`, ${logs(events, room.clock.now())}`))
-    return { sent, events, unconfirmed }
-  })
+async function sendAll(room: Room, listeners: Listeners, all: Sending[]): Promise<Sent[]> {
+  const kept = nothingKept()
+  const write = room.database.kysely.transaction()
+  const { sent, events, unconfirmed } = await write
+    .execute(async (write) => {
+      const { sent, unconfirmed } = await acceptAll(room, write, { all, kept, listeners })
+      const events = newsOf(kept)
+      if (events.length > 0) await last(write, keeping(kept, sql`, ${logs(events, room.clock.now())}`))
+      return { sent, events, unconfirmed }
+    })
+    .catch((error: unknown) => {
+      for (const { reserved } of kept.gifts) reserved.release()
+      throw error
+    })
+  const { confirm, giveBack } = givings(room)
+  const missed = kept.gifts.filter(({ giving, reserved }) => !reserved.tell(giving.text))
   if (events.length > 0) room.bell.ring('log', {})
-  await Promise.all(unconfirmed.map(givings(room).confirm))
+  await Promise.all([
+    ...unconfirmed.map(confirm),
+    ...missed.map(({ giving }) => giveBack(giving.execution_id, giving.call_key)),
+  ])
   return sent
 }
 
@@ -234,7 +253,8 @@ export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent
     to,
     body: { to, subject, body },
   }
-  const { sent, kept } = await acceptAll(room, write, [sending])
+  const kept = nothingKept()
+  const { sent } = await acceptAll(room, write, { all: [sending], kept, listeners: null })
   if (sent[0] !== undefined && 'fault' in sent[0]) throw sent[0].fault
   if (kept.letters.length > 0) await keeping(kept).execute(write)
   events.push(...newsOf(kept))
@@ -242,41 +262,34 @@ export async function sendIn(room: Room, write: Kysely<Tables>, events: NewEvent
 
 type Word = { caller: UserCaller; to: string[]; subject: string; body: string }
 
+type Accepting = { all: Sending[]; kept: Kept; listeners: Listeners | null }
+
 /** Judges each; what is to be kept of them is not in the database yet. */
-async function acceptAll(room: Room, write: Kysely<Tables>, all: Sending[]): Promise<Accepted> {
-  const { family, before, unconfirmed } = await lockRuns(write, all)
-  const kept: Kept = { letters: [], counts: new Map() }
+async function acceptAll(room: Room, write: Kysely<Tables>, accepting: Accepting): Promise<Accepted> {
+  const { family, before, unconfirmed } = await lockRuns(write, accepting)
   const sent: Sent[] = []
-  for (const sending of all) {
+  for (const sending of accepting.all) {
     try {
-      sent.push(before.get(sending.place) ?? (await accept(room, write, { sending, family, kept })))
+      sent.push(before.get(sending.place) ?? (await accept(room, write, { sending, family, ...accepting })))
     } catch (thrown) {
       if (!(thrown instanceof Fault)) throw thrown
       sent.push({ fault: thrown })
     }
   }
-  return { sent, kept, unconfirmed }
+  return { sent, unconfirmed }
 }
 
 /** `unconfirmed`: executions that have read an answer of which that is not in the database yet. */
-type Accepted = { sent: Sent[]; kept: Kept; unconfirmed: string[] }
+type Accepted = { sent: Sent[]; unconfirmed: string[] }
 
-const newsOf = ({ letters }: Kept): NewEvent[] =>
-  letters.map(({ team_id, recipient_run_id, message_id }) => ({
-    team_id,
-    event_type: 'new_message',
-    run_id: recipient_run_id,
-    ref_id: message_id,
-  }))
-
-type Family = Map<string, Guarded>
+type Family = Map<string, Reader>
 type Locked = { family: Family; before: Map<string, Sent>; unconfirmed: string[] }
 
 /**
  * The runs concerned and the roots of their trees, locked in the order of their ids, each with what its team allows;
  * and what was sent by the same calls before.
  */
-async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<Locked> {
+async function lockRuns(write: Kysely<Tables>, { all, listeners }: Accepting): Promise<Locked> {
   const named = all.flatMap(({ caller, to, sender_run_id }) =>
     [...to, ...(sender_run_id === null ? [] : [sender_run_id])].map((run_id) => ({ run_id, team_id: caller.team_id })),
   )
@@ -284,7 +297,11 @@ async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<Locked> 
     key === undefined ? [] : to.map((_, at) => ({ place, sender: nameOf(caller, sender_run_id), key: `${key}#${at}` })),
   )
   const heard = all.flatMap(({ caller, heard }) => (heard && caller.kind === 'execution' ? [caller.execution_id] : []))
-  const { rows } = await sql<Guarded & { sent: Twin[] | null; unconfirmed: string[] | null }>`
+  const listening = [...new Set(named.map(({ run_id }) => run_id))].flatMap((run_id) => {
+    const quiet = listeners?.quiet(run_id)
+    return quiet ? [{ run_id, since: quiet.last_event_sequence ?? 0 }] : []
+  })
+  const { rows } = await sql<Reader & { sent: Twin[] | null; unconfirmed: string[] | null }>`
     with named as (
       select distinct run_id, team_id
       from unnest(${arrayOf('uuid', named, (one) => one.run_id)}, ${arrayOf('uuid', named, (one) => one.team_id)})
@@ -300,9 +317,15 @@ async function lockRuns(write: Kysely<Tables>, all: Sending[]): Promise<Locked> 
     ), unread as (
       select array_agg(execution_id::text) as unconfirmed from givings
       where execution_id = any(${arrayOf('uuid', heard, (id) => id)}::uuid[])
+    ), quiet as materialized (
+      select l.run_id from unnest(${arrayOf('uuid', listening, (one) => one.run_id)},
+        ${arrayOf('int8', listening, (one) => one.since)}) as l(run_id, since)
+      where not exists (select from runs child join events e on e.run_id = child.run_id
+        where child.parent_run_id = l.run_id and e.event_type in (${childNews}) and e.sequence > l.since)
     )
-    select ${sql.join(GUARDED.map((column) => sql.ref(`r.${column}`)))}, t.max_hops, t.max_tree_messages,
-      t.max_tree_wakes, t.max_tree_tokens, sent.sent, unread.unconfirmed
+    select ${sql.join([...GUARDED, ...READ].map((column) => sql.ref(`r.${column}`)))}, t.max_hops,
+      t.max_tree_messages, t.max_tree_wakes, t.max_tree_tokens, sent.sent, unread.unconfirmed,
+      (select value from event_counter) as up_to, exists (select from quiet q where q.run_id = r.run_id) as is_quiet
     from runs r join teams t on t.team_id = r.team_id cross join sent cross join unread
     where r.run_id in (select run_id from mine union select root_run_id from mine)
     order by r.run_id for no key update of r`.execute(write)
@@ -334,9 +357,9 @@ const isTwice = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION
 
 function checkRecipient(
-  run: Guarded | undefined,
-  { run_id, sender, caller }: { run_id: string; sender: Guarded | null; caller: Caller },
-): Guarded {
+  run: Reader | undefined,
+  { run_id, sender, caller }: { run_id: string; sender: Reader | null; caller: Caller },
+): Reader {
   // Another tree's runs are as if they were not there for an agent.
   if (!run || (caller.kind === 'execution' && run.root_run_id !== sender?.root_run_id)) throw runNotFound(run_id)
   if (!isOver(run.state)) return run
@@ -352,21 +375,14 @@ function checkRecipient(
   return run
 }
 
-type Letter = Insertable<Messages> & { message_id: string }
-
 /** PostgreSQL's text has neither NUL nor lone surrogates. */
 const storable = (text: string): string => text.toWellFormed().replaceAll('\0', '\u{fffd}')
-
-type Kept = {
-  letters: Letter[]
-  counts: Map<string, { run_id: string; own: number; sent: number; wakes: number }>
-}
 
 /** Adds its letters to what is kept together; the rows in memory stay as the database's will be. */
 async function accept(
   room: Room,
   write: Kysely<Tables>,
-  { sending, family, kept }: { sending: Sending; family: Family; kept: Kept },
+  { sending, family, kept, listeners }: Omit<Accepting, 'all'> & { sending: Sending; family: Family },
 ): Promise<Sent> {
   const { caller, sender_run_id, to, body, key, mode } = sending
   const own = (run_id: string) => {
@@ -385,49 +401,35 @@ async function accept(
   const reached = recipients.flatMap((run) =>
     run.execution_id !== null && !isOver(run.state) ? [run.execution_id] : [],
   )
-  const letters = recipients.map((run, at) => ({
-    message_id: randomUUID(),
-    team_id: run.team_id,
-    sender_run_id: sender?.run_id ?? null,
-    sender_user_id: sender === null && caller.kind === 'user' ? caller.user_id : null,
-    sender_identity_uid: sender === null && caller.kind === 'user' ? caller.identity_uid : null,
-    recipient_run_id: run.run_id,
-    number: run.messages + 1,
-    subject: storable(body.subject),
-    body: storable(body.body),
-    urgent: body.urgent ?? false,
-    hop: sender === null ? 0 : sender.hop + 1,
-    cause_id: sender?.cause_id ?? null,
-    send_key: key === undefined ? null : `${key}#${at}`,
-    send_hash: key === undefined ? null : hashOfSending(sending),
-    mode: mode ?? null,
-    sent_at: now,
-  }))
-  kept.letters.push(...letters)
-  for (const run of recipients) {
+  const message_ids: string[] = []
+  for (const [at, run] of recipients.entries()) {
+    const letter = {
+      message_id: randomUUID(),
+      team_id: run.team_id,
+      sender_run_id: sender?.run_id ?? null,
+      sender_user_id: sender === null && caller.kind === 'user' ? caller.user_id : null,
+      sender_identity_uid: sender === null && caller.kind === 'user' ? caller.identity_uid : null,
+      recipient_run_id: run.run_id,
+      number: run.messages + 1,
+      subject: storable(body.subject),
+      body: storable(body.body),
+      urgent: body.urgent ?? false,
+      hop: sender === null ? 0 : sender.hop + 1,
+      cause_id: sender?.cause_id ?? null,
+      send_key: key === undefined ? null : `${key}#${at}`,
+      send_hash: key === undefined ? null : hashOfSending(sending),
+      mode: mode ?? null,
+      sent_at: now,
+    }
+    const reserved = letter.sender_identity_uid === null ? reserve(listeners, run) : null
+    if (reserved !== null) keepGift(kept, giftOf(reserved, run, { letter, sender }), letter)
     run.messages += 1
-    count(kept, family, run)
+    keepLetter(kept, letter, run, family.get(run.root_run_id))
+    message_ids.push(letter.message_id)
   }
   if (mode !== undefined) await changeMode(write, recipients, mode)
   for (const run of woken) await wake(write, run, now)
-  return { message_ids: letters.map((letter) => letter.message_id), woken: woken.length, reached }
-}
-
-function count({ counts }: Kept, family: Family, run: Guarded): void {
-  const countOf = (run_id: string) => {
-    const count = counts.get(run_id) ?? { run_id, own: 0, sent: 0, wakes: 0 }
-    counts.set(run_id, count)
-    return count
-  }
-  const root = family.get(run.root_run_id)
-  const wakes = isOver(run.state) ? 1 : 0
-  countOf(run.run_id).own += 1
-  const of_tree = countOf(run.root_run_id)
-  of_tree.sent += 1
-  of_tree.wakes += wakes
-  if (root === undefined) return
-  root.tree_messages += 1
-  root.tree_wakes += wakes
+  return { message_ids, woken: woken.length, reached }
 }
 
 /** A batch has no agent that could be told something; only what never had an execution may be one. */
@@ -452,18 +454,3 @@ async function wake(write: Kysely<Tables>, run: Guarded, now: Date): Promise<voi
   await followIn(write, 'again', { run_id: run.run_id, now, set: afresh(now) })
   run.state = 'QUEUED'
 }
-
-/** The letters, and the counts of those who get them and of their trees: one statement, for a row may be both. */
-const keeping = ({ letters, counts }: Kept, more = sql``): RawBuilder<unknown> => sql`
-    with kept as (
-      insert into messages (message_id, team_id, sender_run_id, sender_user_id, sender_identity_uid, recipient_run_id,
-        number, subject, body, urgent, hop, cause_id, send_key, send_hash, mode, sent_at)
-      select m.message_id, m.team_id, m.sender_run_id, m.sender_user_id, m.sender_identity_uid, m.recipient_run_id,
-        m.number, m.subject, m.body, m.urgent, m.hop, m.cause_id, m.send_key, m.send_hash, m.mode, m.sent_at
-      from jsonb_populate_recordset(null::messages, ${JSON.stringify(letters)}::jsonb) as m
-    )${more}
-    update runs set messages = runs.messages + c.own, undelivered = runs.undelivered + c.own,
-      tree_messages = runs.tree_messages + c.sent, tree_wakes = runs.tree_wakes + c.wakes
-    from jsonb_to_recordset(${JSON.stringify([...counts.values()])}::jsonb)
-      as c(run_id uuid, own int, sent int, wakes int)
-    where runs.run_id = c.run_id`

@@ -118,21 +118,21 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
 }
 
 async function wait(its: ToolRoom, timeout_s: number, ctx: ServerContext) {
-  const { room, caller, hold_ms, closing, held, lost, read } = its
+  const { room, caller, hold_ms, closing, lost, read } = its
   const call_key = keyOf(its, ctx, 'wait_for_events', timeout_s)
   const progress = showProgress(ctx, hold_ms)
-  const call = held.open(caller.execution_id, ctx.mcpReq.id)
+  const call = its.held.open(caller.execution_id, ctx.mcpReq.id)
   const gone = AbortSignal.any([call.given_up, lost])
   let answered: { read: AbortSignal } | undefined
   try {
     const signal = AbortSignal.any([gone, closing, ctx.mcpReq.signal])
-    const { text, inbox } = await room.engine.mail.wait(caller, { call_key, hold_ms, timeout_s, signal })
-    if (text !== null) {
+    const held = await room.engine.mail.wait(caller, { call_key, hold_ms, timeout_s, signal })
+    if (held.text !== null) {
       answered = { read }
       onceAborted(gone, () => giveBack(its, call_key))
-      return answer({ status: 'events', events: text }, text)
+      return answer({ status: 'events', events: held.text }, held.text)
     }
-    const until = inbox.waiting_until === null ? {} : { waiting_until: inbox.waiting_until }
+    const until = held.waiting_until === null ? {} : { waiting_until: held.waiting_until }
     return answer({ status: 'nothing_yet', ...until, advice: END_TURN }, `Nothing has come yet. ${END_TURN}`)
   } finally {
     call.close(answered)

@@ -1,0 +1,174 @@
+/** A letter to a call that waits in the same process is given as it is accepted. */
+import { randomUUID } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { sql } from 'kysely'
+import pino from 'pino'
+import { expect, onTestFinished, test } from 'vitest'
+import { folderBlobs } from '../src/engine/blobs.ts'
+import { openEngine } from '../src/engine/engine.ts'
+import { familyHouse, type Opened, type Runner } from './house/family.ts'
+import { until } from './house/processes.ts'
+
+let database: Opened['database']
+let clock: Opened['clock']
+let engine: Opened['engine']
+let owner: Opened['owner']
+const { beginAll, parent, spawn, finish, send, types } = familyHouse((its) => {
+  ;({ database, clock, engine, owner } = its)
+})
+
+const HOLD_MS = 20_000
+
+/** A held call of `wait_for_events`, once its agent is seen to wait. */
+async function waits(runner: Runner, { hold_ms = HOLD_MS, signal = new AbortController().signal } = {}) {
+  const call_key = randomUUID()
+  const answer = engine.mail.wait(runner.caller, { call_key, hold_ms, timeout_s: 60, signal })
+  const look = async () => (await engine.runs.get(owner, runner.run_id)).waiting_until
+  await until('the agent waits', look)
+  // The row is seen a moment before its writer hears that it is written.
+  await look()
+  return { call_key, answer: async () => (await answer).text }
+}
+
+/** Whether the last giving to a run was written by the transaction that accepted its letter. */
+async function isGift(run_id: string): Promise<boolean | undefined> {
+  const { rows } = await sql<{ is_gift: boolean }>`
+    select g.xmin = m.xmin as is_gift from givings g join messages m on m.message_id = any(g.message_ids)
+    where g.run_id = ${run_id} order by m.number desc limit 1`.execute(database.kysely)
+  return rows[0]?.is_gift
+}
+
+async function family(names: string[]): Promise<[Runner, ...Runner[]]> {
+  const lead = await parent()
+  await spawn(lead, names)
+  return [lead, ...(await beginAll())]
+}
+
+/** Holds up whoever writes to the log, until it is called. */
+async function stopLog(): Promise<() => Promise<void>> {
+  const client = await database.pool.connect()
+  await client.query('begin; select from event_counter for update')
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const done = promise.then(async () => {
+    await client.query('rollback')
+    client.release()
+  })
+  onTestFinished(() => resolve())
+  return () => {
+    resolve()
+    return done
+  }
+}
+
+test('it reads as in the inbox, its event comes before that of its reader going on, and no message is left over', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const body = { subject: 'About it', body: 'A word.\0', urgent: true }
+  const letters = [
+    () => engine.messages.send(lead.caller, { to: [a.run_id], ...body }, { mode: 'plan' }),
+    () => engine.messages.send(owner, { to: [a.run_id], ...body }),
+  ]
+  for (const letter of letters) {
+    await letter()
+    const inbox = (await engine.mail.inbox(a.caller, a.execution_id)).text
+    await engine.mail.delivered(a.caller, a.execution_id, await engine.mail.inbox(a.caller, a.execution_id))
+    const { call_key, answer } = await waits(a)
+    await letter()
+    expect(await answer()).toBe(inbox)
+    expect(await isGift(a.run_id)).toBe(true)
+    expect((await types(a.run_id)).slice(-2)).toEqual(['new_message', 'run_resumed'])
+    const run = await database.kysely
+      .selectFrom('runs')
+      .selectAll()
+      .where('run_id', '=', a.run_id)
+      .executeTakeFirstOrThrow()
+    expect(run).toMatchObject({ undelivered: 0, waiting_until: null })
+    // It is a giving like any other: the same call has it again, and the agent's next word confirms it.
+    const signal = new AbortController().signal
+    const again = await engine.mail.wait(a.caller, { call_key, hold_ms: 0, timeout_s: 60, signal })
+    expect(again.text).toBe(inbox)
+    if (a.caller.kind === 'execution') await engine.mail.heard(a.caller)
+  }
+  const headers = await engine.messages.list(owner, a.run_id, { limit: 10 })
+  expect(headers.map(({ delivered_at }) => delivered_at === null)).toEqual([false, false, false, false])
+})
+
+test('its hop and cause are what the reader writes with from then on', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const { answer } = await waits(a)
+  const { message_ids } = await send(lead.caller, [a.run_id])
+  await answer()
+  await send(a.caller, [lead.run_id])
+  const [answered] = await database.kysely
+    .selectFrom('messages')
+    .select(['hop', 'cause_id'])
+    .where('recipient_run_id', '=', lead.run_id)
+    .execute()
+  expect(answered).toEqual({ hop: 2, cause_id: message_ids[0] })
+})
+
+test('of letters that come together each comes once, in order, and one goes to many at once', async () => {
+  const [lead, ...children] = await family(['a', 'b', 'c'])
+  const to = children.map(({ run_id }) => run_id)
+  const waiting = await Promise.all(children.map((child) => waits(child)))
+  await Promise.all(['first', 'second', 'third'].map((word) => send(lead.caller, to, word)))
+  for (const [at, child] of children.entries()) {
+    expect(await isGift(child.run_id)).toBe(true)
+    let heard = (await waiting[at]?.answer()) ?? ''
+    while ((heard.match(/Subject/g) ?? []).length < 3) heard += (await (await next(child)).text) ?? ''
+    expect([...heard.matchAll(/Subject: (\w+)/g)].map(([, word]) => word)).toEqual(['first', 'second', 'third'])
+  }
+})
+
+const next = (runner: Runner) => {
+  const signal = new AbortController().signal
+  return engine.mail.wait(runner.caller, { call_key: randomUUID(), hold_ms: HOLD_MS, timeout_s: 60, signal })
+}
+
+test('news of a child that another server wrote, and nobody has rung for yet, come before it', async () => {
+  const [lead, a, b] = (await family(['a', 'b'])) as [Runner, Runner, Runner]
+  const log = pino({ level: 'silent' })
+  // Its bell is closed at once, so that this server hears nothing of what it does.
+  const deaf = { ...database, listen: async () => async () => {} }
+  const other = await openEngine({ database: deaf, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
+  onTestFinished(() => other.close())
+  const { answer } = await waits(lead)
+  await other.executions.finish(a.caller, a.execution_id, { outcome: { outcome: 'SUCCEEDED' }, entries: 0 })
+  await send(b.caller, [lead.run_id], 'later')
+  expect(await answer()).toMatch(/has succeeded[\s\S]*later/)
+  expect(await isGift(lead.run_id)).toBe(false)
+})
+
+test('what cannot be accepted is refused, and the call goes on waiting for the next', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const { answer } = await waits(a)
+  const go = await stopLog()
+  await expect(send(lead.caller, [a.run_id], 'lost')).rejects.toThrow(/lock timeout/)
+  await go()
+  await send(lead.caller, [a.run_id], 'next')
+  expect(await answer()).toMatch(/^(?!.*lost)[\s\S]*next/)
+  expect(await isGift(a.run_id)).toBe(true)
+})
+
+test('a call that is to end while its letter is being accepted ends with it', async () => {
+  const [lead, a, b] = (await family(['a', 'b'])) as [Runner, Runner, Runner]
+  const gone = new AbortController()
+  const given_up = await waits(a, { signal: gone.signal })
+  const timed_out = await waits(b, { hold_ms: 500 })
+  const go = await stopLog()
+  const sending = send(lead.caller, [a.run_id, b.run_id])
+  await until('the letter is on its way', async () => {
+    const { rows } = await sql`
+      select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`.execute(
+      database.kysely,
+    )
+    return rows.length > 0
+  })
+  gone.abort()
+  const answers = Promise.all([given_up.answer(), timed_out.answer()])
+  expect(await Promise.race([answers, new Promise((resolve) => setTimeout(resolve, 700, 'waits'))])).toBe('waits')
+  await go()
+  await sending
+  for (const text of await answers) expect(text).toContain('hello')
+  expect([await isGift(a.run_id), await isGift(b.run_id)]).toEqual([true, true])
+  await finish(lead)
+})
