@@ -168,7 +168,8 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
       update runs set waiting_until = case when judged.parks then judged.waiting_until else runs.waiting_until end,
         last_event_sequence = judged.seen
       from judged where runs.run_id = judged.run_id and runs.execution_id = judged.execution_id
-      returning runs.team_id, runs.run_id, runs.execution_id, runs.messages, runs.undelivered, judged.seen as since, judged.parks as anew
+      returning runs.team_id, runs.run_id, runs.execution_id, runs.messages, runs.undelivered, judged.seen as since,
+        judged.parks as anew
     ), parked as (
       select * from held where anew
     ), ${says('run_waiting', sql`parked`, now)}
