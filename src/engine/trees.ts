@@ -66,8 +66,8 @@ export function treesEngine(room: Room) {
    */
   async function readNodes(below: RawBuilder<boolean>): Promise<Node[]> {
     const { rows } = await sql<Row>`
-      select runs.run_id, runs.parent_run_id, runs.depth, coalesce(runs.config->>'name', runs.title) as name, runs.title,
-        runs.state, runs.waiting_until is not null as waiting,
+      select runs.run_id, runs.parent_run_id, runs.depth, coalesce(runs.config->>'name', runs.title) as name,
+        runs.title, runs.state, runs.waiting_until is not null as waiting,
         coalesce(x.harness, runs.config->'harness'->>'type', 'oz') as harness, ${utc('runs.created_at')} as created_at,
         ${utc('runs.started_at')} as started_at, ${utc('runs.ended_at')} as ended_at, x.worker_host,
         runs.undelivered, x.usage, x.last_words
