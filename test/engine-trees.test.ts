@@ -307,7 +307,9 @@ test('the tree counts its states, sums its usage and collects its artifacts', as
 test('a tree shows of each run all that its executions used and what they said last, parents before children', async () => {
   await limit({ max_depth: 2 })
   const lead = await parent()
-  await spawn(lead, ['a', 'b'])
+  await spawn(lead, ['a'])
+  clock.advance(1)
+  await spawn(lead, ['b'], 'call-2')
   const [a, b] = (await beginAll()) as [Runner, Runner]
   await spawn(a, ['a1'])
   const at = clock.now().toISOString()
