@@ -1,7 +1,7 @@
 /** Trees in the engine: births and their limits, delivery, waking, storms, cascades. */
 import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { CreateRun, Fault } from '../src/contract/index.ts'
+import { CreateRun, Fault, NO_USAGE } from '../src/contract/index.ts'
 import type { Caller } from '../src/engine/caller.ts'
 import { familyHouse, type Opened, type Runner } from './house/family.ts'
 
@@ -302,6 +302,40 @@ test('the tree counts its states, sums its usage and collects its artifacts', as
   expect(tree).toMatchObject({ counts: { INPROGRESS: 1, SUCCEEDED: 2 }, done: false, usage: { total_tokens: 32 } })
   expect(tree.artifacts).toMatchObject([{ run_id: a.run_id, artifact_type: 'PULL_REQUEST' }])
   expect((await engine.runs.get(owner, a.run_id)).artifacts).toHaveLength(1)
+})
+
+test('a tree shows of each run all that its executions used and what they said last, parents before children', async () => {
+  await limit({ max_depth: 2 })
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  clock.advance(1)
+  await spawn(lead, ['b'], 'call-2')
+  const [a, b] = (await beginAll()) as [Runner, Runner]
+  await spawn(a, ['a1'])
+  const at = clock.now().toISOString()
+  const body = { kind: 'text' as const, text: ' All\n is  well, \t so  far. ' }
+  await engine.executions.append(a.caller, a.execution_id, [{ number: 1, at, body }])
+  const used = { ...NO_USAGE, input_tokens: 10, cost_usd: 0.25 }
+  await engine.executions.finish(a.caller, a.execution_id, {
+    outcome: { outcome: 'SUCCEEDED' },
+    entries: 1,
+    usage: { ...used, cpu_seconds: 2 },
+  })
+  await send(lead.caller, [a.run_id])
+  const again = (await beginAll()).find((runner) => runner.run_id === a.run_id) as Runner
+  expect(again.execution_id).not.toBe(a.execution_id)
+  await engine.executions.heartbeat(again.caller, again.execution_id, { usage: used })
+  const { nodes, usage } = await engine.trees.get(owner, lead.run_id)
+  expect(nodes.map((node) => node.name)).toEqual(['lead', 'a', 'a1', 'b'])
+  const { created_at, started_at } = await engine.runs.get(owner, a.run_id)
+  const seen = { last_words: 'All is well, so far.', total_tokens: 20, worker_host: 'w1', created_at, started_at }
+  expect(nodes[1]).toMatchObject({ ...seen, run_id: a.run_id, state: 'INPROGRESS', ended_at: null })
+  expect(nodes[3]).not.toHaveProperty('last_words')
+  expect(usage).toMatchObject({ total_tokens: 20, input_tokens: 20, inference_cost_usd: 0.5, cpu_seconds: 2 })
+  const below = await engine.trees.get(owner, a.run_id)
+  expect(below.nodes).toEqual(nodes.slice(1, 3))
+  expect(below.nodes[0]?.run_id).toBe(below.root_run_id)
+  expect(nodes[3]?.run_id).toBe(b.run_id)
 })
 
 test('a child’s end is never seen before the message with its result', async () => {

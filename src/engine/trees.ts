@@ -4,12 +4,13 @@ import {
   type AgentConfig,
   CreateRun,
   Fault,
-  type RunState,
   type SpawnChild,
   type Tree,
   TreeLimits,
   type TreeNode,
   TreeStop,
+  totalTokens,
+  type Usage,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { bear, isOver, plainName } from './births.ts'
@@ -30,28 +31,21 @@ export function treesEngine(room: Room) {
   const db = room.database.kysely
 
   async function get(caller: Caller, run_id: string): Promise<Tree> {
-    const top = await db
-      .selectFrom('runs')
-      .selectAll()
-      .where('run_id', '=', run_id)
-      .where(visibleTo(caller, 'runs'))
-      .executeTakeFirst()
-    if (!top) throw runNotFound(run_id)
-    if (caller.kind === 'execution') await checkOwnTree(caller, top.root_run_id, run_id)
-    const { root_run_id } = top
-    const below = sql<boolean>`root_run_id = ${root_run_id}
-      and (run_id = ${run_id} or ${run_id} = root_run_id or ${run_id} = any(ancestors))`
-    const [nodes, artifacts, root] = await Promise.all([
-      readNodes(below),
-      readArtifacts(below),
+    const tree = treeOf(caller, run_id)
+    const below = sql<boolean>`runs.root_run_id = ${tree}
+      and (runs.run_id = ${run_id} or ${run_id} = runs.root_run_id or ${run_id} = any(runs.ancestors))`
+    const [root, nodes, artifacts] = await Promise.all([
       db
         .selectFrom('runs')
         .innerJoin('teams', 'teams.team_id', 'runs.team_id')
         .selectAll('teams')
         .select(['runs.stopped', 'runs.tree_messages', 'runs.tree_wakes'])
-        .where('runs.run_id', '=', root_run_id)
-        .executeTakeFirstOrThrow(),
+        .where('runs.run_id', '=', tree)
+        .executeTakeFirst(),
+      readNodes(below),
+      readArtifacts(below),
     ])
+    if (!root) throw runNotFound(run_id)
     return {
       root_run_id: run_id,
       nodes: parentsFirst(run_id, nodes).map(renderNode),
@@ -66,27 +60,28 @@ export function treesEngine(room: Room) {
     }
   }
 
+  /**
+   * One statement, so that the state of a run and what its execution said last are of one moment. Executions are summed
+   * up here, not there: a tree has hardly more of them than runs, and to group them costs more than to send them.
+   */
   async function readNodes(below: RawBuilder<boolean>): Promise<Node[]> {
-    const { rows } = await sql<Node>`
-      with below as materialized (
-        select run_id, parent_run_id, depth, config->>'name' as name, title, state, waiting_until,
-          config->'harness'->>'type' as harness, created_at, started_at, ended_at, execution_id, undelivered
-        from runs where ${below}
-      ), used as materialized (
-        select run_id, sum((usage->>'input_tokens')::float8) as input, sum((usage->>'output_tokens')::float8) as output,
-          sum((usage->>'cache_read_tokens')::float8) as cache_read,
-          sum((usage->>'cache_write_tokens')::float8) as cache_write,
-          sum((usage->>'cost_usd')::float8) as cost, sum((usage->>'cpu_seconds')::float8) as cpu,
-          (array_agg(last_words order by number desc) filter (where last_words is not null))[1] as last_words
-        from executions where run_id = any(array(select run_id from below)) group by run_id
-      )
-      select r.run_id, r.parent_run_id, r.depth, coalesce(r.name, r.title) as name, r.title, r.state,
-        r.waiting_until is not null as waiting, coalesce(x.harness, r.harness, 'oz') as harness,
-        r.created_at, r.started_at, r.ended_at, x.worker_host, r.undelivered,
-        u.input, u.output, u.cache_read, u.cache_write, u.cost, u.cpu, u.last_words
-      from below r left join executions x on x.execution_id = r.execution_id left join used u on u.run_id = r.run_id
-      order by r.created_at, r.run_id`.execute(db)
-    return rows
+    const { rows } = await sql<Row>`
+      select runs.run_id, runs.parent_run_id, runs.depth, coalesce(runs.config->>'name', runs.title) as name,
+        runs.title, runs.state, runs.waiting_until is not null as waiting,
+        coalesce(x.harness, runs.config->'harness'->>'type', 'oz') as harness, ${utc('runs.created_at')} as created_at,
+        ${utc('runs.started_at')} as started_at, ${utc('runs.ended_at')} as ended_at, x.worker_host,
+        runs.undelivered, x.usage, x.last_words
+      from runs left join executions x on x.run_id = runs.run_id where ${below}
+      order by runs.created_at, runs.run_id, x.number desc`.execute(db)
+    const nodes: Node[] = []
+    for (const row of rows) {
+      const newest = nodes.at(-1)
+      const node = newest?.run_id === row.run_id ? newest : Object.assign(row, { used: { ...UNUSED } })
+      if (node !== newest) nodes.push(node)
+      node.last_words ??= row.last_words
+      for (const key of USED) node.used[key] += row.usage?.[key] ?? 0
+    }
+    return nodes
   }
 
   async function readArtifacts(below: RawBuilder<boolean>): Promise<Tree['artifacts']> {
@@ -97,11 +92,6 @@ export function treesEngine(room: Room) {
       .orderBy('created_at')
       .execute()
     return rows.map((row) => ({ ...row, created_at: row.created_at.toISOString() }))
-  }
-
-  async function checkOwnTree(caller: ExecutionCaller, root_run_id: string, run_id: string): Promise<void> {
-    const own = await db.selectFrom('runs').select('root_run_id').where('run_id', '=', caller.run_id).executeTakeFirst()
-    if (own?.root_run_id !== root_run_id) throw runNotFound(run_id)
   }
 
   /** In the order of the request; one child's fault is no other's. */
@@ -215,6 +205,14 @@ const RELEASED = {
 interrupted you, go on where you were. If you were waiting for events, wait again.`,
 }
 
+/** The root of the tree that a run belongs to; none where the caller may not see it. An execution sees its own tree. */
+function treeOf(caller: Caller, run_id: string): RawBuilder<string> {
+  const tree = sql`select top.root_run_id from runs as top where top.run_id = ${run_id} and ${visibleTo(caller, 'top')}`
+  if (caller.kind !== 'execution') return sql`(${tree})`
+  const own = sql`select own.root_run_id from runs as own where own.run_id = ${caller.run_id}`
+  return sql`(${tree} and top.root_run_id = (${own}))`
+}
+
 /** Those of these executions that have ended. */
 async function endedOf(write: Kysely<Tables>, execution_ids: string[]): Promise<Set<string>> {
   if (execution_ids.length === 0) return new Set()
@@ -239,9 +237,6 @@ function parentsFirst(top: string, rows: Node[]): Node[] {
   return ordered
 }
 
-const tokensOf = (node: Node): number =>
-  (node.input ?? 0) + (node.output ?? 0) + (node.cache_read ?? 0) + (node.cache_write ?? 0)
-
 const renderNode = (node: Node): TreeNode => ({
   run_id: node.run_id,
   parent_run_id: node.parent_run_id,
@@ -251,14 +246,23 @@ const renderNode = (node: Node): TreeNode => ({
   state: node.state,
   waiting: node.waiting,
   harness: node.harness,
-  created_at: node.created_at.toISOString(),
-  started_at: node.started_at?.toISOString() ?? null,
-  ended_at: node.ended_at?.toISOString() ?? null,
+  created_at: isoOf(node.created_at),
+  started_at: node.started_at && isoOf(node.started_at),
+  ended_at: node.ended_at && isoOf(node.ended_at),
   ...(node.worker_host === null ? {} : { worker_host: node.worker_host }),
-  ...(node.last_words === null ? {} : { last_words: node.last_words.replace(/\s+/g, ' ').trim() }),
+  ...(node.last_words === null ? {} : { last_words: oneLine(node.last_words) }),
   undelivered: node.undelivered,
-  total_tokens: tokensOf(node),
+  total_tokens: totalTokens(node.used),
 })
+
+/** As PostgreSQL writes it: to make a `Date` of it, only to write that, costs more than all else of a row. */
+const utc = (column: string): RawBuilder<string | null> => sql`(${sql.ref(column)} at time zone 'UTC')::text`
+
+/** As the API writes it, in whole milliseconds. */
+const isoOf = (text: string) => `${text.slice(0, 10)}T${text.slice(11, 19)}.${text.slice(20, 23).padEnd(3, '0')}Z`
+
+/** Single spaces, which most are, are left alone. */
+const oneLine = (text: string): string => text.replace(/[^\S ]\s*| \s+/g, ' ').trim()
 
 function countStates(nodes: Node[]): Record<string, number> {
   const counts: Record<string, number> = {}
@@ -267,40 +271,30 @@ function countStates(nodes: Node[]): Record<string, number> {
 }
 
 function usageOf(nodes: Node[]): Tree['usage'] {
-  const sum = (pick: (node: Node) => number | null) => nodes.reduce((total, node) => total + (pick(node) ?? 0), 0)
-  return {
-    total_tokens: sum(tokensOf),
-    input_tokens: sum((node) => node.input),
-    output_tokens: sum((node) => node.output),
-    cache_read_tokens: sum((node) => node.cache_read),
-    cache_write_tokens: sum((node) => node.cache_write),
-    inference_cost_usd: sum((node) => node.cost),
-    cpu_seconds: sum((node) => node.cpu),
-  }
+  const used = { ...UNUSED }
+  for (const node of nodes) for (const key of USED) used[key] += node.used[key]
+  const { cost_usd, cpu_seconds, ...tokens } = used
+  return { total_tokens: totalTokens(tokens), ...tokens, inference_cost_usd: cost_usd, cpu_seconds }
 }
 
-type Node = {
-  run_id: string
-  parent_run_id: string | null
-  depth: number
-  name: string
-  title: string
-  state: RunState
-  waiting: boolean
-  harness: string
-  created_at: Date
-  started_at: Date | null
-  ended_at: Date | null
+const UNUSED = {
+  input_tokens: 0,
+  output_tokens: 0,
+  cache_read_tokens: 0,
+  cache_write_tokens: 0,
+  cost_usd: 0,
+  cpu_seconds: 0,
+} satisfies Usage
+const USED = Object.keys(UNUSED) as (keyof typeof UNUSED)[]
+
+/** A run and one of its executions, if it has any. */
+type Row = Omit<TreeNode, 'worker_host' | 'last_words' | 'total_tokens'> & {
   worker_host: string | null
-  undelivered: number
-  input: number | null
-  output: number | null
-  cache_read: number | null
-  cache_write: number | null
-  cost: number | null
-  cpu: number | null
+  usage: Usage | null
   last_words: string | null
 }
+
+type Node = Row & { used: typeof UNUSED }
 
 function bodyOf(child: SpawnChild, base_prompt: string | undefined): CreateRun {
   const harness =
