@@ -8,7 +8,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { EventType } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { arrayOf } from './array-of.ts'
-import { childNews } from './attention.ts'
+import { hasNews } from './attention.ts'
 import { batched } from './batch.ts'
 import type { Room } from './engine.ts'
 
@@ -155,14 +155,12 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
     ), marked as (
       update messages set delivered_at = ${now} from gone
       where messages.message_id = any(gone.message_ids) and delivered_at is null
-    ), judged as (
+    ), judged as materialized (
       select a.*, nullif(greatest(coalesce(o.seen, -1), coalesce(gone.sequence, -1)), -1) as seen,
         o.parks and not (a.if_quiet and (o.undelivered > 0
           or exists (select from givings g
             where g.run_id = a.run_id and (g.execution_id <> a.execution_id or g.call_key = a.call_key))
-          or exists (select from events e join runs child on child.run_id = e.run_id
-            where child.parent_run_id = a.run_id and e.event_type in (${childNews})
-              and e.sequence > greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))))) as parks
+          or ${hasNews(sql`a.run_id`, sql`greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))`)})) as parks
       from asked a join ordered o using (run_id) left join gone on gone.execution_id = a.execution_id
     ), held as (
       update runs set waiting_until = case when judged.parks then judged.waiting_until else runs.waiting_until end,

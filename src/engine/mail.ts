@@ -294,13 +294,15 @@ async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(R
       ) as letters
       cross join lateral (
         select coalesce(jsonb_agg(n order by n.sequence), '[]') as all from (
-          select distinct on (e.run_id) e.sequence, e.event_type, e.run_id,
-            coalesce(c.config->>'name', c.title) as name, coalesce(c.failure->>'message', c.status_message) as words
-          from events e join runs c on c.run_id = e.run_id
+          select e.sequence, e.event_type, c.run_id, coalesce(c.config->>'name', c.title) as name,
+            coalesce(c.failure->>'message', c.status_message) as words
+          from runs c cross join lateral (
+            select sequence, event_type from events
+            where run_id = c.run_id and sequence > greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0))
+              and event_type in (${sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))})
+            order by sequence desc limit 1
+          ) as e
           where c.parent_run_id = r.run_id and r.open_plan is null and not r.halted
-            and e.sequence > greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0))
-            and e.event_type in (${sql.join(CHILD_EVENTS.map((type) => sql.lit(type)))})
-          order by e.run_id, e.sequence desc
         ) as n
       ) as news
     where x.execution_id = any(${arrayOf('uuid', execution_ids, (id) => id)}::uuid[]) and x.state = 'running'`.execute(

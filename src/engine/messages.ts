@@ -20,7 +20,7 @@ import type { Tables } from '../db/connect.ts'
 import { last } from '../db/prepared.ts'
 import type { Messages } from '../db/tables.ts'
 import { arrayOf } from './array-of.ts'
-import { childNews } from './attention.ts'
+import { hasNews } from './attention.ts'
 import { batched } from './batch.ts'
 import { isOver } from './births.ts'
 import type { Caller, UserCaller } from './caller.ts'
@@ -320,8 +320,7 @@ async function lockRuns(write: Kysely<Tables>, { all, listeners }: Accepting): P
     ), quiet as materialized (
       select l.run_id from unnest(${arrayOf('uuid', listening, (one) => one.run_id)},
         ${arrayOf('int8', listening, (one) => one.since)}) as l(run_id, since)
-      where not exists (select from runs child join events e on e.run_id = child.run_id
-        where child.parent_run_id = l.run_id and e.event_type in (${childNews}) and e.sequence > l.since)
+      where not ${hasNews(sql`l.run_id`, sql`l.since`)}
     )
     select ${sql.join([...GUARDED, ...READ].map((column) => sql.ref(`r.${column}`)))}, t.max_hops,
       t.max_tree_messages, t.max_tree_wakes, t.max_tree_tokens, sent.sent, unread.unconfirmed,
