@@ -13,7 +13,13 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { type FromWorker, harnessOf, MODEL_KEY_PROVIDERS, type TaskAssignment, type ToWorker } from '../contract/index.ts'
+import {
+  type FromWorker,
+  harnessOf,
+  MODEL_KEY_PROVIDERS,
+  type TaskAssignment,
+  type ToWorker,
+} from '../contract/index.ts'
 import { type Broker, openBroker } from './broker.ts'
 import { runnerEnvironment } from './environment.ts'
 import { type Line, type LineLimits, openLine } from './line.ts'
