@@ -5,13 +5,19 @@
  */
 import { startupSnapshot } from 'node:v8'
 import about from '../../../package.json' with { type: 'json' }
-import '../../runner/interpreted.ts'
-import '../../runner/work.ts'
-import '../../runner/harnesses/registry.ts'
 import { readManaged, runManaged } from '../managed.ts'
 import { openSignals } from '../signals.ts'
 
+void load()
 startupSnapshot.setDeserializeMainFunction(() => void main())
+
+/** What the runner of a plain command comes to need, in its own order. */
+async function load(): Promise<void> {
+  await import('../../runner/run.ts')
+  await import('../../runner/interpreted.ts')
+  await import('../../runner/work.ts')
+  await import('../../runner/harnesses/registry.ts')
+}
 
 async function main(): Promise<void> {
   const { argv, env } = process
