@@ -1,9 +1,11 @@
 /** What the built command line does with a whole machine: harnesses, failures, local runs, moving, and serving apart. */
 import { execFileSync } from 'node:child_process'
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Home, makeHome, poll, type Server, startUp } from './cli/baton.ts'
+import about from '../package.json' with { type: 'json' }
+import { findQuickRunner } from '../src/cli/quick-runner.ts'
+import { type Home, makeHome, PROGRAM, poll, type Server, startUp } from './cli/baton.ts'
 import { type RealServer, realServer } from './house/real-server.ts'
 
 let home: Home
@@ -139,6 +141,37 @@ describe('runs', () => {
     const run_id = /^Run ID: (\S+)$/m.exec(ended.stdout)?.[1] ?? ''
     const shown = await home.run(['run', 'get', run_id, '--json'])
     expect(JSON.parse(shown.stdout)).toMatchObject({ state: 'CANCELLED', execution_location: 'LOCAL' })
+  }, 30_000)
+})
+
+describe('the runner of a plain command', () => {
+  const SNAPSHOT = join(dirname(PROGRAM), '../dist/runner.blob')
+  const self = [process.execPath, PROGRAM]
+
+  test('starts from the snapshot that the build has left, by the name and in the place of the other way', async () => {
+    await poll(async () => {
+      const asked = ['agent', 'run-cloud', "tr '\\0' ' ' </proc/$PPID/cmdline; pwd", '--harness', 'command', '--follow']
+      const { stdout, code } = await home.run(asked)
+      expect(code).toBe(0)
+      expect(stdout).toMatch(/baton\.js agent run --task-id \S+ --sandboxed .* \/.*\/workspace$/m)
+      return stdout.includes(`--snapshot-blob ${SNAPSHOT} ${PROGRAM} agent run`) || undefined
+    })
+  }, 30_000)
+
+  test('starts as the command line does where the snapshot does not fit', async () => {
+    const { version } = about
+    const env = home.env
+    expect(await findQuickRunner({ self, version, env }, SNAPSHOT)).toEqual([
+      process.execPath,
+      '--snapshot-blob',
+      SNAPSHOT,
+      PROGRAM,
+    ])
+    const damaged = join(home.folder, 'damaged.blob')
+    await writeFile(damaged, (await readFile(SNAPSHOT)).subarray(0, 1_000_000))
+    expect(await findQuickRunner({ self, version, env }, damaged)).toBe(null)
+    expect(await findQuickRunner({ self, version, env }, join(home.folder, 'absent.blob'))).toBe(null)
+    expect(await findQuickRunner({ self, version: '0.0.0', env }, SNAPSHOT)).toBe(null)
   }, 30_000)
 })
 

@@ -15,6 +15,7 @@ import { CommandFailure } from './exits.ts'
 import { openKeys } from './master-keys.ts'
 import type { Progress } from './output.ts'
 import { writePrivate } from './private-file.ts'
+import { quickRunner } from './quick-runner.ts'
 import { cacheFolder } from './settings.ts'
 import { parseDuration } from './text.ts'
 
@@ -260,7 +261,7 @@ export async function startWorker(context: Context, options: WorkerHouseOptions)
     backend: 'process',
     models: readModels(context.env),
     harnesses: [],
-    runner: { command: context.self, ...(runner_env && { env: runner_env }) },
+    runner: { command: context.self, quick: quickRunner(context), ...(runner_env && { env: runner_env }) },
     environment: context.env,
     signal: new AbortController().signal,
   })

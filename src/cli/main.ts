@@ -1,6 +1,7 @@
 /** The command line's beginning: the only place that reads the process's environment, catches signals and exits. */
 import about from '../../package.json' with { type: 'json' }
 import { readManaged, runManaged } from './managed.ts'
+import { openSignals } from './signals.ts'
 
 const args = process.argv.slice(2)
 
@@ -8,25 +9,11 @@ if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) process.
 else await main()
 
 async function main(): Promise<void> {
-  const stopping = new AbortController()
-  let signals = 0
-  const onSignal = (signal: NodeJS.Signals) => {
-    if (++signals > 1) process.exit(signal === 'SIGINT' ? 130 : 143)
-    stopping.abort(signal)
-  }
-  process.on('SIGINT', onSignal)
-  process.on('SIGTERM', onSignal)
-  process.on('SIGHUP', onSignal)
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(0)
-      throw error
-    })
-  }
+  const signal = openSignals(process)
   const managed = readManaged(args, process.env)
-  if (managed !== null) process.exit(await runManaged(managed, lineOf(stopping.signal)))
+  if (managed !== null) process.exit(await runManaged(managed, lineOf(signal)))
   const { runCommandLine } = await import('./command-line.ts')
-  process.exit(await runCommandLine(lineOf(stopping.signal)))
+  process.exit(await runCommandLine(lineOf(signal)))
 }
 
 function lineOf(signal: AbortSignal) {

@@ -4,7 +4,7 @@ import { KeyScope } from './api-keys.ts'
 import { NoNul } from './config.ts'
 import { Role } from './roles.ts'
 import { Nothing, route } from './route.ts'
-import { Timestamp } from './runs.ts'
+import { Timestamp } from './run-states.ts'
 
 /** Bearer keys: `wk-1.` and 64 hex digits. Execution tokens: `bx-1.` and 64 hex digits. Kept only as SHA-256. */
 export const API_KEY_PATTERN = /^wk-1\.[0-9a-f]{64}$/

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { QueryBoolean, route } from './route.ts'
-import { Timestamp } from './runs.ts'
+import { Timestamp } from './run-states.ts'
 
 export const SkillVariant = z.object({
   /** `owner/repo:path/of/SKILL.md`; names it as `skill` of a run. */

@@ -4,7 +4,8 @@ import { NoNul } from './config.ts'
 import { Uid } from './environments.ts'
 import { Role } from './roles.ts'
 import { Nothing, route } from './route.ts'
-import { Timestamp, UserProfile } from './runs.ts'
+import { Timestamp } from './run-states.ts'
+import { UserProfile } from './runs.ts'
 
 /**
  * `personal`: as who made it, personal things among what it sees and makes. `team`: for the team alone. `agent`: as an

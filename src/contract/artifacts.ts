@@ -7,7 +7,7 @@
 import { z } from 'zod'
 import { FileName, isPlainName, MimeType } from './files.ts'
 import { route } from './route.ts'
-import { RunId, Timestamp } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
 import { SignedDownload } from './transcripts.ts'
 import { Crc32c, UPLOAD_BYTES_MAX, UploadTarget } from './uploads.ts'
 

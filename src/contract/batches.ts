@@ -5,7 +5,8 @@
 import { z } from 'zod'
 import { AgentConfig, HarnessName } from './config.ts'
 import { repeated, route } from './route.ts'
-import { Metadata, PageInfo, RunId, Timestamp, UserProfile } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
+import { Metadata, PageInfo, UserProfile } from './runs.ts'
 import { RequestUsage } from './usage.ts'
 
 /** Tasks of one batch that the contract bears; a team's own limit is `max_batch_tasks`. */

@@ -7,7 +7,7 @@
  */
 import { z } from 'zod'
 import { route } from './route.ts'
-import { RunId, Timestamp } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
 import { ToolCategory } from './tool-categories.ts'
 import { SignedDownload } from './transcripts.ts'
 import { UploadTarget } from './uploads.ts'

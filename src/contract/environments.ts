@@ -3,10 +3,12 @@
  * fields `repositories`, `variables`, `mcp_servers` and `version`.
  */
 import { z } from 'zod'
+import { CloudProviders } from './cloud-providers.ts'
 import { McpServer, NoNul, Repository, VariableName } from './config.ts'
 import { Scope } from './roles.ts'
 import { Nothing, QueryBoolean, route } from './route.ts'
-import { RunState, Timestamp, UserProfile } from './runs.ts'
+import { RunState, Timestamp } from './run-states.ts'
+import { UserProfile } from './runs.ts'
 
 /** Of environments and agent identities. */
 export const Uid = z.string().regex(/^[A-Za-z0-9]{22}$/)
@@ -24,19 +26,6 @@ const Name = NoNul.trim()
   .min(1, 'A name must not be empty.')
   .max(128)
   .refine((name) => !NO_ENVIRONMENT.includes(name.toLowerCase()), 'This word means that there is no environment.')
-
-/** What a run may log in to without a kept key, by its workload identity. */
-export const CloudProviders = z.object({
-  gcp: z
-    .object({
-      project_number: NoNul.min(1).max(64),
-      workload_identity_federation_pool_id: NoNul.min(1).max(256),
-      workload_identity_federation_provider_id: NoNul.min(1).max(256),
-      service_account_email: NoNul.max(320).optional(),
-    })
-    .optional(),
-  aws: z.object({ role_arn: NoNul.min(1).max(2048) }).optional(),
-})
 
 const fields = {
   description: NoNul.max(240).nullable(),

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { QueryBoolean, repeated, route } from './route.ts'
-import { RunId, Timestamp } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
 import { Delta, Entry } from './transcripts.ts'
 
 /** The public Oz types (the `ref_id` of `run_errored` is the reason, that of `run_session_linked` the session that an

@@ -5,15 +5,15 @@
  * current one is refused with 409 `conflict` and `retryable: false`; the runner stops at once.
  */
 import { z } from 'zod'
+import { CloudProviders } from './cloud-providers.ts'
 import { AgentConfig } from './config.ts'
-import { CloudProviders } from './environments.ts'
 import { FaultCode } from './faults.ts'
 import { route } from './route.ts'
-import { CreateRun, RunId, RunState, Timestamp } from './runs.ts'
+import { RunId, RunState, Timestamp } from './run-states.ts'
 import { GivenSkill } from './skills.ts'
+import { TaskAssignment } from './task-assignments.ts'
 import { Delta, NewEntry } from './transcripts.ts'
 import { Usage } from './usage.ts'
-import { TaskAssignment } from './workers.ts'
 
 export const ExecutionId = z.uuid()
 
@@ -245,22 +245,6 @@ export const executionRoutes = {
     summary: 'The executions of a run, oldest first (ours).',
     params: z.object({ run_id: RunId }),
     answer: z.object({ executions: z.array(Execution) }),
-  }),
-  create: route({
-    name: 'executions.create',
-    method: 'POST',
-    path: '/executions',
-    tag: 'Runner',
-    callers: ['user'],
-    summary: 'Register a run that the caller works on itself, where it stands (execution_location LOCAL).',
-    body: CreateRun.omit({
-      attachments: true,
-      runtime_skills: true,
-      referenced_attachments: true,
-      initial_snapshot_token: true,
-      snapshot_disabled: true,
-    }),
-    answer: z.object({ run_id: RunId, execution_id: ExecutionId, token: z.string() }),
   }),
   start: route({
     name: 'executions.start',

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { NoNul } from './config.ts'
 import { route } from './route.ts'
-import { Timestamp } from './runs.ts'
+import { Timestamp } from './run-states.ts'
 
 /** Names the run that acts, beside whatever key is shown: a JWT of this server, from WARP_WORKLOAD_TOKEN. */
 export const WORKLOAD_TOKEN_HEADER = 'x-warp-ambient-workload-token'

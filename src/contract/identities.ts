@@ -18,7 +18,7 @@ import {
 import { Uid } from './environments.ts'
 import { Scope } from './roles.ts'
 import { Nothing, route } from './route.ts'
-import { Timestamp } from './runs.ts'
+import { Timestamp } from './run-states.ts'
 import { SkillSpec } from './skills.ts'
 
 const Name = NoNul.trim().min(1, 'A name must not be empty.').max(128)

@@ -10,7 +10,7 @@ import { z } from 'zod'
 import { AttachedStore, NoNul } from './config.ts'
 import { Uid } from './environments.ts'
 import { Nothing, route } from './route.ts'
-import { RunId, Timestamp } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
 
 /** Of one memory, in UTF-16 units. */
 export const MEMORY_LENGTH_MAX = 16_384

@@ -5,7 +5,8 @@
  */
 import { z } from 'zod'
 import { Nothing, QueryBoolean, route } from './route.ts'
-import { RunId, Timestamp, UserProfile } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
+import { UserProfile } from './runs.ts'
 
 export const SUBJECT_CHARACTERS_MAX = 1024
 export const BODY_BYTES_MAX = 131_072

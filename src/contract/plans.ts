@@ -8,7 +8,8 @@
 import { z } from 'zod'
 import { HarnessName } from './config.ts'
 import { Nothing, route } from './route.ts'
-import { RunId, Timestamp, UserProfile } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
+import { UserProfile } from './runs.ts'
 
 export const PLAN_STATES = ['proposed', 'approved', 'changes_requested', 'rejected', 'superseded'] as const
 export const PlanState = z.enum(PLAN_STATES)

@@ -8,31 +8,9 @@ import { ListedArtifact } from './listed-artifacts.ts'
 import { RunMode } from './modes.ts'
 import { Scope } from './roles.ts'
 import { QueryBoolean, repeated, route } from './route.ts'
+import { RUN_STATES, RunId, RunState, Timestamp } from './run-states.ts'
 import { SkillSpec } from './skills.ts'
 import { RequestUsage } from './usage.ts'
-
-export const RUN_STATES = [
-  'QUEUED',
-  'PENDING',
-  'CLAIMED',
-  'INPROGRESS',
-  'SUCCEEDED',
-  'FAILED',
-  'ERROR',
-  'BLOCKED',
-  'CANCELLED',
-] as const
-export type RunState = (typeof RUN_STATES)[number]
-
-/** Accepts the GraphQL spelling and lower case; emits the REST spelling. */
-export const RunState = z.preprocess(
-  (v) => (typeof v === 'string' ? v.toUpperCase().replace(/^IN[_-]PROGRESS$/, 'INPROGRESS') : v),
-  z.enum(RUN_STATES),
-)
-
-/** States in which nothing more happens unless somebody asks for it. */
-export const ENDED_STATES = ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'] as const satisfies readonly RunState[]
-export const isEnded = (state: RunState): boolean => (ENDED_STATES as readonly RunState[]).includes(state)
 
 export const RUN_SOURCES = [
   'API',
@@ -55,10 +33,6 @@ export const RUN_SOURCES = [
 ] as const
 export const RunSource = z.enum(RUN_SOURCES)
 export type RunSource = z.infer<typeof RunSource>
-
-export const Timestamp = z.iso.datetime({ offset: true })
-/** As it is written everywhere here, however it was asked for. */
-export const RunId = z.uuid().toLowerCase()
 
 /** The longest prompt, in bytes of UTF-8. */
 export const PROMPT_BYTES_MAX = 1024 * 1024

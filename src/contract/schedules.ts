@@ -8,7 +8,8 @@ import { CRON_CHARACTERS_MAX, cronFault } from './cron.ts'
 import { EnvironmentConfig } from './environments.ts'
 import { RunMode } from './modes.ts'
 import { route } from './route.ts'
-import { CreatedRun, Metadata, PageInfo, Prompt, RunState, Timestamp, UserProfile } from './runs.ts'
+import { RunState, Timestamp } from './run-states.ts'
+import { CreatedRun, Metadata, PageInfo, Prompt, UserProfile } from './runs.ts'
 
 /** What happens at a planned time when a run of the schedule is still going on. */
 export const OVERLAP_POLICIES = ['skip', 'queue', 'cancel_previous'] as const

@@ -6,7 +6,8 @@ import { z } from 'zod'
 import { NoNul, VariableName } from './config.ts'
 import { Uid } from './environments.ts'
 import { Nothing, route } from './route.ts'
-import { Timestamp, UserProfile } from './runs.ts'
+import { Timestamp } from './run-states.ts'
+import { UserProfile } from './runs.ts'
 
 /** Shorter values would be found in ordinary words, so they cannot be kept out of transcripts. */
 export const SECRET_CHARACTERS_MIN = 6

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { Role } from './roles.ts'
 import { QueryBoolean, route } from './route.ts'
-import { Timestamp } from './runs.ts'
+import { Timestamp } from './run-states.ts'
 import { Membership } from './teams.ts'
 
 const EndedKey = z.object({ name: z.string(), scope: z.string(), preview: z.string() })

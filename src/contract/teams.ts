@@ -3,7 +3,8 @@ import { z } from 'zod'
 import { NoNul } from './config.ts'
 import { Role } from './roles.ts'
 import { Nothing, route } from './route.ts'
-import { Timestamp, UserProfile } from './runs.ts'
+import { Timestamp } from './run-states.ts'
+import { UserProfile } from './runs.ts'
 
 const Name = NoNul.trim().min(1, 'A name must not be empty.').max(128)
 const Email = z.email('not an e-mail address').max(254)

@@ -6,7 +6,7 @@
  */
 import { z } from 'zod'
 import { route } from './route.ts'
-import { RunId, Timestamp } from './runs.ts'
+import { RunId, Timestamp } from './run-states.ts'
 import { ToolCategory } from './tool-categories.ts'
 
 /** Bodies above this are kept in a blob; the row keeps a head of this size. */

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { route } from './route.ts'
-import { RunId, RunState, Timestamp } from './runs.ts'
+import { RunId, RunState, Timestamp } from './run-states.ts'
 import { RequestUsage } from './usage.ts'
 
 /** Why the storm guard stopped a tree. */

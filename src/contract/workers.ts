@@ -4,10 +4,10 @@
  * both sides: a worker that never says `worker_hello` is offered runs until it rejects one.
  */
 import { z } from 'zod'
-import { AgentConfig } from './config.ts'
 import { ProviderModels } from './models.ts'
 import { route } from './route.ts'
-import { Timestamp } from './runs.ts'
+import { Timestamp } from './run-states.ts'
+import { ModelKey, TaskAssignment } from './task-assignments.ts'
 
 export const WORKER_SOCKET_PATH = '/api/v1/selfhosted/worker/ws'
 
@@ -43,21 +43,6 @@ export const WORKER_FAILURES = [
   'active_deadline',
   'cleanup',
 ] as const
-
-/** Providers whose keys a worker's broker can hold, so that no sandbox does. */
-export const MODEL_KEY_PROVIDERS = ['anthropic', 'openai', 'gemini'] as const
-export type ModelKeyProvider = (typeof MODEL_KEY_PROVIDERS)[number]
-
-/** A provider's key of one execution, from a secret. */
-export const ModelKey = z.object({
-  provider: z.enum(MODEL_KEY_PROVIDERS),
-  api_key: z.string(),
-  /** As the provider's own clients spell it; the worker's, or the provider's own, where absent. */
-  base_url: z.string().optional(),
-  /** The run names it: it goes before the worker's own key. */
-  chosen: z.boolean(),
-})
-export type ModelKey = z.infer<typeof ModelKey>
 
 const Running = z.object({ task_id: z.string(), execution_id: z.string() })
 
@@ -108,28 +93,6 @@ export const FromWorker = z.discriminatedUnion('type', [
   }),
 ])
 export type FromWorker = z.infer<typeof FromWorker>
-
-export const TaskAssignment = z.object({
-  task_id: z.string(),
-  execution_id: z.string(),
-  task: z.object({
-    id: z.string(),
-    title: z.string(),
-    task_definition: z.object({ prompt: z.string() }),
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    owner: z.object({ Type: z.enum(['USER', 'TEAM']), Id: z.int() }).optional(),
-    agent_config_snapshot: AgentConfig.optional(),
-  }),
-  /** Of the environment; workers without containers take no notice of it. */
-  docker_image: z.string().optional(),
-  /** Carries the execution's own token as WARP_API_KEY; never a person's key. */
-  env_vars: z.record(z.string(), z.string()),
-  additional_oz_args: z.array(z.string()).default([]),
-  /** Ours: for the broker of a worker that said that it takes them; never for the sandbox. */
-  model_keys: z.array(ModelKey).optional(),
-})
-export type TaskAssignment = z.infer<typeof TaskAssignment>
 
 export const ToWorker = z.discriminatedUnion('type', [
   /** Ours: the run waits for events and takes up no slot, or goes on. */

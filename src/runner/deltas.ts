@@ -11,6 +11,8 @@ import { TEXT_LENGTH_MAX } from './fit.ts'
 
 /** Between two sends, in milliseconds. */
 export const DELTA_EVERY_MS = 100
+/** Text that is followed by its entry so soon is not sent, in milliseconds. */
+const DELTA_FIRST_MS = 50
 /** How often we ask whether somebody watches, in milliseconds, while nobody does. */
 export const DELTA_PROBE_MS = 2000
 const DELTA_ANSWER_MS = 5000
@@ -66,6 +68,7 @@ export function makeDeltas(options: DeltaOptions): Deltas {
 
   /** Runs while there is something to say, then ends. */
   async function send(): Promise<void> {
+    await pause(DELTA_FIRST_MS, signal)
     for (let deltas = take(); deltas.length > 0; deltas = take()) {
       for (const delta of deltas) options.onDelta?.(delta)
       if (watched || Date.now() >= probe_at) {

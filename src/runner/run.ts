@@ -55,7 +55,9 @@ export async function runExecution(options: RunnerOptions): Promise<ExitReport> 
     ...(options.start_give_up_ms === undefined ? {} : { give_up_ms: options.start_give_up_ms }),
   })
   // Everything else is loaded while the server works, but not before the request is on its way.
-  const loading = Promise.race([sent, asked]).then(() => import('./work.ts'))
+  const loading = Promise.race([sent, asked])
+    .then(() => import('./interpreted.ts'))
+    .then(() => import('./work.ts'))
   const answer = await asked
   if (answer.answer !== 'started') return options.signal.aborted ? TOLD_EARLY : notStarted(answer)
   const { work } = await loading

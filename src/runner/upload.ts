@@ -14,6 +14,8 @@ export const BATCH_ENTRIES_MAX = 500
 export const BATCH_BYTES_MAX = 4 * 1024 * 1024
 /** Waits between tries while the server is away, in milliseconds; the last one repeats. */
 export const AWAY_MS = [100, 250, 500, 1000, 2000, 5000]
+/** What is written so soon after an entry goes with it, in milliseconds; whoever waits for all of it waits less. */
+const GATHER_MS = 50
 /** A server that has not answered for this long is away. */
 export const ANSWER_MS = 30_000
 
@@ -45,6 +47,7 @@ export function makeUpload(options: UploadOptions): Upload {
   const waiters = new Set<() => void>()
   let held = options.entries_held
   let mode: 'batch' | 'ask' | 'single' = 'batch'
+  let hurry = () => {}
 
   const wakeAll = (set: Set<() => void>) => {
     for (const wake of set) wake()
@@ -74,11 +77,23 @@ export function makeUpload(options: UploadOptions): Upload {
     }
   }
 
+  async function gather(): Promise<void> {
+    if (waiters.size > 0 || signal.aborted) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, GATHER_MS)
+      hurry = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
   async function run(): Promise<void> {
     for (let tries = 0; !signal.aborted; ) {
       if (held >= journal.highest) {
         wakeAll(waiters)
         await new Promise<void>((resolve) => sleepers.add(resolve))
+        await gather()
         continue
       }
       try {
@@ -94,7 +109,10 @@ export function makeUpload(options: UploadOptions): Upload {
     }
   }
 
-  signal.addEventListener('abort', () => wakeAll(sleepers))
+  signal.addEventListener('abort', () => {
+    wakeAll(sleepers)
+    hurry()
+  })
   const running = run()
   return {
     wake: () => wakeAll(sleepers),
@@ -106,6 +124,7 @@ export function makeUpload(options: UploadOptions): Upload {
         until.throwIfAborted()
         await new Promise<void>((resolve) => {
           waiters.add(resolve)
+          hurry()
           until.addEventListener('abort', () => resolve(), { once: true })
         })
       }

@@ -13,7 +13,13 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { type FromWorker, MODEL_KEY_PROVIDERS, type TaskAssignment, type ToWorker } from '../contract/index.ts'
+import {
+  type FromWorker,
+  harnessOf,
+  MODEL_KEY_PROVIDERS,
+  type TaskAssignment,
+  type ToWorker,
+} from '../contract/index.ts'
 import { type Broker, openBroker } from './broker.ts'
 import { runnerEnvironment } from './environment.ts'
 import { type Line, type LineLimits, openLine } from './line.ts'
@@ -53,8 +59,7 @@ export type WorkerOptions = {
   models: readonly ModelUpstream[]
   /** Names of the harnesses that can be started here. Empty: not known. */
   harnesses: string[]
-  /** How to start `baton`: program and first arguments; and variables that every runner gets. */
-  runner: { command: string[]; env?: Record<string, string> }
+  runner: RunnerStart
   /** The worker's own variables, of which a few reach runners. */
   environment: Environment
   allow_local_repositories: boolean
@@ -63,6 +68,14 @@ export type WorkerOptions = {
   log: Logger
   signal: AbortSignal
   limits?: Partial<WorkerLimits & LineLimits & SandboxLimits>
+}
+
+/** How to start `baton`: program and first arguments; and variables that every runner gets. */
+export type RunnerStart = {
+  command: string[]
+  /** The same, faster, for runs of the harness `command`, which are short; null where there is no such way. */
+  quick?: () => string[] | null
+  env?: Record<string, string>
 }
 
 export type RunningExecution = { task_id: string; execution_id: string }
@@ -286,7 +299,7 @@ function openSandbox(desk: Desk, assignment: TaskAssignment): Promise<Sandbox> {
     token_hash,
     own_models: model_keys.map(({ provider }) => provider),
     command: [
-      ...options.runner.command,
+      ...commandFor(options.runner, assignment),
       'agent',
       'run',
       '--task-id',
@@ -305,6 +318,10 @@ function openSandbox(desk: Desk, assignment: TaskAssignment): Promise<Sandbox> {
       allow_local_repositories: options.allow_local_repositories,
     }),
   })
+}
+
+function commandFor({ command, quick }: RunnerStart, { task }: TaskAssignment): string[] {
+  return (harnessOf(task.agent_config_snapshot ?? {}) === 'command' ? quick?.() : null) ?? command
 }
 
 function adopt(desk: Desk, sandbox: Sandbox): void {

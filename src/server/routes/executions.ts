@@ -1,4 +1,4 @@
-import { type Control, executionRoutes, Fault } from '../../contract/index.ts'
+import { type Control, executionRoutes, Fault, localRunRoutes } from '../../contract/index.ts'
 import type { Caller, ExecutionCaller } from '../../engine/caller.ts'
 import { type Answer, mount, mountStream } from '../answers.ts'
 import { frame } from '../hub.ts'
@@ -13,7 +13,7 @@ export function executionAnswers(room: ServerRoom): Answer[] {
   const { engine, watches, known } = room
   return [
     mount(executionRoutes.list, ({ caller, params }) => engine.executions.list(caller, params.run_id)),
-    mount(executionRoutes.create, ({ caller, body }) => engine.executions.createLocal(caller, body)),
+    mount(localRunRoutes.create, ({ caller, body }) => engine.executions.createLocal(caller, body)),
     mount(executionRoutes.start, ({ caller, params }) => engine.executions.start(caller, params.execution_id)),
     mount(executionRoutes.heartbeat, ({ caller, params, body }) =>
       engine.executions.heartbeat(caller, params.execution_id, body),

@@ -1,0 +1,30 @@
+/** What is said of runs everywhere: which one, its state, and when. */
+import { z } from 'zod'
+
+/** As it is written everywhere here, however it was asked for. */
+export const RunId = z.uuid().toLowerCase()
+
+export const Timestamp = z.iso.datetime({ offset: true })
+
+export const RUN_STATES = [
+  'QUEUED',
+  'PENDING',
+  'CLAIMED',
+  'INPROGRESS',
+  'SUCCEEDED',
+  'FAILED',
+  'ERROR',
+  'BLOCKED',
+  'CANCELLED',
+] as const
+export type RunState = (typeof RUN_STATES)[number]
+
+/** Accepts the GraphQL spelling and lower case; emits the REST spelling. */
+export const RunState = z.preprocess(
+  (v) => (typeof v === 'string' ? v.toUpperCase().replace(/^IN[_-]PROGRESS$/, 'INPROGRESS') : v),
+  z.enum(RUN_STATES),
+)
+
+/** States in which nothing more happens unless somebody asks for it. */
+export const ENDED_STATES = ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'] as const satisfies readonly RunState[]
+export const isEnded = (state: RunState): boolean => (ENDED_STATES as readonly RunState[]).includes(state)
