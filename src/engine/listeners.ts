@@ -25,7 +25,13 @@ export type Reserved = {
   release(): void
 }
 
-type Slot = { call_key: string; quiet: Quiet | null; text: string | null; telling: Promise<void> | null }
+type Slot = {
+  call_key: string
+  wake: () => void
+  quiet: Quiet | null
+  text: string | null
+  telling: Promise<void> | null
+}
 
 export type Listeners = ReturnType<typeof openListeners>
 
@@ -33,9 +39,12 @@ export function openListeners() {
   const slots = new Map<string, Slot>()
 
   return {
-    /** One call per run: a second one takes the place of the first, which then looks for itself. */
-    open(run_id: string, call_key: string): Listener {
-      const slot: Slot = { call_key, quiet: null, text: null, telling: null }
+    /**
+     * One call per run: a second one takes the place of the first, which then looks for itself. `wake`: it was told
+     * something.
+     */
+    open(run_id: string, { call_key, wake }: Pick<Slot, 'call_key' | 'wake'>): Listener {
+      const slot: Slot = { call_key, wake, quiet: null, text: null, telling: null }
       return {
         listen(quiet) {
           slot.quiet = quiet
@@ -77,6 +86,7 @@ export function openListeners() {
           // It hears one letter; what comes after waits for the next call.
           slot.quiet = null
           free()
+          if (is_there) slot.wake()
           return is_there
         },
         release: free,

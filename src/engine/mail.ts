@@ -151,7 +151,7 @@ export function mailEngine(room: Room, listeners: Listeners) {
       const until = performance.now() + options.hold_ms
       const waiting_until = new Date(clock.now().getTime() + Math.min(options.timeout_s * 1000, WAIT_MS_MAX))
       const ringing = rings(execution_id)
-      const listener = listeners.open(caller.run_id, call_key)
+      const listener = listeners.open(caller.run_id, { call_key, wake: ringing.ring })
       let taken: number | null = null
       let parked = false
       const park = async (if_quiet: boolean): Promise<void> => {
@@ -221,6 +221,7 @@ export function mailEngine(room: Room, listeners: Listeners) {
       bell.hear('reconnected', ring),
     ]
     return {
+      ring,
       async next(until: number, signal: AbortSignal): Promise<void> {
         if (!rung && !signal.aborted) {
           await new Promise<void>((resolve) => {

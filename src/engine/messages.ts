@@ -397,9 +397,7 @@ async function accept(
   if (storm) return { storm }
   const now = room.clock.now()
   const woken = recipients.filter((run) => isOver(run.state))
-  const reached = recipients.flatMap((run) =>
-    run.execution_id !== null && !isOver(run.state) ? [run.execution_id] : [],
-  )
+  const reached: string[] = []
   const message_ids: string[] = []
   for (const [at, run] of recipients.entries()) {
     const letter = {
@@ -422,6 +420,7 @@ async function accept(
     }
     const reserved = letter.sender_identity_uid === null ? reserve(listeners, run) : null
     if (reserved !== null) keepGift(kept, giftOf(reserved, run, { letter, sender }), letter)
+    else if (run.execution_id !== null && !isOver(run.state)) reached.push(run.execution_id)
     run.messages += 1
     keepLetter(kept, letter, run, family.get(run.root_run_id))
     message_ids.push(letter.message_id)
