@@ -7,7 +7,7 @@ import type { ServerRoom } from '../room.ts'
 import type { EventStream } from '../streams.ts'
 
 /** A control stream looks for itself this often; the bell and the heartbeat's answer come sooner. */
-const CONTROL_POLL_MS = 10_000
+const CONTROL_POLL_MS = 30_000
 
 export function executionAnswers(room: ServerRoom): Answer[] {
   const { engine, watches, known } = room
