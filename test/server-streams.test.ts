@@ -222,6 +222,7 @@ test("children made later join an open stream of their parent; nobody else's eve
   await enqueueEvents(house, stranger.run_id, 2)
   await enqueueEvents(house, parent.run_id, 1)
   await family.until(() => family.frames.length >= 4)
+  await children.until(() => children.frames.length >= 2)
   expect(children.frames.map(({ frame }) => Event.parse(frame).run_id)).toEqual([child, child])
   expect(family.frames.map(({ frame }) => Event.parse(frame).run_id)).toEqual([
     parent.run_id,
