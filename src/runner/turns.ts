@@ -26,8 +26,8 @@ const LOOK_AGAIN_MS = 250
 const UNSEEN_MS = 500
 /** Between two looks whether the tree is released, which is heard of at once; in milliseconds. */
 const HALTED_MS = 60_000
-const FORGOTTEN = `You were asked what stands above. Then you were interrupted, and what you did meanwhile is not in your \
-memory. It may have taken effect: look at what is there before you go on.`
+const FORGOTTEN = `You were asked what stands above. Then you were interrupted, and what you did meanwhile is not in \
+your memory. It may have taken effect: look at what is there before you go on.`
 
 /** `finished`: the server has taken the end. Null: it has not been told yet, because it is not a success. */
 export type Driven = { outcome: Outcome | null; finished: Finished | null }
