@@ -26,6 +26,8 @@ const LOOK_AGAIN_MS = 250
 const UNSEEN_MS = 500
 /** Between two looks whether the tree is released, which is heard of at once; in milliseconds. */
 const HALTED_MS = 60_000
+const FORGOTTEN = `You were asked what stands above. Then you were interrupted, and what you did meanwhile is not in \
+your memory. It may have taken effect: look at what is there before you go on.`
 
 /** `finished`: the server has taken the end. Null: it has not been told yet, because it is not a success. */
 export type Driven = { outcome: Outcome | null; finished: Finished | null }
@@ -36,6 +38,8 @@ type Talk = {
   name: string
   /** Claimed and written down, but not taken by the turn that it was for: the next prompt. */
   owed: string[]
+  /** Prompts of interrupted turns that its session has lost: they go before the next. */
+  forgotten: string[]
   /** The running turn was asked to stop, for an urgent message or because the tree is stopped. */
   interrupted: boolean
   /** The transcript says that it waits. */
@@ -45,7 +49,7 @@ type Talk = {
 }
 
 export async function converse(its: Drive, open: OpenHarness, name: string): Promise<Driven> {
-  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: null, begun: false }
+  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: null, begun: false, forgotten: [] }
   let last: TurnEnd = { end: 'completed' }
   let text = firstPrompt(talk)
   if (its.journal.resumed) talk.owed.push(...earlierLetters(its))
@@ -120,7 +124,9 @@ async function turn(talk: Talk, text: string): Promise<TurnEnd> {
   talk.begun = true
   const over = new AbortController()
   its.boundary.turnBegan()
-  const running = open.prompt(text)
+  const asked = [...talk.forgotten, text]
+  const running = open.prompt(talk.forgotten.length === 0 ? text : pieces([...talk.forgotten, FORGOTTEN, text]))
+  talk.forgotten = []
   const attending = attend(talk, AbortSignal.any([over.signal, its.stop.signal]))
   const stopped = aborted(its.stop.signal).then(async (): Promise<TurnEnd> => {
     await within(
@@ -130,7 +136,9 @@ async function turn(talk: Talk, text: string): Promise<TurnEnd> {
     return { end: 'cancelled' }
   })
   try {
-    return await Promise.race([running, stopped])
+    const end = await Promise.race([running, stopped])
+    if (end.end === 'cancelled' && end.forgotten) talk.forgotten = asked
+    return end
   } finally {
     its.boundary.turnEnded()
     over.abort()
@@ -205,6 +213,8 @@ async function whatNext(talk: Talk, last: TurnEnd): Promise<string | Driven> {
     } else if (seen.waiting_until !== null) {
       const dead = await waitForMail(talk, seen.waiting_until, seen.halted ? 'release' : 'events')
       if (dead !== null) return failed(dead)
+    } else if (talk.forgotten.length > 0) {
+      return ''
     } else {
       if (refused) await pause(LOOK_AGAIN_MS, its.stop.signal)
       const outcome = succeeded(last)
@@ -276,7 +286,7 @@ function outcomeOf(turn: TurnEnd, harness: string): Outcome {
 export async function promptOnce(its: Drive, open: OpenHarness, name: string): Promise<Driven> {
   const { assignment, stop } = its
   if (assignment.cause === 'message') return { outcome: { outcome: 'SUCCEEDED' }, finished: null }
-  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: null, begun: true }
+  const talk: Talk = { its, open, name, owed: [], interrupted: false, waiting: null, begun: true, forgotten: [] }
   const end = await turn(talk, assignment.prompt)
   return { outcome: stop.reason === null ? outcomeOf(end, name) : null, finished: null }
 }

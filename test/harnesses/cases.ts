@@ -9,6 +9,20 @@ export const SURROUNDINGS = {
   BATON_CLI: join(import.meta.dirname, '../../src/agent/main.ts'),
   HOME: '/nonexistent',
 }
+/** A port that nothing listens on: a request that leaves loopback fails there, at once. */
+const DEAD_PROXY = 'http://127.0.0.1:9'
+
+/** What a runner of a worker is surrounded by, with its home at `user`. */
+export const runnerEnv = (its: Case, url: string, user: string): Record<string, string> => ({
+  ...SURROUNDINGS,
+  PATH: process.env.PATH ?? '',
+  HOME: user,
+  LANG: 'C.UTF-8',
+  HTTP_PROXY: DEAD_PROXY,
+  HTTPS_PROXY: DEAD_PROXY,
+  NO_PROXY: '127.0.0.1,localhost',
+  ...its.env(url),
+})
 
 export type Case = {
   name: string

@@ -74,7 +74,8 @@ function edit(tools: string[], workspace: string): Call | null {
   return shell(tools, 'printf "written by the agent\\n" > notes.txt')
 }
 
-function shell(tools: string[], command: string): Call | null {
+/** In whichever tool of the harness runs a command; null where none does. */
+export function shell(tools: string[], command: string): Call | null {
   const description = 'Run it'
   if (tools.includes('Bash')) return { name: 'Bash', input: { command, description, timeout: 600_000 } }
   if (tools.includes('bash')) return { name: 'bash', input: { command, description } }

@@ -8,13 +8,12 @@ import type { Entry } from '../../src/contract/index.ts'
 import { runExecution } from '../../src/runner/run.ts'
 import { Conversation } from '../contract/wire.ts'
 import { type House, startHouse } from '../house/house.ts'
-import { CASES, type Case, KEY, SURROUNDINGS } from './cases.ts'
+import { CASES, type Case, KEY, runnerEnv } from './cases.ts'
 import { EDIT, RECALL, type Script, startScript, WHERE, WORD } from './script.ts'
 
 const TEST_MS = 180_000
 /** Before each file's bytes in its blob. */
 const SALT_BYTES = 16
-const DEAD_PROXY = 'http://127.0.0.1:9'
 
 let folder: string
 let house: House
@@ -44,16 +43,7 @@ async function workOn(its: Case, worker_host: string): Promise<{ token: string; 
     token,
     execution_id: piece.execution_id,
     version: '0.0.0',
-    env: {
-      ...SURROUNDINGS,
-      PATH: process.env.PATH,
-      HOME: user,
-      LANG: 'C.UTF-8',
-      HTTP_PROXY: DEAD_PROXY,
-      HTTPS_PROXY: DEAD_PROXY,
-      NO_PROXY: '127.0.0.1,localhost',
-      ...its.env(script.url),
-    },
+    env: runnerEnv(its, script.url, user),
     workspace: join(place, 'workspace'),
     place: 'managed',
     signal: new AbortController().signal,

@@ -40,6 +40,7 @@ export type Launch = SessionPlan & {
   login_how: string
   /** A prompt sent during a turn is joined to that turn. */
   joins: boolean
+  forgets_interrupted_turn?: boolean
   session_usage?: ReadSessionUsage
   file: string
   args: string[]
@@ -73,6 +74,8 @@ type Live = {
   cancelled: boolean
   /** The turn was asked to stop; the session goes on. */
   interrupted: boolean
+  /** That turn is gone from the session. */
+  forgotten: boolean
   /** Prompts of the turn that are not answered yet. */
   unanswered: number
   usage: Usage
@@ -88,6 +91,7 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
     replaying: true,
     cancelled: false,
     interrupted: false,
+    forgotten: false,
     unanswered: 0,
     usage: NO_USAGE,
     counted: null,
@@ -142,12 +146,14 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
     live.entries.begin()
     live.failure = null
     live.interrupted = false
+    live.forgotten = false
     turn = Promise.withResolvers<TurnEnd>()
     void ask(text).then(answered)
     const end = await Promise.race([turn.promise, process.ended.then(lost), forced.promise])
     live.unanswered = 0
     live.entries.flush()
-    return live.cancelled ? { end: 'cancelled' } : end
+    if (live.cancelled) return { end: 'cancelled' }
+    return end.end === 'cancelled' && live.forgotten ? { ...end, forgotten: true } : end
   }
 
   async function ask(text: string): Promise<TurnEnd> {
@@ -188,6 +194,8 @@ async function openOn(process: AcpProcess, name: string, start: HarnessStart, la
   async function interrupt(): Promise<void> {
     if (live.unanswered === 0 || live.interrupted) return
     live.interrupted = true
+    // While a tool is called, no answer of its model is awaited.
+    live.forgotten = launch.forgets_interrupted_turn === true && !live.entries.calling()
     await connection.agent.notify('session/cancel', { sessionId: session_id }).catch(() => {})
   }
 

@@ -43,7 +43,12 @@ export const codex: Profile = {
   joins_prompt_to_running_turn: false,
   async prepare(place) {
     const { env, home, permissions } = place
-    const quiet = { NO_BROWSER: '1', INITIAL_AGENT_MODE: permissions === 'allow' ? 'agent-full-access' : 'read-only' }
+    const quiet = {
+      NO_BROWSER: '1',
+      // The adapter (2.6) has its model guess the next prompt after each turn, from all of the conversation.
+      CODEX_ACP_PROMPT_SUGGESTIONS: 'false',
+      INITIAL_AGENT_MODE: permissions === 'allow' ? 'agent-full-access' : 'read-only',
+    }
     if (!isSet(env, 'OPENAI_BASE_URL', ...LOGIN_VARIABLES))
       return { env: quiet, session_meta: { mcpStartupAwaitTimeoutMs: STARTUP_MS } }
     const folder = join(home, 'codex')

@@ -30,6 +30,8 @@ export const gemini: Profile = {
   session_folders: [],
   tool_hold_ms: 30_000,
   joins_prompt_to_running_turn: false,
+  // 0.61 rolls its history back to where the prompt began.
+  forgets_interrupted_turn: true,
   async prepare({ env, home, model_id }) {
     const quiet = {
       GEMINI_CLI_TRUST_WORKSPACE: 'true',

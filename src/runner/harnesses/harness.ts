@@ -43,7 +43,8 @@ export type HarnessStart = {
 
 export type TurnEnd =
   | { end: 'completed'; summary?: string }
-  | { end: 'cancelled' }
+  /** `forgotten`: the session goes on without what this turn was asked and did. */
+  | { end: 'cancelled'; forgotten?: boolean }
   | { end: 'failed'; outcome: 'FAILED' | 'ERROR'; failure: Failure }
 
 export type OpenHarness = {

@@ -76,6 +76,8 @@ export type Profile = {
   tool_hold_ms: number
   /** A prompt sent during a turn is joined to that turn. */
   joins_prompt_to_running_turn: boolean
+  /** A turn that is interrupted while the model's answer is awaited is gone from its session, its prompt as well. */
+  forgets_interrupted_turn?: boolean
   prepare(place: Place): Promise<Prepared>
 }
 

@@ -117,6 +117,7 @@ function profileHarness(profile: Profile, env: Environment, own: Configured[stri
           title: profile.title,
           login_how: profile.login.how,
           joins: own?.joins_prompt_to_running_turn ?? profile.joins_prompt_to_running_turn,
+          ...(profile.forgets_interrupted_turn && { forgets_interrupted_turn: true }),
           modes: profile.modes,
           file: found.file,
           args: found.args,

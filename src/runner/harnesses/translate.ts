@@ -55,6 +55,8 @@ export type Translator = {
   /** What was last said in this turn. */
   lastText(): string
   begin(): void
+  /** A tool call is under way. */
+  calling(): boolean
 }
 
 export function translator(sink: Sink): Translator {
@@ -185,6 +187,7 @@ export function translator(sink: Sink): Translator {
     begin() {
       last = ''
     },
+    calling: () => calls.size > 0,
   }
 }
 
