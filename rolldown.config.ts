@@ -52,6 +52,8 @@ export default defineConfig([
   {
     ...shared,
     input: { runner: 'src/cli/startup/main.ts' },
+    // Of no use to a plain command, and large.
+    external: [...shared.external, '@agentclientprotocol/sdk'],
     // A snapshot is made of one file, which may import nothing but Node's own.
     output: { dir: 'dist', format: 'cjs', entryFileNames: '[name].cjs', codeSplitting: false, minify, cleanDir: false },
     plugins: [{ name: 'snapshot-of-the-runner', writeBundle: makeSnapshot }],

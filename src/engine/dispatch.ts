@@ -73,19 +73,17 @@ export function dispatchEngine(room: Room) {
   }
 
   async function offerTeam(team_id: string, connections: Connection[]): Promise<Offer[]> {
-    const taken = await db.transaction().execute(async (write) => {
+    const { taken, keyed } = await db.transaction().execute(async (write) => {
       const free = await freeOf(write, team_id)
       const slots = connections.reduce((sum, connection) => sum + connection.free, 0)
       const most = Math.min(free, slots, BATCH)
-      if (most <= 0) return []
+      if (most <= 0) return { taken: [], keyed: [] }
       const now = room.clock.now()
       const runs = await nextRuns(write, { team_id, connections, most, now })
       const taken = assign(runs, connections)
-      await offerAll(room, write, taken, now)
-      return taken
+      return { taken, keyed: await offerAll(room, write, taken, now) }
     })
-    const held = taken.filter(({ brokers }) => brokers.length > 0).map(({ execution_id }) => execution_id)
-    const keys = await modelKeysFor(room, held)
+    const keys = await modelKeysFor(room, keyed)
     return Promise.all(
       taken.map(async (one) => {
         const model_keys = keys.get(one.execution_id)
@@ -193,9 +191,11 @@ async function freeOf(write: Kysely<Tables>, team_id: string): Promise<number> {
   return team.max_concurrent_runs - busy
 }
 
-/** The arrow `offer` for a batch whose rows are locked and QUEUED; the guard says so again. */
-async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: Date): Promise<void> {
-  if (taken.length === 0) return
+/**
+ * The arrow `offer` for a batch whose rows are locked and QUEUED; the guard says so again. Resolves as `giveSecrets`.
+ */
+async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: Date): Promise<string[]> {
+  if (taken.length === 0) return []
   const expires_at = new Date(now.getTime() + room.limits.offer_ms)
   const frozen = await freezeEnvironments(
     write,
@@ -227,7 +227,7 @@ async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: 
     from unnest(${arrayOf('uuid', taken, (t) => t.run.run_id)}, ${arrayOf('uuid', taken, (t) => t.execution_id)})
       as o(run_id, execution_id)
     where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
-  await giveSecrets(room, write, taken)
+  return giveSecrets(room, write, taken)
 }
 
 /**

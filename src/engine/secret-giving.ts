@@ -43,10 +43,13 @@ export type Offered = {
   brokers: readonly string[]
 }
 
-/** In the transaction of the offer: until its end no value that it settles on can go away. */
-export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Offered[]): Promise<void> {
+/**
+ * In the transaction of the offer: until its end no value that it settles on can go away. Resolves with the executions
+ * that have keys for their worker's broker.
+ */
+export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Offered[]): Promise<string[]> {
   const team_id = offered[0]?.run.team_id
-  if (team_id === undefined) return
+  if (team_id === undefined) return []
   const secrets = await write
     .selectFrom('secrets')
     .select(['secret_uid', 'owner_user_id', 'environment_uid', 'name', 'type', 'version', 'created_at', 'last_used_at'])
@@ -56,10 +59,10 @@ export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Of
     .orderBy('secret_uid')
     .forShare()
     .execute()
-  if (secrets.length === 0) return
+  if (secrets.length === 0) return []
   const now = room.clock.now()
   const given = offered.flatMap((one) => choose(one, secrets).map((its) => ({ ...its, offered: one })))
-  if (given.length === 0) return
+  if (given.length === 0) return []
   await write
     .insertInto('execution_secrets')
     .values(
@@ -85,6 +88,7 @@ export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Of
     const names = given.flatMap((one) => (one.offered.execution_id === execution_id ? [one.secret.name] : []))
     if (names.length > 0) room.log.info({ run_id: run.run_id, execution_id, secrets: names }, 'secret.given')
   }
+  return [...new Set(given.flatMap(({ reach, offered }) => (reach === 'broker' ? offered.execution_id : [])))]
 }
 
 function choose({ run, config, environment, brokers }: Offered, all: Secret[]): Given[] {

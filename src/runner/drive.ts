@@ -1,5 +1,5 @@
 /** What an execution does between start and end: prepares the workspace, opens the harness, talks with it. */
-import { mkdir } from 'node:fs/promises'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Failure, harnessOf, type McpServers, type Outcome, withSecrets } from '../contract/index.ts'
 import { ATTACHMENTS_VARIABLE } from './attachments.ts'
@@ -101,8 +101,9 @@ async function prepare(its: Drive, ended: AbortSignal): Promise<HarnessStart> {
   const { config, secrets } = assignment
   if (secrets?.problem) throw new SetupFailure(secrets.problem, 'secret')
   const home = join(its.folder, 'home')
-  await mkdir(home, { recursive: true, mode: 0o700 })
-  await mkdir(options.workspace, { recursive: true })
+  // At once: the threads that would wait for the disk are more work to start than this is.
+  mkdirSync(home, { recursive: true, mode: 0o700 })
+  mkdirSync(options.workspace, { recursive: true })
   const own_env = withLogin(
     harnessEnvironment(assignment, options.env, options.place, options.workspace),
     assignment,

@@ -1,6 +1,5 @@
 /** An execution that has been taken: drives it to its end, reports that, and leaves nothing behind. */
-import { existsSync } from 'node:fs'
-import { readdir, rm } from 'node:fs/promises'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Assignment, type Outcome } from '../contract/index.ts'
@@ -100,7 +99,7 @@ async function leave({ assignment, options }: Work, open: Open, outcome: Outcome
   const { progress, stop, checkpoints, snapshots } = open
   const { prepared } = progress
   if (prepared === null || progress.workspace === null || stop.superseded.aborted) return
-  if (await hasNothing(prepared, assignment.run_id)) return
+  if (hasNothing(prepared, assignment.run_id)) return
   const is_told = options.signal.aborted
   const hurry = is_told || outcome.outcome === 'CANCELLED' ? [AbortSignal.timeout(LEAVE_TOLD_MS)] : []
   const limit = AbortSignal.any([...hurry, ...(is_told ? [] : [options.signal])])
@@ -109,10 +108,10 @@ async function leave({ assignment, options }: Work, open: Open, outcome: Outcome
 }
 
 /** A run that has written nothing pays nothing for it, not even the loading of what would. */
-async function hasNothing({ cloned, env, earlier, workspace }: Prepared, run_id: string): Promise<boolean> {
+function hasNothing({ cloned, env, earlier, workspace }: Prepared, run_id: string): boolean {
   if (cloned.size > 0 || earlier || DECLARING.some((name) => env[name]) || existsSync(declarationsOf(run_id)))
     return false
-  return (await readdir(workspace).catch(() => [])).every((name) => name === '.baton')
+  return !existsSync(workspace) || readdirSync(workspace).every((name) => name === '.baton')
 }
 
 /** `leave_inbox`: nobody can be given what waits there; otherwise it comes before a success. */
@@ -140,7 +139,7 @@ async function tellEnd(its: Work, open: Open, outcome: Outcome, leave_inbox: boo
 
 async function reported(its: Work, finished: Finished, outcome: Outcome): Promise<ExitReport> {
   if (!finished.told && finished.why === 'unreachable') return { end: 'unreachable', message: finished.message }
-  await rm(its.folder, { recursive: true, force: true })
+  rmSync(its.folder, { recursive: true, force: true })
   if (!finished.told) return { end: 'superseded', message: finished.message }
   const { state } = finished
   const said = state === 'FAILED' && outcome.outcome === 'SUCCEEDED' ? saidFailed() : outcome

@@ -18,6 +18,9 @@ export type ProcessStat = {
   started: string
 }
 
+/** By pid. */
+export type ProcessTable = Map<number, ProcessStat>
+
 export const EXECUTION_MARK = 'BATON_EXECUTION_ID'
 
 const hasProc = process.platform === 'linux'
@@ -90,9 +93,8 @@ export type Tree = {
  * The living processes of an execution: its root, the root's session and group, all their descendants, and whoever
  * carries the execution's mark in its environment (daemons that left session and parent behind).
  */
-export function findMembers(tree: Tree): ProcessStat[] {
+export function findMembers(tree: Tree, all: ProcessTable = listProcesses()): ProcessStat[] {
   if (!hasProc) return []
-  const all = listProcesses()
   const members = new Map<number, ProcessStat>()
   const spared = ancestorsOf(process.pid, all)
   const root = tree.root === null ? undefined : all.get(tree.root.pid)
@@ -111,7 +113,7 @@ export function findMembers(tree: Tree): ProcessStat[] {
 const isYounger = (stat: ProcessStat, root: ProcessId | null): boolean =>
   root === null || root.started === null || Number(stat.started) >= Number(root.started)
 
-function addDescendants(members: Map<number, ProcessStat>, all: Map<number, ProcessStat>, spared: Set<number>): void {
+function addDescendants(members: ProcessTable, all: ProcessTable, spared: Set<number>): void {
   const children = Map.groupBy(all.values(), (stat) => stat.parent)
   const open = [...members.keys()]
   for (let parent = open.pop(); parent !== undefined; parent = open.pop()) {
@@ -123,8 +125,21 @@ function addDescendants(members: Map<number, ProcessStat>, all: Map<number, Proc
   }
 }
 
-function listProcesses(): Map<number, ProcessStat> {
-  const all = new Map<number, ProcessStat>()
+/** A look at the table that answers for `ms`: one costs milliseconds, and many sandboxes count their processes. */
+export function sharedTable(ms: number): () => ProcessTable {
+  let all: ProcessTable = new Map()
+  let read_at = Number.NEGATIVE_INFINITY
+  return () => {
+    if (performance.now() - read_at < ms) return all
+    all = listProcesses()
+    read_at = performance.now()
+    return all
+  }
+}
+
+function listProcesses(): ProcessTable {
+  const all: ProcessTable = new Map()
+  if (!hasProc) return all
   for (const name of readdirSync('/proc')) {
     const pid = Number(name)
     if (!Number.isInteger(pid)) continue
@@ -134,7 +149,7 @@ function listProcesses(): Map<number, ProcessStat> {
   return all
 }
 
-function ancestorsOf(pid: number, all: Map<number, ProcessStat>): Set<number> {
+function ancestorsOf(pid: number, all: ProcessTable): Set<number> {
   const line = new Set<number>([1])
   for (let at = pid; at > 0 && !line.has(at); at = all.get(at)?.parent ?? 0) line.add(at)
   return line

@@ -28,7 +28,17 @@ import {
 } from './cgroup.ts'
 import { freeBytes, removeFolder, wordBytes } from './disk.ts'
 import { endTree } from './ending.ts'
-import { bootId, EXECUTION_MARK, identify, isAlive, type ProcessId, signalSame, type Tree } from './proc.ts'
+import {
+  bootId,
+  EXECUTION_MARK,
+  identify,
+  isAlive,
+  type ProcessId,
+  type ProcessTable,
+  sharedTable,
+  signalSame,
+  type Tree,
+} from './proc.ts'
 import { folderName, readRecord, type SandboxRecord, sha256, writeRecord } from './record.ts'
 import { type Sandbox, type SandboxBackend, type SandboxEnd, SandboxRefused, type SandboxSpec } from './sandbox.ts'
 import { oomVerdict, SANDBOX_LIMITS, type SandboxLimits, type Verdict, watch } from './watch.ts'
@@ -59,6 +69,8 @@ type House = {
   /** Aborts when the worker stops watching. */
   closed: AbortController
   leftovers: Map<string, Place>
+  /** The process table, for those who count. */
+  processes: () => ProcessTable
 }
 
 /** Where a sandbox is, whether or not anything in it lives. */
@@ -73,10 +85,11 @@ type Place = {
 export async function openProcessBackend(options: ProcessBackendOptions): Promise<SandboxBackend> {
   const folder = join(options.state_dir, 'sandboxes')
   await mkdir(folder, { recursive: true, mode: 0o700 })
+  const limits = { ...SANDBOX_LIMITS, ...options.limits }
   const house: House = {
     folder: await realpath(folder),
     log: options.log,
-    limits: { ...SANDBOX_LIMITS, ...options.limits },
+    limits,
     keep: options.keep_workspaces ?? false,
     roots:
       options.cgroups === false
@@ -85,6 +98,7 @@ export async function openProcessBackend(options: ProcessBackendOptions): Promis
     boot: bootId(),
     closed: new AbortController(),
     leftovers: new Map(),
+    processes: sharedTable(limits.count_ms / 2),
   }
   const sweep = setInterval(() => void sweepLeftovers(house), SWEEP_MS).unref()
   return {
@@ -222,7 +236,7 @@ function live(house: House, place: Place, exit: Promise<number | null>, adopted:
   const refresh = setInterval(place.tree, FRESH_MS / 4).unref()
   watching.addEventListener('abort', () => clearInterval(refresh), { once: true })
   const limit = watch(
-    { folder, outputs: outputsOf(folder), cgroup: record.cgroup, tree: place.tree },
+    { folder, outputs: outputsOf(folder), cgroup: record.cgroup, tree: place.tree, processes: house.processes },
     house.limits,
     watching,
   )

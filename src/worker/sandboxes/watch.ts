@@ -5,7 +5,7 @@
 import { closeSync, constants, ftruncateSync, lstatSync, openSync } from 'node:fs'
 import { type Cgroup, forksRefused, oomKills } from './cgroup.ts'
 import { folderBytes, freeBytes, wordBytes } from './disk.ts'
-import { findMembers, type Tree } from './proc.ts'
+import { findMembers, type ProcessTable, type Tree } from './proc.ts'
 import type { LimitReason } from './sandbox.ts'
 
 export type SandboxLimits = {
@@ -52,6 +52,8 @@ export type Watched = {
   outputs: string[]
   cgroup: Cgroup | null
   tree: () => Tree
+  /** For counting only: it may be somewhat old. */
+  processes: () => ProcessTable
 }
 
 /** Resolves with the first limit passed, or with null when the signal aborts. */
@@ -122,7 +124,9 @@ export function oomVerdict(cgroup: Cgroup | null, limits: SandboxLimits): Verdic
 }
 
 function countVerdict(sandbox: Watched, limits: SandboxLimits): Verdict | null {
-  return findMembers(sandbox.tree()).length > limits.processes_max ? tooManyProcesses(limits) : null
+  return findMembers(sandbox.tree(), sandbox.processes()).length > limits.processes_max
+    ? tooManyProcesses(limits)
+    : null
 }
 
 function tooManyProcesses(limits: SandboxLimits): Verdict {
