@@ -138,6 +138,16 @@ test('news of a child that another server wrote, and nobody has rung for yet, co
   expect(await isGift(lead.run_id)).toBe(false)
 })
 
+test('of two calls that wait one has it, and the other ends with a word that it was given', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const first = await waits(a)
+  const second = await waits(a)
+  await send(lead.caller, [a.run_id], 'once')
+  const heard = [await first.answer(), await second.answer()]
+  expect(heard.filter((text) => text?.includes('once'))).toHaveLength(1)
+  expect(heard.filter((text) => text?.includes('given to you directly'))).toHaveLength(1)
+}, 9_000)
+
 test('what cannot be accepted is refused, and the call goes on waiting for the next', async () => {
   const [lead, a] = (await family(['a'])) as [Runner, Runner]
   const { answer } = await waits(a)

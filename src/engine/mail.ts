@@ -243,8 +243,8 @@ export function mailEngine(room: Room, listeners: Listeners) {
         const others = (held.get(execution_id) ?? 1) - 1
         if (others > 0) held.set(execution_id, others)
         else held.delete(execution_id)
-        // What nobody has looked at since is for whoever listens next.
-        if (rung) bell.ring('mail', { execution_id })
+        // What nobody has looked at since is for whoever listens next; what this call was told ends the others.
+        if (rung || others > 0) bell.ring('mail', { execution_id })
       },
     }
   }
