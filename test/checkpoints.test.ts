@@ -1,6 +1,6 @@
 /** What is kept of a workspace while its agent is at work, and what is left of it when the machine dies. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sql } from 'kysely'
@@ -30,9 +30,8 @@ const IDENTITY = ['-c', 'user.name=a', '-c', 'user.email=a@b']
 const git = (cwd: string, ...args: string[]): string =>
   execFileSync('git', [...IDENTITY, ...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
 
-function makeRepository(name: string) {
-  const url = join(folder, name)
-  mkdirSync(url)
+function makeRepository() {
+  const url = mkdtempSync(join(folder, 'origin-'))
   git(url, 'init', '--quiet', '--initial-branch=main')
   writeFileSync(join(url, 'kept.txt'), 'kept\n')
   git(url, 'add', '.')
@@ -66,7 +65,7 @@ const named = async (run_id: string) => (await committed(run_id)).map(({ name })
 
 test('files are kept between two actions, or in the middle of a long one, each state once, and the end is the end', async () => {
   const worker = await house.worker({ worker_host: 'by-hand' })
-  const config = { harness: { type: 'claude' }, worker_host: 'by-hand', environment: makeRepository('by-hand') }
+  const config = { harness: { type: 'claude' }, worker_host: 'by-hand', environment: makeRepository() }
   const { run_id } = await house.client.runs.create({ body: { prompt: 'Begin.', config } })
   const report = await workByHand(house, await worker.next(), folder, async ({ start }) => {
     const { workspace: app, sink } = start
@@ -117,10 +116,11 @@ test('a plain command, and a run that keeps nothing, leave none', async () => {
 })
 
 test('a machine that dies takes no more along than what came after the last checkpoint', async () => {
+  const place = mkdtempSync(join(folder, 'machines-'))
   const talker = {
     command: process.execPath,
     args: [join(import.meta.dirname, 'harnesses/talking-agent.ts')],
-    env: { TALK: folder, TALK_BY_RUN: '1' },
+    env: { TALK: place, TALK_BY_RUN: '1' },
     tool_hold_ms: 300,
   }
   const machine = (name: string): WorkerProcess =>
@@ -128,23 +128,23 @@ test('a machine that dies takes no more along than what came after the last chec
       server: house.url,
       api_key: house.api_key,
       worker_id: 'machines',
-      state_dir: join(folder, name),
+      state_dir: join(place, name),
       runner: [process.execPath, join(import.meta.dirname, 'house/runner-process.ts')],
       environment: { BATON_HARNESSES: JSON.stringify({ talker }) },
       allow_local_repositories: true,
     })
   const first = machine('first')
-  const config = { harness: { type: 'talker' }, worker_host: 'machines', environment: makeRepository('machines') }
+  const config = { harness: { type: 'talker' }, worker_host: 'machines', environment: makeRepository() }
   const { run_id } = await house.client.runs.create({ body: { prompt: 'HOLD', config } })
   type Said = { pid: number; text?: string }
   const said = (): Said[] => {
-    const path = join(folder, run_id, 'given.ndjson')
+    const path = join(place, run_id, 'given.ndjson')
     const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n').slice(0, -1) : []
     return lines.map((line): Said => JSON.parse(line)).filter(({ text }) => text !== undefined)
   }
   const begun = (turns: number) => until(`agent ${turns} is at work`, () => said()[turns - 1], STEP_MS)
   const app = readlinkSync(`/proc/${(await begun(1)).pid}/cwd`)
-  expect(app.startsWith(join(folder, 'first'))).toBe(true)
+  expect(app.startsWith(join(place, 'first'))).toBe(true)
   git(app, 'checkout', '--quiet', '-b', 'work')
   writeFileSync(join(app, 'committed.txt'), 'committed\n')
   git(app, 'add', '.')
@@ -154,23 +154,23 @@ test('a machine that dies takes no more along than what came after the last chec
   await until(
     'all of it is kept',
     async () =>
-      (await committed(run_id)).some(({ name, size_bytes }) => name === 'repo-1.patch' && size_bytes > 50_000),
+      (await committed(run_id)).some(({ name, size_bytes }) => name === 'repo-1.patch' && size_bytes > large.length),
     STEP_MS,
   )
   const { execution_id = '' } = await house.client.runs.get({ params: { run_id } })
   await first.kill()
   for (const pid of processesOf(execution_id)) process.kill(pid, 'SIGKILL')
   await until('all its processes have gone', () => processesOf(execution_id).length === 0)
-  rmSync(join(folder, 'first'), { recursive: true, force: true })
+  rmSync(join(place, 'first'), { recursive: true, force: true })
   const second = machine('second')
   const { pid, text } = await begun(2)
   const there = readlinkSync(`/proc/${pid}/cwd`)
-  expect(there.startsWith(join(folder, 'second'))).toBe(true)
+  expect(there.startsWith(join(place, 'second'))).toBe(true)
   expect(git(there, 'rev-parse', '--abbrev-ref', 'HEAD')).toBe('work')
   expect(git(there, 'log', '-1', '--format=%s')).toBe('second')
   expect(readFileSync(join(there, 'large.txt'), 'utf8')).toBe(large)
   expect(text).toMatch(/The workspace is as it was at \d{4}-.*; what was changed after that is lost\./)
-  writeFileSync(join(folder, run_id, 'open'), '')
+  writeFileSync(join(place, run_id, 'open'), '')
   await until(
     'it has ended',
     async () => (await house.client.runs.get({ params: { run_id } })).state === 'SUCCEEDED',

@@ -129,6 +129,43 @@ test('a repository is found as it was left: commits, branch, changes, new files,
   expect(await warnings(run_id)).toEqual([])
 }, 60_000)
 
+test('what is committed while the snapshot is being taken is in it, commit and all', async () => {
+  const { config } = makeRepository()
+  const run_id = await begin(config)
+  const tools = mkdtempSync(join(folder, 'tools-'))
+  const path = process.env.PATH ?? ''
+  // Someone who commits after the repository was looked at, and before its changes are read.
+  const commit = `git add . && git ${IDENTITY.join(' ')} commit --quiet -m second && echo late >late.txt`
+  const script = `#!/bin/sh
+PATH='${path}'
+case "$* " in
+  *' add --all '*) mkdir '${tools}/once' 2>/dev/null && (unset GIT_INDEX_FILE; ${commit}) ;;
+esac
+exec git "$@"
+`
+  process.env.PATH = `${tools}:${path}`
+  try {
+    await work(async ({ start }) => {
+      git(start.workspace, 'checkout', '--quiet', '-b', 'work')
+      writeFileSync(join(start.workspace, 'committed.txt'), 'committed')
+      writeFileSync(join(tools, 'git'), script, { mode: 0o755 })
+      return undefined
+    })
+  } finally {
+    process.env.PATH = path
+  }
+  expect(existsSync(join(tools, 'once'))).toBe(true)
+  await followUp(run_id)
+  await work(async ({ start }) => {
+    expect(git(start.workspace, 'rev-parse', '--abbrev-ref', 'HEAD')).toBe('work')
+    expect(git(start.workspace, 'log', '-1', '--format=%s')).toBe('second')
+    expect(git(start.workspace, 'status', '--porcelain')).toBe('?? late.txt')
+    expect(readFileSync(join(start.workspace, 'committed.txt'), 'utf8')).toBe('committed')
+    return undefined
+  })
+  expect(await warnings(run_id)).toEqual([])
+}, 60_000)
+
 test('a run without repositories finds its files; with declarations just those; disabled none', async () => {
   const config = { harness: { type: 'claude' } }
   const plain = await begin(config)

@@ -234,16 +234,33 @@ async function gather(
 
 type RepoEntry = Omit<Manifest['repos'][number], 'path' | 'relative'>
 
-async function gatherRepo(
-  tool: Git,
-  path: string,
-  { base, stem }: { base: string | null; stem: string },
-): Promise<{ entry: RepoEntry; files: Gathered['files'] }> {
-  const status = await git(tool, path, ['status', '--porcelain=v2', '--branch', '--untracked-files=normal'])
+type GatheredRepo = { entry: RepoEntry; files: Gathered['files'] }
+type From = { base: string | null; stem: string }
+
+/** How often a repository is read in which commits are made meanwhile. */
+const READS_MAX = 5
+
+/** Its commits and its patch are of one commit: a patch on a commit that is not kept is worth nothing. */
+async function gatherRepo(tool: Git, path: string, from: From): Promise<GatheredRepo> {
+  for (let reads = 0; reads < READS_MAX; reads++) {
+    const gathered = await readRepo(tool, path, from)
+    const { head, branch } = await lookAt(tool, path, 'no')
+    if (head === gathered.entry.head && branch === gathered.entry.branch) return gathered
+  }
+  throw new Error('it got commits all the time while it was read')
+}
+
+/** Where it stands, and whether anything is not committed, with (`normal`) or without (`no`) what git knows not. */
+async function lookAt(tool: Git, path: string, untracked: 'no' | 'normal') {
+  const status = await git(tool, path, ['status', '--porcelain=v2', '--branch', `--untracked-files=${untracked}`])
   const head = /^# branch\.oid ([0-9a-f]+)$/m.exec(status)?.[1]
   const named = /^# branch\.head (.+)$/m.exec(status)?.[1] ?? null
   const branch = named === '(detached)' ? null : named
-  const changed = status.split('\n').some((line) => line !== '' && !line.startsWith('#'))
+  return { head, branch, changed: status.split('\n').some((line) => line !== '' && !line.startsWith('#')) }
+}
+
+async function readRepo(tool: Git, path: string, { base, stem }: From): Promise<GatheredRepo> {
+  const { head, branch, changed } = await lookAt(tool, path, 'normal')
   const where = { ...(head === undefined ? {} : { head }), branch }
   if (!changed && head !== undefined && head === base) return { entry: { ...where, status: 'clean' }, files: [] }
   const files: Gathered['files'] = []
@@ -257,7 +274,7 @@ async function gatherRepo(
   }
   if (changed) {
     const patch = `${stem}.patch`
-    await writePatch(tool, path, { patch, index: `${stem}.index`, has_head: head !== undefined })
+    await writePatch(tool, path, { patch, index: `${stem}.index`, head })
     await checkSize(patch)
     files.push({ name: basename(patch), path: patch, mime_type: 'text/x-patch' })
     entry.patch = basename(patch)
@@ -273,15 +290,14 @@ const isOwn = async (tool: Git, path: string, head: string): Promise<boolean> =>
 async function writePatch(
   tool: Git,
   path: string,
-  { patch, index, has_head }: { patch: string; index: string; has_head: boolean },
+  { patch, index, head }: { patch: string; index: string; head: string | undefined },
 ): Promise<void> {
   const own = (await git(tool, path, ['rev-parse', '--path-format=absolute', '--git-path', 'index'])).trim()
   await copyFile(own, index).catch(() => {})
   const variables = { GIT_INDEX_FILE: index }
   await git(tool, path, ['add', '--all', '--', '.'], variables)
-  const against = has_head ? 'HEAD' : EMPTY_TREE
   const plain = ['--binary', '--full-index', '--no-ext-diff', '--no-textconv', '--no-color', '--no-renames']
-  await git(tool, path, ['diff', '--cached', ...plain, `--output=${patch}`, against, '--'], variables)
+  await git(tool, path, ['diff', '--cached', ...plain, `--output=${patch}`, head ?? EMPTY_TREE, '--'], variables)
 }
 
 /** The name that git gives a tree without files. */
