@@ -5,8 +5,6 @@ export default defineConfig({
   test: {
     include: ['test/contract/**/*.contract.ts'],
     globalSetup: ['test/contract/up.ts'],
-    // A noisy machine misses a deadline once; a defect misses it twice. Developers see every miss.
-    retry: process.env.CI ? 1 : 0,
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

@@ -7,8 +7,6 @@ export default defineConfig({
     globalSetup: ['test/harnesses/fetch.ts', 'test/house/global-setup.ts'],
     // One CLI at a time: each takes a whole core while it starts.
     fileParallelism: false,
-    // A noisy machine misses a deadline once; a defect misses it twice. Developers see every miss.
-    retry: process.env.CI ? 1 : 0,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
