@@ -2,6 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import { API_KEY_PATTERN, EXECUTION_TOKEN_PATTERN, Fault, KeyScope, type Role, type WhoAmI } from '../contract/index.ts'
+import { arrayOf } from './array-of.ts'
+import { batched } from './batch.ts'
 import type { Caller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { insertKey, livingKeys, roleOf } from './keys.ts'
@@ -21,6 +23,8 @@ export type Standing = { is: 'known'; role: Role | null } | { is: 'ended' | 'unk
 
 /** `last_used_at` is written at most this often. */
 const USED_MS = 60_000
+/** Execution tokens of one statement. */
+const TOKENS_MAX = 200
 
 export function accessEngine(room: Room) {
   const { clock } = room
@@ -53,13 +57,24 @@ export function accessEngine(room: Room) {
     }
   }
 
+  const readExecution = batched({
+    most: TOKENS_MAX,
+    keyOf: (token: string) => token,
+    run: async (tokens) => {
+      const hashes = tokens.map(hashOf)
+      const rows = await db
+        .selectFrom('executions')
+        .innerJoin('runs', 'runs.run_id', 'executions.run_id')
+        .select(['runs.team_id', 'runs.owner_user_id', 'runs.run_id', 'executions.execution_id', 'executions.state'])
+        .select('executions.token_hash')
+        .where(sql<boolean>`executions.token_hash = any(${arrayOf('bytea', hashes, (hash) => hash)}::bytea[])`)
+        .execute()
+      return hashes.map((hash) => rows.find(({ token_hash }) => token_hash.equals(hash)))
+    },
+  })
+
   async function identifyExecution(token: string): Promise<Caller | null> {
-    const execution = await db
-      .selectFrom('executions')
-      .innerJoin('runs', 'runs.run_id', 'executions.run_id')
-      .select(['runs.team_id', 'runs.owner_user_id', 'runs.run_id', 'executions.execution_id', 'executions.state'])
-      .where('executions.token_hash', '=', hashOf(token))
-      .executeTakeFirst()
+    const execution = await readExecution(token)
     if (!execution) return null
     const { team_id, owner_user_id, run_id, execution_id } = execution
     return {

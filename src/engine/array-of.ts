@@ -5,7 +5,7 @@ import { type RawBuilder, sql } from 'kysely'
  * deserve a plan of its own, and planning costs a short statement more than it does itself; so one plan is kept.
  */
 export const arrayOf = <T>(
-  type: 'uuid' | 'text' | 'int' | 'int8' | 'bool' | 'timestamptz' | 'jsonb',
+  type: 'uuid' | 'text' | 'int' | 'int8' | 'bool' | 'timestamptz' | 'jsonb' | 'bytea',
   rows: readonly T[],
   of: (row: T, at: number) => unknown,
 ): RawBuilder<unknown> => sql`(select ${rows.map(of)}::${sql.raw(type)}[])`

@@ -21,15 +21,15 @@ import {
   RunMode,
 } from '../contract/index.ts'
 import type { Runs } from '../db/tables.ts'
+import type { Brought } from './brought.ts'
 import { configureExecution } from './configuration.ts'
 import { type Part, type Position, partsBefore } from './conversation-parts.ts'
 import type { Room } from './engine.ts'
-import { hasSnapshot } from './handoff.ts'
 import { lostLetters } from './lost-letters.ts'
 import { modeWords } from './mode-words.ts'
 import { renderMemories } from './remembering.ts'
 import { resultsFor } from './results.ts'
-import { skillsFor } from './run-givens.ts'
+import { renderSkills } from './run-givens.ts'
 import { renderSecrets } from './secret-opening.ts'
 import { type FoundSession, keptSession } from './sessions.ts'
 
@@ -54,6 +54,7 @@ export async function renderAssignment(
   const earlier = await partsBefore(room.database.kysely, run)
   const is_first = run.executions === 1 && entries_held === 0
   const memories = harnessOf(config) === 'command' ? null : await renderMemories(room.database.kysely, run)
+  const brought = await room.brings({ run_id: run.run_id, execution_id })
   const { again, ...before } =
     is_first && earlier.length === 0
       ? NOTHING_BEFORE
@@ -70,36 +71,29 @@ export async function renderAssignment(
     conversation_id: run.conversation_id,
     limits: limitsFor(room, config),
     entries_held,
-    ...(await filesFor(room, run, asked)),
-    ...(await skillsFor(room.database.kysely, run.run_id)),
+    ...renderFiles(brought, run, asked),
+    ...renderSkills(brought.runtime_skills),
     cause: Execution.shape.cause.parse(cause),
     placement: run.placement === 'parent' ? 'parent' : 'worker',
     ...(memories === null ? {} : { memories }),
     guidance: cause === 'message' ? null : modeWords(RunMode.parse(run.mode)),
     ...(run.parent_run_id !== null && run.lane_run_id === run.parent_run_id ? await resultsFor(room, run.run_id) : {}),
     ...before,
-    ...(cause === 'local' ? {} : await renderSecrets(room, config, execution_id)),
+    ...(cause === 'local' ? {} : await renderSecrets(room, config, { execution_id, any: brought.secrets })),
     ...(cause === 'local' ? {} : renderCloud(config, environment)),
   }
 }
 
 /** What its runner is to bring into the sandbox, and whether it is to leave a snapshot. */
-async function filesFor(
-  room: Room,
+const renderFiles = (
+  { attachments, restores }: Brought,
   run: Run,
   config: AgentConfig,
-): Promise<Pick<Assignment, 'attachments' | 'restores' | 'snapshot_disabled'>> {
-  const { rows } = await sql<{ attachments: number; restores: boolean }>`
-    select ${hasSnapshot(run.run_id)} as restores, (select count(*)::int from uploads u
-      where u.run_id = ${run.run_id} and u.purpose = 'attachment'
-        and u.confirmed_at is not null) as attachments`.execute(room.database.kysely)
-  const { attachments = 0, restores = false } = rows[0] ?? {}
-  return {
-    ...(attachments > 0 ? { attachments } : {}),
-    ...(restores ? { restores } : {}),
-    ...(run.snapshot_disabled || config.snapshot_disabled ? { snapshot_disabled: true } : {}),
-  }
-}
+): Pick<Assignment, 'attachments' | 'restores' | 'snapshot_disabled'> => ({
+  ...(attachments > 0 ? { attachments } : {}),
+  ...(restores ? { restores } : {}),
+  ...(run.snapshot_disabled || config.snapshot_disabled ? { snapshot_disabled: true } : {}),
+})
 
 /** A role for models is the run's only one: a process has one role of AWS. */
 function renderCloud(config: AgentConfig, environment: FrozenEnvironment | null): Pick<Assignment, 'cloud'> {

@@ -14,6 +14,7 @@ import { attachmentsEngine } from './attachments.ts'
 import { batchesEngine } from './batches.ts'
 import { openBell } from './bell.ts'
 import type { BlobStore } from './blobs.ts'
+import { type Bringing, bringing } from './brought.ts'
 import { conversationFilesEngine } from './conversation-files.ts'
 import { conversationsEngine } from './conversations.ts'
 import { departuresEngine } from './departures.ts'
@@ -117,7 +118,15 @@ export async function openEngine(options: EngineOptions) {
   const keyed = { ...options, keyring: options.keyring ?? NO_KEYS }
   const workload = workloadTokens(keyed)
   const redactorOf = redactors(keyed)
-  const room = { ...keyed, ...own, workload, redactorOf, follow: follower(db), enqueue: enqueuer(db) }
+  const room = {
+    ...keyed,
+    ...own,
+    workload,
+    redactorOf,
+    follow: follower(db),
+    enqueue: enqueuer(db),
+    brings: bringing(db),
+  }
   const listeners = openListeners()
   const transcripts = transcriptsEngine(room)
   const uploads = uploadsEngine(room)
@@ -186,5 +195,6 @@ export type Room = Omit<EngineOptions, 'limits' | 'keyring'> & {
   bell: Awaited<ReturnType<typeof openBell>>
   follow: Follow
   enqueue: Enqueue
+  brings: Bringing
   signer: Signer
 }

@@ -42,13 +42,6 @@ export function renderGivens(row: unknown): Pick<Run, 'runtime_skills' | 'refere
   }
 }
 
-export async function skillsFor(read: Kysely<Tables>, run_id: string): Promise<Pick<Assignment, 'runtime_skills'>> {
-  const given = await read
-    .selectFrom('run_givens')
-    .select('runtime_skills')
-    .where('run_id', '=', run_id)
-    .executeTakeFirst()
-  return given === undefined || given.runtime_skills.length === 0
-    ? {}
-    : { runtime_skills: given.runtime_skills.map(readSkill) }
-}
+/** For its sandbox. */
+export const renderSkills = (given: string[] | null): Pick<Assignment, 'runtime_skills'> =>
+  given === null || given.length === 0 ? {} : { runtime_skills: given.map(readSkill) }

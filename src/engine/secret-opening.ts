@@ -48,13 +48,16 @@ function openRow({ keyring }: Reach, row: Row): Opened {
   return { ...row, ...variablesOf(type, row.name, plain) }
 }
 
-/** What the runner of an execution needs; absent where it is given none. `config` is with what its environment adds. */
+/**
+ * What the runner of an execution needs; absent where it is given none. `config` is with what its environment adds;
+ * `any`: the execution was given some.
+ */
 export async function renderSecrets(
   reach: Reach,
   config: AgentConfig,
-  execution_id: string,
+  { execution_id, any }: { execution_id: string; any: boolean },
 ): Promise<Pick<Assignment, 'secrets'>> {
-  const rows = await givenTo(reach, [execution_id])
+  const rows = any ? await givenTo(reach, [execution_id]) : []
   const asked = [...(config.secrets ?? []), ...authNames(config)]
   const by_servers = secretsNamedBy(config.mcp_servers ?? {})
   const gone = [...asked, ...by_servers].find(({ name }) => !rows.some((row) => row.name === name))

@@ -7,16 +7,21 @@
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import { Fault, type FaultCode, type FromWorker, type ModelKey, type Outcome, type Worker } from '../contract/index.ts'
+import { arrayOf } from './array-of.ts'
+import { batched } from './batch.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { modelKeysFor } from './secret-opening.ts'
 import { lost, settle } from './settle.ts'
 
 type Said<T extends FromWorker['type']> = Extract<FromWorker, { type: T }>['data']
+type Offered = { run_id: string; connection_id: string }
 type Named = { task_id: string; execution_id?: string | undefined }
 
 /** A connection not seen for this long belongs to a server that died, in milliseconds. */
 export const UNSEEN_MS = 90_000
+/** Runs of one statement that workers speak of. */
+const OFFERED_MAX = 200
 
 type Welcome = {
   cancel: { task_id: string; execution_id: string }[]
@@ -122,17 +127,29 @@ export function workersEngine(room: Room) {
     return new Set(rows.map((row) => row.execution_id))
   }
 
+  const readOffered = batched({
+    most: OFFERED_MAX,
+    keyOf: ({ run_id, connection_id }: Offered) => `${run_id} ${connection_id}`,
+    run: async (all) => {
+      const { rows } = await sql<{ place: number; execution_id: string; state: string; offered_on: string | null }>`
+        select x.place::int, e.execution_id, e.state, e.connection_id as offered_on
+        from unnest(${arrayOf('uuid', all, ({ run_id }) => run_id)},
+          ${arrayOf('uuid', all, ({ connection_id }) => connection_id)}) with ordinality
+          as x(run_id, connection_id, place)
+        join runs r on r.run_id = x.run_id join executions e on e.execution_id = r.execution_id
+        join worker_connections c on c.connection_id = x.connection_id and c.worker_host = e.worker_host
+          and c.team_id = r.team_id`.execute(db)
+      const found = new Map(rows.map((row) => [row.place, row]))
+      return all.map(({ run_id }, at) => {
+        const row = found.get(at + 1)
+        return row && { run_id, execution_id: row.execution_id, state: row.state, connection_id: row.offered_on }
+      })
+    },
+  })
+
   async function offered(connection_id: string, said: Named) {
     if (!UUID.test(said.task_id)) return undefined
-    const execution = await db
-      .selectFrom('runs')
-      .innerJoin('executions', 'executions.execution_id', 'runs.execution_id')
-      .innerJoin('worker_connections as c', 'c.worker_host', 'executions.worker_host')
-      .select(['executions.execution_id', 'executions.state', 'executions.connection_id', 'runs.run_id'])
-      .where('runs.run_id', '=', said.task_id)
-      .where('c.connection_id', '=', connection_id)
-      .whereRef('c.team_id', '=', 'runs.team_id')
-      .executeTakeFirst()
+    const execution = await readOffered({ run_id: said.task_id, connection_id })
     if (said.execution_id !== undefined && execution?.execution_id !== said.execution_id) return undefined
     return execution
   }
