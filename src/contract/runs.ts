@@ -7,8 +7,8 @@ import { WebAddress } from './files.ts'
 import { ListedArtifact } from './listed-artifacts.ts'
 import { RunMode } from './modes.ts'
 import { Scope } from './roles.ts'
-import { QueryBoolean, repeated, route } from './route.ts'
-import { RUN_STATES, RunId, RunState, Timestamp } from './run-states.ts'
+import { QueryBoolean, queryNumber, repeated, route } from './route.ts'
+import { AskedTime, RUN_STATES, RunId, RunState, Timestamp } from './run-states.ts'
 import { SkillSpec } from './skills.ts'
 import { RequestUsage } from './usage.ts'
 
@@ -230,19 +230,10 @@ const METADATA_PAIRS_MAX = 5
 /** Words that one search may have. */
 const SEARCH_WORDS_MAX = 16
 
-const TIME_SHAPE = 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.'
-/** PostgreSQL knows no year 0, and no zone so far from UTC. */
-const NO_TIME = /^0000|[+-](1[6-9]|2\d):\d\d$/
-
-/** Also in lower case, and with the + that a query in which it stands plainly makes a space. */
-const Time = z.preprocess(
-  (text) => (typeof text === 'string' ? text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+') : text),
-  z.iso.datetime({ offset: true, error: TIME_SHAPE }).refine((time) => !NO_TIME.test(time), TIME_SHAPE),
-)
 const Id = z.string().min(1).max(320)
 
 export const ListRuns = z.object({
-  limit: z.coerce.number().int().min(1).max(500).default(20),
+  limit: queryNumber(1, 500).default(20),
   /** Of the page before, with the same filters and sort. */
   cursor: z.string().max(2048).optional(),
   /** `agent`: by the name of the skill; runs without one come last. */
@@ -269,9 +260,9 @@ export const ListRuns = z.object({
   /** Its direct children. */
   ancestor_run_id: RunId.optional(),
   artifact_type: z.enum(['PLAN', 'PULL_REQUEST', 'SCREENSHOT', 'FILE', 'EXTERNAL_REFERENCE']).optional(),
-  created_after: Time.optional(),
-  created_before: Time.optional(),
-  updated_after: Time.optional(),
+  created_after: AskedTime.optional(),
+  created_before: AskedTime.optional(),
+  updated_after: AskedTime.optional(),
   /** Every word, in title, skill or the beginning of the prompt; where no run has them, nearly as written. */
   q: z
     .string()

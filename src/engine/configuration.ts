@@ -176,6 +176,10 @@ export function checkMcpServers(servers: Record<string, McpServer>, pointer: str
         `MCP server ${name}: warp_id names a server that is stored at Warp; give a url or a command.`,
         { errors: [{ pointer: `${pointer}/${name}`, detail: 'give url or command' }] },
       )
+    if ('command' in server && server.command.trim() === '')
+      throw new Fault('invalid_request', `MCP server ${name}: its command is empty.`, {
+        errors: [{ pointer: `${pointer}/${name}/command`, detail: 'say which program' }],
+      })
   }
 }
 

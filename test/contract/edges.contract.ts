@@ -163,6 +163,7 @@ describe('POST /agent/runs', () => {
     ['a skill and others', { config: { skill_spec: 'o/r:a', skills: ['o/r:b'] } }],
     ['an MCP server that is two', { config: { mcp_servers: { a: { command: 'x', url: 'https://x.test' } } } }],
     ['an MCP server that is none', { config: { mcp_servers: { a: {} } } }],
+    ['an MCP server of no program', { config: { mcp_servers: { a: { command: ' ' } } } }],
     [
       'a memory store without a word',
       { config: { memory_stores: [{ uid: 'a', access: 'read_only', instructions: '' }] } },
@@ -239,7 +240,26 @@ describe('POST /agent/runs', () => {
       ...nobody,
       harness: { type: 'oz' },
     })
+    const blank = {
+      environment_id: '',
+      credential_strategy: '',
+      runner_id: '',
+      computer_use_model_id: '',
+      skill_spec: '',
+    }
+    expect(await configOf({ ...blank, session_sharing: { public_access: '' } })).toEqual({
+      ...nobody,
+      session_sharing: {},
+    })
     expect(await configOf({ skills: ['o/r:a', 'o/r:b'] })).toMatchObject({ name: 'a', skill_spec: 'o/r:a' })
+    const either = {
+      a: { warp_id: null, command: 'x', args: null, env: null, url: null },
+      b: { command: null, url: 'https://x.test/', headers: null },
+    }
+    expect(await configOf({ mcp_servers: either })).toEqual({
+      ...nobody,
+      mcp_servers: { a: { command: 'x', args: [], env: {} }, b: { url: 'https://x.test/', headers: {} } },
+    })
     const store = await answered(['POST', 'memory_stores', MemoryStore, 201], { body: { description: null } })
     const whole = {
       name: 'whole',
