@@ -143,7 +143,9 @@ export const AgentConfig = z.object({
   computer_use_model_id: z.string().max(256).optional(),
   /** `role_arn`: by which Claude Code asks Bedrock for its models. */
   inference_providers: InferenceProviders.optional(),
-  /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. */
+  /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. These two as of the run itself. */
+  interactive: z.boolean().optional(),
+  orchestration_handoff: z.boolean().optional(),
   runner_id: z.string().max(128).optional(),
   credential_strategy: orAbsent(z.enum(CREDENTIAL_STRATEGIES)).nullish(),
   /** Its agent is given what they hold. Empty: none, also where its agent identity or its parent has some. */

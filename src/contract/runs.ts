@@ -90,6 +90,7 @@ export const CreateRun = z.object({
   team: z.boolean().optional(),
   /** Only with the key of an agent that may: this person, by e-mail or id, counts as its creator. */
   on_behalf_of: z.string().min(1).max(320).optional(),
+  /** Kept, answered in `agent_config`, and of no effect, as `orchestration_handoff` is. */
   interactive: z.boolean().optional(),
   /** Uid or, ours, name of the agent identity that works on it; null: none, also where the parent has one. */
   agent_identity_uid: z.string().min(1).max(128).nullish(),
@@ -108,6 +109,7 @@ export const CreateRun = z.object({
   initial_snapshot_token: z.string().max(256).nullish(),
   /** Its executions leave no snapshot of the workspace. */
   snapshot_disabled: z.boolean().nullish(),
+  orchestration_handoff: z.boolean().nullish(),
   /** Ours: `parent` runs beside the parent, in its sandbox and files. */
   placement: z.enum(['worker', 'parent']).optional(),
   /** Ours: the thread, ticket or job that asks for it. A ticket's gives the metadata `ticket_id` and `ticket_source`. */
@@ -249,8 +251,8 @@ export const ListRuns = z.object({
   /** Uid of an agent identity; uid or e-mail address of a person where the run is in the name of no agent. */
   executor: Id.optional(),
   /** `config.name`. */
-  name: z.string().max(256).optional(),
-  model_id: z.string().max(256).optional(),
+  name: z.string().min(1).max(256).optional(),
+  model_id: z.string().min(1).max(256).optional(),
   /** Uid or, ours, name; `empty-environment`: runs that have none. */
   environment_id: Id.optional(),
   /** The same as `skill_spec`. */

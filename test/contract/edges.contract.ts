@@ -112,6 +112,13 @@ describe('GET /agent/runs', () => {
     `metadata[k]=${'v'.repeat(257)}`,
     'q=%00',
     'name=a%00',
+    'name=',
+    'model_id=',
+    'creator=',
+    'skill=',
+    'environment_id=',
+    'limit=0x10',
+    'metadata[a][b]=c',
   ])('refuses %s', async (query) => expect(await refused('GET', `agent/runs?${query}`)).toEqual(INVALID))
 
   test.each([
@@ -287,6 +294,12 @@ describe('POST /agent/runs', () => {
       const run_id = await create({ prompt: 'true', config: { ...COMMAND, worker_host: host } })
       await reaches(run_id, 'SUCCEEDED')
     }
+  })
+
+  test.each(['/plan', '/orchestrate'])('%s before a prompt is part of it, and no mode', async (word) => {
+    const prompt = `${word} Tidy up.`
+    const { json } = await ask('GET', `agent/runs/${await create(queued({ prompt }))}`)
+    expect(json).toMatchObject({ prompt, mode: 'normal' })
   })
 
   test('a title that is absent or empty is made of the prompt', async () => {
