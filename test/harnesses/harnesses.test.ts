@@ -147,6 +147,7 @@ describe.each(CASES)('$name', (its) => {
 const EFFORTS: [string, RegExp, Partial<StartOptions>][] = [
   ['claude', /"output_config":\{"effort":"low"/, { model_id: 'claude-opus-4-6' }],
   ['codex', /"reasoning":\{"effort":"low"/, { model_id: 'gpt-5' }],
+  ['baton', /"reasoning":\{"effort":"low"/, { model_id: 'openai/gpt-5.5' }],
 ]
 test.each(EFFORTS)('%s thinks as hard as it was asked to', async (name, said, options) => {
   const its = CASES.find((one) => one.name === name)
