@@ -95,6 +95,27 @@ test.each(PROVIDERS)(
   },
 )
 
+const THINKS: Record<string, RegExp> = {
+  anthropic: /"effort":"low"/,
+  openai: /"reasoning":\{"effort":"low"/,
+  google: /"thinkingLevel":"low"/,
+  custom: /"reasoning_effort":"low"/,
+}
+test.each(PROVIDERS)('with %s the model is asked to think as hard as was said', async (name, env) => {
+  const bodies: string[] = []
+  const url = await serve((_, body) => {
+    bodies.push(body)
+    return refuse(400, 'no')()
+  })
+  for (const level of ['low', 'boundless']) {
+    await using agent = await startAgent({ ...env(url), BATON_REASONING: level })
+    await refusalOf(agent.prompt(await agent.start(folder('cwd')), 'Think.'))
+  }
+  const [low, other] = bodies
+  expect(low).toMatch(THINKS[name] ?? /none/)
+  expect(other).not.toMatch(/effort|thinking/i)
+})
+
 test('cancel during a model call ends the turn at once', async () => {
   let asked = () => {}
   const waiting = new Promise<void>((resolve) => {

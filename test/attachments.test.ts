@@ -260,6 +260,7 @@ test('what is too much, too large or no file is refused by name, and makes no ru
   await expect(create([file('../x', 'x')])).rejects.toMatchObject({ message: expect.stringContaining('file name') })
   await expect(create([file('x', 'x', 'text')])).rejects.toMatchObject({ message: expect.stringContaining('MIME') })
   await expect(create([{ ...file('x', ''), data: '@@@' }])).rejects.toMatchObject({
+    message: '`attachments[0].data` is not valid: it is not base64.',
     details: { errors: [{ pointer: '/attachments/0/data', detail: 'it is not base64' }] },
   })
   await expect(create([file('x', Buffer.alloc(ATTACHMENT_BYTES_MAX + 1))])).rejects.toMatchObject({

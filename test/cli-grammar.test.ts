@@ -115,7 +115,7 @@ test('a word that is none ends with 2, and what runs well with 0', async () => {
   expect(await home.run(['completions'], { env: { SHELL: '' } })).toMatchObject({ code: 2 })
 }, 60_000)
 
-test('profiles are the two policies, and --profile is one of them', async () => {
+test('profiles are the two policies, and what else Oz says of a run is in its configuration', async () => {
   expect(await json('agent', 'profile', 'list')).toMatchObject({ profiles: [{ id: 'allow' }, { id: 'deny' }] })
   expect((await baton('agent', 'profile', 'list', '-o', 'ndjson')).stdout.trim().split('\n')).toHaveLength(2)
   const run = async (...more: string[]) => {
@@ -129,6 +129,14 @@ test('profiles are the two policies, and --profile is one of them', async () => 
     runner_id: 'r',
   })
   expect(await run('--share', '--no-computer-use')).toMatchObject({ computer_use_enabled: false })
+  expect(await run('--snapshot-upload-timeout', '1m30s', '--snapshot-script-timeout', '2m')).toMatchObject({
+    snapshot_upload_timeout_secs: 90,
+    snapshot_script_timeout_secs: 120,
+  })
+  for (const wrong of ['soon', '0s', '61m', '-1s']) {
+    const refused = await baton('agent', 'run-cloud', 'x', `--snapshot-script-timeout=${wrong}`)
+    expect([refused.code, refused.stderr], wrong).toEqual([2, expect.stringContaining('from 1s to 1h')])
+  }
 }, 60_000)
 
 test('MCP servers are listed with what has them', async () => {

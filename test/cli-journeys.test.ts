@@ -209,7 +209,7 @@ describe('runs', () => {
     expect(await readFile(join(folder, 'file'), 'utf8')).toBe('made\n')
     const run_id = /^Run ID: (\S+)$/m.exec(ended.stdout)?.[1] ?? ''
     const run = JSON.parse((await home.run(['run', 'get', run_id, '--json'])).stdout)
-    expect(run).toMatchObject({ state: 'SUCCEEDED', execution_location: 'LOCAL' })
+    expect(run).toMatchObject({ state: 'SUCCEEDED', execution_location: 'LOCAL', is_run_type_cancellable: false })
     const failing = await home.run(
       ['agent', 'run', '-p', 'exit 9', '--harness', 'command', '--output-format', 'json'],
       { cwd: folder },

@@ -217,6 +217,31 @@ test('a run without repositories finds its files; with declarations just those; 
   expect(await left(disabled)).toEqual([])
 }, 60_000)
 
+test('a snapshot, and the script that declares it, take no longer than the run says', async () => {
+  const declared = join(folder, 'slow.jsonl')
+  const script = (text: string) => ({
+    environment: {
+      ...BARE,
+      variables: { OZ_SNAPSHOT_DECLARATIONS_FILE: declared, OZ_SNAPSHOT_DECLARATIONS_SCRIPT: text },
+    },
+  })
+  const leave = async (config: AgentConfig) => {
+    const run_id = await begin({ harness: { type: 'claude' }, ...config })
+    await work(async ({ start }) => {
+      writeFileSync(join(start.workspace, 'made.txt'), 'made')
+      return undefined
+    })
+    return { files: (await left(run_id)).length, said: await warnings(run_id) }
+  }
+  expect(await leave({ ...script('sleep 600'), snapshot_script_timeout_secs: 1 })).toEqual({
+    files: 2,
+    said: [expect.stringMatching(/The script of OZ_SNAPSHOT_DECLARATIONS_SCRIPT took too long \(it may take 1 s/)],
+  })
+  const { files, said } = await leave({ ...script('sleep 600'), snapshot_upload_timeout_secs: 1 })
+  expect(files).toBe(0)
+  expect(said.at(-1)).toMatch(/^The workspace is not kept for the next execution: it took too long/)
+}, 60_000)
+
 test('what cannot be put back is told to the agent, who goes on', async () => {
   const { url, config } = makeRepository()
   const run_id = await begin(config)

@@ -52,9 +52,10 @@ test('every field of the public configuration comes back as it was given, and ot
     snapshot_upload_timeout_secs: 30,
     snapshot_script_timeout_secs: 5,
   }
-  const given = { config: { ...config, quantum: true } as never, title: 'Mine', snapshot_disabled: true }
+  const flags = { snapshot_disabled: true, interactive: true, orchestration_handoff: true }
+  const given = { config: { ...config, quantum: true } as never, title: 'Mine', ...flags }
   const run = await create(given)
-  const answered = { skills: [config.skill_spec], worker_host: 'nobody', snapshot_disabled: true }
+  const answered = { skills: [config.skill_spec], worker_host: 'nobody', ...flags }
   expect(run.agent_config).toEqual({ ...config, ...answered })
   expect(run).toMatchObject({
     title: 'Mine',
@@ -65,6 +66,11 @@ test('every field of the public configuration comes back as it was given, and ot
     is_run_type_cancellable: true,
     task_id: run.run_id,
   })
+  const child = await create({ parent_run_id: run.run_id })
+  expect(child.agent_config).toMatchObject({ runner_id: 'big', computer_use_enabled: false, idle_timeout_minutes: 60 })
+  for (const flag of Object.keys(flags)) expect(child.agent_config).not.toHaveProperty(flag)
+  const plain = await create({ interactive: false, orchestration_handoff: null })
+  expect(plain.agent_config).toEqual({ worker_host: 'nobody' })
 })
 
 const wrongs: [string, unknown, RegExp][] = [

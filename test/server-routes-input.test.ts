@@ -182,6 +182,25 @@ describe.each(named(asking))('the query of %s', (_, route) => {
     }
   })
 
+  test('with a number that is not written in digits is refused by name', async () => {
+    const numbers = fieldsOf(route.query).filter(([, { type }]) => type === 'integer')
+    for (const [name] of numbers)
+      for (const given of ['0x10', '1e1', '', '%205', '5.0', '%2B5', '9'.repeat(16)]) {
+        const response = await ask(route, { query: `${name}=${given}` })
+        expect(response.status, `${name}=${given}`).toBe(400)
+        expect((await problemOf(response)).error).toContain(`\`${name}\``)
+      }
+  })
+
+  test('with brackets that mean nothing is refused, not passed over', async () => {
+    for (const [name] of fieldsOf(route.query))
+      for (const odd of ['[a][b]', '[a', '[a]b', '[[a]]']) {
+        const response = await ask(route, { query: `${name}${odd}=1` })
+        expect(response.status, `${name}${odd}`).toBe(400)
+        expect((await problemOf(response)).error).toContain(`\`${name}${odd}\` is not valid`)
+      }
+  })
+
   test('with a NUL character is refused by name', async () => {
     for (const [name] of fieldsOf(route.query)) {
       const response = await ask(route, { query: `${name}=a%00b` })

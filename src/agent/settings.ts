@@ -24,6 +24,8 @@ export const Settings = z.object({
   BATON_MODEL_ID: Text,
   /** `auto`, `scripted`, `provider/model` or a bare model name. */
   BATON_MODEL: Text,
+  /** How hard the model is to think; another word is none. */
+  BATON_REASONING: z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max']).optional().catch(undefined),
   /** Where sessions are kept, one file each. Absent: sessions end with the process. */
   BATON_AGENT_STATE_DIR: Text,
   /** A JSON file with the turns of the scripted model. */

@@ -10,6 +10,7 @@ import {
 } from 'ai'
 import type { OpenModel } from './models.ts'
 import type { Listener } from './session.ts'
+import type { Settings } from './settings.ts'
 import type { Tool } from './tools/tool.ts'
 import { NO_TOKENS, parseTokens, type Tokens } from './usage.ts'
 
@@ -31,6 +32,7 @@ type Call = {
   tools: Tool[]
   listener: Listener
   retries: number
+  reasoning: Settings['BATON_REASONING']
   signal: AbortSignal
 }
 
@@ -44,6 +46,7 @@ export async function callModel({
   tools,
   listener,
   retries,
+  reasoning,
   signal,
 }: Call): Promise<ModelStep> {
   const last = messages.at(-1)
@@ -54,6 +57,7 @@ export async function callModel({
     tools: offered(tools),
     abortSignal: signal,
     maxRetries: retries,
+    ...(reasoning && { reasoning }),
     // The error also comes as a part of the stream; by default the SDK prints it.
     onError: () => undefined,
   })

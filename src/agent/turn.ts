@@ -73,8 +73,9 @@ async function stepOnce(
   const view = windowOf(session.history.messages, session.cut, settings.BATON_HISTORY_CHARS_MAX)
   session.cut = view.cut
   const { tools, listener } = session
-  const retries = settings.BATON_MODEL_RETRIES
-  const step = await callModel({ model, instructions, messages: view.messages, tools, listener, retries, signal })
+  const { BATON_MODEL_RETRIES: retries, BATON_REASONING: reasoning } = settings
+  const asked = { model, instructions, messages: view.messages, tools }
+  const step = await callModel({ ...asked, listener, retries, reasoning, signal })
   for (const message of step.messages) await session.history.append(message)
   return step
 }

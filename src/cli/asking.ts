@@ -45,6 +45,8 @@ export function declareAsking(command: Command): Command {
     .option('--mode <mode>', 'normal, plan or orchestrate: whether the agent proposes a plan first')
     .option('--conversation <id>', 'conversation to go on with; needs no prompt')
     .option('--no-snapshot', 'it leaves no snapshot of its workspace for its next execution')
+    .option('--snapshot-upload-timeout <duration>', 'the longest that the snapshot may take; else 2m')
+    .option('--snapshot-script-timeout <duration>', 'the longest that the script that declares it may take; else 1m')
     .option('--parent-run-id <run>', 'make it a child of that run, whose configuration it inherits')
   return declareOzOptions(declareScope(command))
 }

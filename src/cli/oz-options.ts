@@ -4,16 +4,15 @@
  */
 import { type Command, InvalidArgumentError } from 'commander'
 import { z } from 'zod'
-import type { AgentConfig } from '../contract/index.ts'
+import { AgentConfig } from '../contract/index.ts'
 import { CommandFailure } from './exits.ts'
 import { collect } from './named.ts'
+import { parseDuration } from './text.ts'
 
 /** Flags, and what is said of them; null: nothing needs to be said. */
 const UNUSED: [string, string | null][] = [
   ['--strict-mcp-startup', 'the harness decides what an MCP server that does not start means'],
   ['--mcp-startup-timeout <duration>', 'the harness decides how long it waits for an MCP server'],
-  ['--snapshot-upload-timeout <duration>', null],
-  ['--snapshot-script-timeout <duration>', null],
   ['--gui', null],
   ['--sandboxed', null],
 ]
@@ -37,6 +36,8 @@ const Options = z.object({
   computerUse: z.boolean().optional(),
   profile: z.string().optional(),
   runner: z.string().optional(),
+  snapshotUploadTimeout: z.string().optional(),
+  snapshotScriptTimeout: z.string().optional(),
   bedrockInferenceRole: z.string().optional(),
   bedrockRoleRegion: z.string().optional(),
 })
@@ -63,7 +64,21 @@ export function ozConfig(options: Record<string, unknown>, say: (line: string) =
     ...(o.profile === undefined ? {} : { permissions: policyOf(o.profile) }),
     ...(public_access === undefined ? {} : { session_sharing: { public_access } }),
     ...bedrockRole(o),
+    ...secondsOf('snapshot_upload_timeout_secs', o.snapshotUploadTimeout),
+    ...secondsOf('snapshot_script_timeout_secs', o.snapshotScriptTimeout),
   }
+}
+
+/** Whole seconds, no fewer than asked for. */
+function secondsOf(
+  field: 'snapshot_upload_timeout_secs' | 'snapshot_script_timeout_secs',
+  text: string | undefined,
+): AgentConfig {
+  if (text === undefined) return {}
+  const seconds = Math.ceil((parseDuration(text) ?? 0) / 1000)
+  if (AgentConfig.shape[field].safeParse(seconds).success) return { [field]: seconds }
+  const flag = `--${field.replace(/_secs$/, '').replaceAll('_', '-')}`
+  throw new CommandFailure('usage', `${flag} "${text}" is no duration from 1s to 1h.`, 'Write it as 30s, 2m or 1m30s.')
 }
 
 /** What Oz calls a profile is here a policy of what an agent may do without being asked. */

@@ -4,7 +4,7 @@ import { NoNul } from './config.ts'
 import { Uid } from './environments.ts'
 import { Role } from './roles.ts'
 import { Nothing, route } from './route.ts'
-import { Timestamp } from './run-states.ts'
+import { AskedTime, Timestamp } from './run-states.ts'
 import { UserProfile } from './runs.ts'
 
 /**
@@ -46,7 +46,7 @@ export const CreateApiKey = z.object({
   agent_uid: Uid.optional(),
   role: Role.optional(),
   /** Null: never. */
-  expires_at: z.iso.datetime({ offset: true }).nullable().optional(),
+  expires_at: AskedTime.nullable().optional(),
   expires_in_seconds: z.int().min(1).max(KEY_SECONDS_MAX).optional(),
 })
 export type CreateApiKey = z.infer<typeof CreateApiKey>

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { AgentConfig, HarnessName } from './config.ts'
-import { repeated, route } from './route.ts'
+import { queryNumber, repeated, route } from './route.ts'
 import { RunId, Timestamp } from './run-states.ts'
 import { Metadata, PageInfo, UserProfile } from './runs.ts'
 import { RequestUsage } from './usage.ts'
@@ -143,7 +143,7 @@ export const batchRoutes = {
     callers: ['user'],
     summary: 'Batches, newest first, by opaque cursor.',
     query: z.object({
-      limit: z.coerce.number().int().min(1).max(200).default(20),
+      limit: queryNumber(1, 200).default(20),
       cursor: z.string().max(2048).optional(),
     }),
     answer: z.object({ batches: z.array(Batch), page_info: PageInfo }),
@@ -168,8 +168,8 @@ export const batchRoutes = {
     params: BatchPath,
     query: z.object({
       state: repeated(TaskState),
-      after: z.coerce.number().int().min(0).default(0),
-      limit: z.coerce.number().int().min(1).max(BATCH_TASKS_MAX).default(500),
+      after: queryNumber(0).default(0),
+      limit: queryNumber(1, BATCH_TASKS_MAX).default(500),
     }),
     answer: z.object({ tasks: z.array(BatchTask), has_more: z.boolean() }),
   }),

@@ -25,6 +25,9 @@ export const HarnessName = z
   .max(64)
   .regex(/^[a-z0-9][a-z0-9_-]*$/, 'A harness name is lower case letters, digits, - and _.')
 
+/** Forms send what nobody filled in as empty text. */
+const orAbsent = <T extends z.ZodType>(field: T) => z.preprocess((v) => (v === '' ? undefined : v), field.optional())
+
 export const HarnessChoice = z.object({
   type: z.preprocess((v) => (v === null || v === '' ? undefined : v), HarnessName.default('oz')),
   model_id: z.string().max(256).nullish(),
@@ -63,7 +66,7 @@ const MCP_PLACES = ['warp_id', 'command', 'url'] as const
 export const McpServer = z.preprocess(
   (server, context) => {
     if (typeof server !== 'object' || server === null) return server
-    const given = MCP_PLACES.filter((place) => place in server)
+    const given = MCP_PLACES.filter((place) => (server as Record<string, unknown>)[place] != null)
     if (given.length !== 1)
       context.addIssue(`An MCP server has exactly one of warp_id, command and url; this has ${given.length}.`)
     return server
@@ -121,9 +124,9 @@ export type AttachedStore = z.infer<typeof AttachedStore>
 export const STORES_MAX = 20
 
 const SessionSharing = z.object({
-  public_access: z
-    .enum(['VIEWER', 'EDITOR'], 'Public access is VIEWER or EDITOR; nobody gets more by a link.')
-    .optional(),
+  public_access: orAbsent(
+    z.enum(['VIEWER', 'EDITOR'], 'Public access is VIEWER or EDITOR; nobody gets more by a link.'),
+  ).optional(),
 })
 
 export const AgentConfig = z.object({
@@ -131,7 +134,7 @@ export const AgentConfig = z.object({
   model_id: z.string().max(256).optional(),
   base_prompt: z.string().max(131_072).optional(),
   /** Uid or, ours, name of an environment; null: none, also where the parent has one. */
-  environment_id: z.string().min(1).max(128).nullish(),
+  environment_id: orAbsent(z.string().max(128)).nullish(),
   worker_host: z.string().max(256).optional(),
   harness: HarnessChoice.nullish(),
   mcp_servers: z.record(z.string().max(64), McpServer).optional(),
@@ -140,9 +143,11 @@ export const AgentConfig = z.object({
   computer_use_model_id: z.string().max(256).optional(),
   /** `role_arn`: by which Claude Code asks Bedrock for its models. */
   inference_providers: InferenceProviders.optional(),
-  /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. */
+  /** From here to `credential_strategy`: kept and answered, and of no effect on runs here. These two as of the run itself. */
+  interactive: z.boolean().optional(),
+  orchestration_handoff: z.boolean().optional(),
   runner_id: z.string().max(128).optional(),
-  credential_strategy: z.enum(CREDENTIAL_STRATEGIES).nullish(),
+  credential_strategy: orAbsent(z.enum(CREDENTIAL_STRATEGIES)).nullish(),
   /** Its agent is given what they hold. Empty: none, also where its agent identity or its parent has some. */
   memory_stores: z.array(AttachedStore).max(STORES_MAX).optional(),
   /** With public access, what the run makes is read without a key. */

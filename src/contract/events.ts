@@ -3,8 +3,8 @@
  * Unknown event types only move a reader's cursor.
  */
 import { z } from 'zod'
-import { QueryBoolean, repeated, route } from './route.ts'
-import { RunId, Timestamp } from './run-states.ts'
+import { QueryBoolean, queryNumber, repeated, route } from './route.ts'
+import { AskedTime, RunId, Timestamp } from './run-states.ts'
 import { Delta, Entry } from './transcripts.ts'
 
 /** The public Oz types (the `ref_id` of `run_errored` is the reason, that of `run_session_linked` the session that an
@@ -74,7 +74,7 @@ export const CHILD_EVENTS = [
 export const ClientEvent = z.object({
   event_uuid: z.string().min(1).max(128),
   event_name: z.string().min(1).max(128),
-  timestamp: z.iso.datetime({ offset: true }),
+  timestamp: AskedTime,
   payload: z.record(z.string().max(128), z.unknown()).nullish(),
 })
 export type ClientEvent = z.infer<typeof ClientEvent>
@@ -94,9 +94,9 @@ export const eventRoutes = {
       run_ids: RunIds,
       ancestor_run_id: RunId.optional(),
       include_self: QueryBoolean.default(false),
-      before: z.coerce.number().int().min(1).optional(),
-      since: z.coerce.number().int().min(0).default(0),
-      limit: z.coerce.number().int().min(1).max(500).default(100),
+      before: queryNumber(1).optional(),
+      since: queryNumber(0).default(0),
+      limit: queryNumber(1, 500).default(100),
     }),
     answer: z.array(Event),
   }),
@@ -111,7 +111,7 @@ export const eventRoutes = {
       run_ids: RunIds,
       ancestor_run_id: RunId.optional(),
       include_self: QueryBoolean.default(false),
-      since: z.coerce.number().int().min(0).optional(),
+      since: queryNumber(0).optional(),
     }),
     answer: Event,
     produces: 'event-stream',
@@ -164,7 +164,7 @@ export const eventRoutes = {
     summary:
       'One stream for a page or terminal (ours): all events of the team, and the transcripts of the named runs as they grow.',
     query: z.object({
-      since: z.coerce.number().int().min(0).optional(),
+      since: queryNumber(0).optional(),
       /** Runs whose transcript is followed, each from `entries_after` of the same index (empty: from now). */
       run_ids: RunIds,
       entries_after: repeated(z.string().max(64)),

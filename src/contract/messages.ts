@@ -4,8 +4,8 @@
  * without a row.
  */
 import { z } from 'zod'
-import { Nothing, QueryBoolean, route } from './route.ts'
-import { RunId, Timestamp } from './run-states.ts'
+import { Nothing, QueryBoolean, queryNumber, route } from './route.ts'
+import { AskedTime, RunId, Timestamp } from './run-states.ts'
 import { UserProfile } from './runs.ts'
 
 export const SUBJECT_CHARACTERS_MAX = 1024
@@ -80,9 +80,9 @@ export const messageRoutes = {
     summary: 'Headers of the messages to a run, oldest first.',
     params: z.object({ run_id: RunId }),
     query: z.object({
-      limit: z.coerce.number().int().min(1).max(100).default(50),
+      limit: queryNumber(1, 100).default(50),
       unread: QueryBoolean.optional(),
-      since: z.iso.datetime({ offset: true }).optional(),
+      since: AskedTime.optional(),
     }),
     answer: z.array(MessageHeader),
   }),
@@ -105,7 +105,7 @@ export const messageRoutes = {
     summary: 'Headers of the last messages to and from a run, oldest first (ours). `before`: those before that one.',
     params: z.object({ run_id: RunId }),
     query: z.object({
-      limit: z.coerce.number().int().min(1).max(500).default(100),
+      limit: queryNumber(1, 500).default(100),
       before: z.uuid().optional(),
     }),
     answer: z.object({ messages: z.array(Letter), has_earlier: z.boolean() }),

@@ -7,7 +7,7 @@
  */
 import { z } from 'zod'
 import { HarnessName } from './config.ts'
-import { Nothing, route } from './route.ts'
+import { Nothing, queryNumber, route } from './route.ts'
 import { RunId, Timestamp } from './run-states.ts'
 import { UserProfile } from './runs.ts'
 
@@ -106,7 +106,7 @@ export const Approval = z.object({
 })
 export type Approval = z.infer<typeof Approval>
 
-const PlanPath = z.object({ run_id: RunId, version: z.coerce.number().int().min(1) })
+const PlanPath = z.object({ run_id: RunId, version: queryNumber(1) })
 const OUTDATED =
   'An answer to a version that is no longer the open one gets 409 with what differs. The first answer wins.'
 
@@ -120,7 +120,7 @@ export const planRoutes = {
     summary: 'Newest versions of plans, newest first; with `state=proposed` those that wait for a person.',
     query: z.object({
       state: PlanState.optional(),
-      limit: z.coerce.number().int().min(1).max(500).default(100),
+      limit: queryNumber(1, 500).default(100),
     }),
     answer: z.object({ plans: z.array(Plan.extend({ run_title: z.string() })) }),
   }),

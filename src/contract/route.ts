@@ -120,3 +120,13 @@ export const QueryBoolean = z.preprocess(
   (v) => (v === 'true' || v === '1' ? true : v === 'false' || v === '0' ? false : v),
   z.boolean(),
 )
+
+const WHOLE = 'A whole number, written in digits.'
+
+/** A number as a query or a path spells it: in digits. What else JavaScript would take for one is refused. */
+export function queryNumber(least: number, most: number = Number.MAX_SAFE_INTEGER) {
+  return z.preprocess(
+    (text) => (typeof text === 'string' && /^-?\d{1,16}$/.test(text) ? Number(text) : text),
+    z.number(WHOLE).int(WHOLE).min(least).max(most),
+  )
+}

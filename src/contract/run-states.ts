@@ -6,6 +6,16 @@ export const RunId = z.uuid().toLowerCase()
 
 export const Timestamp = z.iso.datetime({ offset: true })
 
+const TIME_SHAPE = 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.'
+/** PostgreSQL knows no year 0, and no zone so far from UTC. */
+const NO_TIME = /^0000|[+-](1[6-9]|2\d):\d\d$/
+
+/** As it is asked for: also in lower case, and with the + that a query in which it stands plainly makes a space. */
+export const AskedTime = z.preprocess(
+  (text) => (typeof text === 'string' ? text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+') : text),
+  z.iso.datetime({ offset: true, error: TIME_SHAPE }).refine((time) => !NO_TIME.test(time), TIME_SHAPE),
+)
+
 export const RUN_STATES = [
   'QUEUED',
   'PENDING',

@@ -7,8 +7,8 @@ import { WebAddress } from './files.ts'
 import { ListedArtifact } from './listed-artifacts.ts'
 import { RunMode } from './modes.ts'
 import { Scope } from './roles.ts'
-import { QueryBoolean, repeated, route } from './route.ts'
-import { RUN_STATES, RunId, RunState, Timestamp } from './run-states.ts'
+import { QueryBoolean, queryNumber, repeated, route } from './route.ts'
+import { AskedTime, RUN_STATES, RunId, RunState, Timestamp } from './run-states.ts'
 import { SkillSpec } from './skills.ts'
 import { RequestUsage } from './usage.ts'
 
@@ -90,6 +90,7 @@ export const CreateRun = z.object({
   team: z.boolean().optional(),
   /** Only with the key of an agent that may: this person, by e-mail or id, counts as its creator. */
   on_behalf_of: z.string().min(1).max(320).optional(),
+  /** Kept, answered in `agent_config`, and of no effect, as `orchestration_handoff` is. */
   interactive: z.boolean().optional(),
   /** Uid or, ours, name of the agent identity that works on it; null: none, also where the parent has one. */
   agent_identity_uid: z.string().min(1).max(128).nullish(),
@@ -108,6 +109,7 @@ export const CreateRun = z.object({
   initial_snapshot_token: z.string().max(256).nullish(),
   /** Its executions leave no snapshot of the workspace. */
   snapshot_disabled: z.boolean().nullish(),
+  orchestration_handoff: z.boolean().nullish(),
   /** Ours: `parent` runs beside the parent, in its sandbox and files. */
   placement: z.enum(['worker', 'parent']).optional(),
   /** Ours: the thread, ticket or job that asks for it. A ticket's gives the metadata `ticket_id` and `ticket_source`. */
@@ -230,19 +232,10 @@ const METADATA_PAIRS_MAX = 5
 /** Words that one search may have. */
 const SEARCH_WORDS_MAX = 16
 
-const TIME_SHAPE = 'A time as in RFC 3339, such as 2026-01-31T12:00:00Z.'
-/** PostgreSQL knows no year 0, and no zone so far from UTC. */
-const NO_TIME = /^0000|[+-](1[6-9]|2\d):\d\d$/
-
-/** Also in lower case, and with the + that a query in which it stands plainly makes a space. */
-const Time = z.preprocess(
-  (text) => (typeof text === 'string' ? text.toUpperCase().replace(/ (?=\d\d:\d\d$)/, '+') : text),
-  z.iso.datetime({ offset: true, error: TIME_SHAPE }).refine((time) => !NO_TIME.test(time), TIME_SHAPE),
-)
 const Id = z.string().min(1).max(320)
 
 export const ListRuns = z.object({
-  limit: z.coerce.number().int().min(1).max(500).default(20),
+  limit: queryNumber(1, 500).default(20),
   /** Of the page before, with the same filters and sort. */
   cursor: z.string().max(2048).optional(),
   /** `agent`: by the name of the skill; runs without one come last. */
@@ -258,8 +251,8 @@ export const ListRuns = z.object({
   /** Uid of an agent identity; uid or e-mail address of a person where the run is in the name of no agent. */
   executor: Id.optional(),
   /** `config.name`. */
-  name: z.string().max(256).optional(),
-  model_id: z.string().max(256).optional(),
+  name: z.string().min(1).max(256).optional(),
+  model_id: z.string().min(1).max(256).optional(),
   /** Uid or, ours, name; `empty-environment`: runs that have none. */
   environment_id: Id.optional(),
   /** The same as `skill_spec`. */
@@ -269,9 +262,9 @@ export const ListRuns = z.object({
   /** Its direct children. */
   ancestor_run_id: RunId.optional(),
   artifact_type: z.enum(['PLAN', 'PULL_REQUEST', 'SCREENSHOT', 'FILE', 'EXTERNAL_REFERENCE']).optional(),
-  created_after: Time.optional(),
-  created_before: Time.optional(),
-  updated_after: Time.optional(),
+  created_after: AskedTime.optional(),
+  created_before: AskedTime.optional(),
+  updated_after: AskedTime.optional(),
   /** Every word, in title, skill or the beginning of the prompt; where no run has them, nearly as written. */
   q: z
     .string()

@@ -7,7 +7,7 @@ import { AgentConfig, NoNul } from './config.ts'
 import { CRON_CHARACTERS_MAX, cronFault } from './cron.ts'
 import { EnvironmentConfig } from './environments.ts'
 import { RunMode } from './modes.ts'
-import { route } from './route.ts'
+import { queryNumber, route } from './route.ts'
 import { RunState, Timestamp } from './run-states.ts'
 import { CreatedRun, Metadata, PageInfo, Prompt, UserProfile } from './runs.ts'
 
@@ -132,7 +132,7 @@ export const Firing = z.object({
 export type Firing = z.infer<typeof Firing>
 
 export const ListFirings = z.object({
-  limit: z.coerce.number().int().min(1).max(500).default(20),
+  limit: queryNumber(1, 500).default(20),
   cursor: z.string().max(2048).optional(),
 })
 export type ListFirings = z.infer<typeof ListFirings>
@@ -250,7 +250,7 @@ export const scheduleRoutes = {
     callers: ['user'],
     summary: 'Its next planned times (ours), also while it is paused.',
     params: SchedulePath,
-    query: z.object({ count: z.coerce.number().int().min(1).max(NEXT_TIMES_MAX).default(5) }),
+    query: z.object({ count: queryNumber(1, NEXT_TIMES_MAX).default(5) }),
     answer: NextTimes,
   }),
   history: route({

@@ -5,7 +5,7 @@
  * carried by deltas, which are kept nowhere and always precede the entry that holds the whole text.
  */
 import { z } from 'zod'
-import { route } from './route.ts'
+import { queryNumber, route } from './route.ts'
 import { RunId, Timestamp } from './run-states.ts'
 import { ToolCategory } from './tool-categories.ts'
 
@@ -107,7 +107,7 @@ export const transcriptRoutes = {
     query: z.object({
       after: z.string().max(64).optional(),
       before: z.string().max(64).optional(),
-      limit: z.coerce.number().int().min(1).max(500).default(50),
+      limit: queryNumber(1, 500).default(50),
     }),
     answer: z.object({ entries: z.array(Entry), has_earlier: z.boolean(), has_later: z.boolean() }),
   }),

@@ -199,7 +199,7 @@ async function checkRoom(write: Kysely<Tables>, run_id: string, more: number): P
 
 function bytesOf(data: string, at: number): Buffer {
   const refused = (detail: string) =>
-    new Fault('invalid_request', `\`attachments.${at}.data\` is not valid: ${detail}.`, {
+    new Fault('invalid_request', `\`attachments[${at}].data\` is not valid: ${detail}.`, {
       errors: [{ pointer: `/attachments/${at}/data`, detail }],
     })
   const bytes = Buffer.from(data, 'base64')

@@ -27,9 +27,12 @@ import { defaultsOf, findIdentity } from './identities.ts'
 import { checkStores } from './memory-owners.ts'
 import { settleSecrets } from './secret-giving.ts'
 
+/** Said of a run, and kept in its configuration; they are no child's. */
+const FLAGS = ['snapshot_disabled', 'interactive', 'orchestration_handoff'] as const
+
 export type Asked = Pick<
   CreateRun,
-  'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id' | 'snapshot_disabled'
+  'prompt' | 'skill' | 'config' | 'agent_identity_uid' | 'placement' | 'conversation_id' | (typeof FLAGS)[number]
 > & {
   /** Who asks works on it, where they are. */
   local?: boolean
@@ -85,7 +88,7 @@ export async function ownSettings(db: Kysely<Tables>, owned: Owned, asked: Asked
   return {
     ...filledIn(rest),
     ...(named === undefined ? {} : { skills: named }),
-    ...(asked.snapshot_disabled ? { snapshot_disabled: true } : {}),
+    ...Object.fromEntries(FLAGS.flatMap((flag) => (asked[flag] ? [[flag, true]] : []))),
     ...(environment_id === undefined ? {} : { environment_id: environment?.environment_uid ?? null }),
   }
 }
@@ -118,8 +121,8 @@ function over(near: AgentConfig, far: AgentConfig): AgentConfig {
 /** Of its parent a child has all but what is the parent's own task: its name, its instructions, its place. */
 function handedDown(parent: AgentConfig): AgentConfig {
   const { name: _name, base_prompt: _base, worker_host: _host, skills: _skills, skill_spec: _spec, ...task } = parent
-  const { snapshot_disabled: _snapshot, ...rest } = task
-  return rest
+  for (const flag of FLAGS) delete task[flag]
+  return task
 }
 
 /** Without what says "none", as it is answered. */
@@ -176,6 +179,10 @@ export function checkMcpServers(servers: Record<string, McpServer>, pointer: str
         `MCP server ${name}: warp_id names a server that is stored at Warp; give a url or a command.`,
         { errors: [{ pointer: `${pointer}/${name}`, detail: 'give url or command' }] },
       )
+    if ('command' in server && server.command.trim() === '')
+      throw new Fault('invalid_request', `MCP server ${name}: its command is empty.`, {
+        errors: [{ pointer: `${pointer}/${name}/command`, detail: 'say which program' }],
+      })
   }
 }
 

@@ -10,6 +10,13 @@ export function withoutNulls(schema: z.ZodType, value: unknown): unknown {
   const plain = unwrapped(schema)
   if (Array.isArray(value))
     return plain instanceof z.ZodArray ? value.map((item) => withoutNulls(plain.element as z.ZodType, item)) : value
+  // Of several forms, the one that it has without its nulls.
+  if (plain instanceof z.ZodUnion)
+    return (
+      plain.options
+        .map((form) => withoutNulls(form as z.ZodType, value))
+        .find((filled, at) => (plain.options[at] as z.ZodType).safeParse(filled).success) ?? value
+    )
   const members = Object.entries(value)
   if (plain instanceof z.ZodRecord)
     return Object.fromEntries(members.map(([key, one]) => [key, withoutNulls(plain.valueType as z.ZodType, one)]))

@@ -1,6 +1,6 @@
 /** Reading a request: its body within limits, its query in the spellings that clients use, by the route's schemas. */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { Fault, IDEMPOTENCY_KEY_CHARACTERS_MAX, REQUEST_BYTES_MAX, type Route } from '../contract/index.ts'
 import { parseJson } from './json.ts'
 import { withoutNulls } from './nulls.ts'
@@ -16,7 +16,7 @@ export async function readRequest(
 ): Promise<Parsed> {
   return {
     params: parseParams(route, params),
-    query: parsePart('query', route.query, readQuery(search)),
+    query: parsePart('query', route.query, readQuery(search, route.query)),
     body: route.method === 'GET' || route.method === 'DELETE' ? {} : parseBody(route, await readJson(route, incoming)),
   }
 }
@@ -50,12 +50,13 @@ function parsePart(where: 'body' | 'query', schema: z.ZodType, value: unknown): 
 }
 
 /** `a=1&a=2`, `a[]=1` and `a[key]=1`; a value given once stays single. */
-export function readQuery(search: string): Record<string, unknown> {
+function readQuery(search: string, schema: z.ZodType): Record<string, unknown> {
   const query: Record<string, unknown> = Object.create(null)
   for (const [name, value] of new URLSearchParams(search)) {
     if (value.includes('\0'))
       throw new Fault('invalid_request', `\`${name}\` has a NUL character, which no text here may have.`)
     const [, field = name, key] = /^([^[\]]+)\[([^[\]]*)\]$/.exec(name) ?? []
+    if (field === name) checkName(name, schema)
     const before = query[field]
     if (key) query[field] = withPair(name, isRecord(before) ? before : {}, [key, value])
     else if (Array.isArray(before)) before.push(value)
@@ -63,6 +64,16 @@ export function readQuery(search: string): Record<string, unknown> {
     else query[field] = key === undefined ? value : [value]
   }
   return { ...query }
+}
+
+/** A parameter that is known, in brackets that are not, is a mistake; passed over, a list would have more than was asked. */
+function checkName(name: string, schema: z.ZodType): void {
+  const [field = ''] = name.split('[', 1)
+  if (field === name || !(schema instanceof z.ZodObject) || !Object.hasOwn(schema.shape, field)) return
+  throw new Fault(
+    'invalid_request',
+    `\`${name}\` is not valid: write \`${field}\`, \`${field}[]\` or \`${field}[key]\`.`,
+  )
 }
 
 /** What could be meant by only one of two readers is refused: a key that is given twice, and one that JSON drops. */

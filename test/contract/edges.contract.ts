@@ -112,6 +112,13 @@ describe('GET /agent/runs', () => {
     `metadata[k]=${'v'.repeat(257)}`,
     'q=%00',
     'name=a%00',
+    'name=',
+    'model_id=',
+    'creator=',
+    'skill=',
+    'environment_id=',
+    'limit=0x10',
+    'metadata[a][b]=c',
   ])('refuses %s', async (query) => expect(await refused('GET', `agent/runs?${query}`)).toEqual(INVALID))
 
   test.each([
@@ -163,6 +170,7 @@ describe('POST /agent/runs', () => {
     ['a skill and others', { config: { skill_spec: 'o/r:a', skills: ['o/r:b'] } }],
     ['an MCP server that is two', { config: { mcp_servers: { a: { command: 'x', url: 'https://x.test' } } } }],
     ['an MCP server that is none', { config: { mcp_servers: { a: {} } } }],
+    ['an MCP server of no program', { config: { mcp_servers: { a: { command: ' ' } } } }],
     [
       'a memory store without a word',
       { config: { memory_stores: [{ uid: 'a', access: 'read_only', instructions: '' }] } },
@@ -239,7 +247,26 @@ describe('POST /agent/runs', () => {
       ...nobody,
       harness: { type: 'oz' },
     })
+    const blank = {
+      environment_id: '',
+      credential_strategy: '',
+      runner_id: '',
+      computer_use_model_id: '',
+      skill_spec: '',
+    }
+    expect(await configOf({ ...blank, session_sharing: { public_access: '' } })).toEqual({
+      ...nobody,
+      session_sharing: {},
+    })
     expect(await configOf({ skills: ['o/r:a', 'o/r:b'] })).toMatchObject({ name: 'a', skill_spec: 'o/r:a' })
+    const either = {
+      a: { warp_id: null, command: 'x', args: null, env: null, url: null },
+      b: { command: null, url: 'https://x.test/', headers: null },
+    }
+    expect(await configOf({ mcp_servers: either })).toEqual({
+      ...nobody,
+      mcp_servers: { a: { command: 'x', args: [], env: {} }, b: { url: 'https://x.test/', headers: {} } },
+    })
     const store = await answered(['POST', 'memory_stores', MemoryStore, 201], { body: { description: null } })
     const whole = {
       name: 'whole',
@@ -267,6 +294,12 @@ describe('POST /agent/runs', () => {
       const run_id = await create({ prompt: 'true', config: { ...COMMAND, worker_host: host } })
       await reaches(run_id, 'SUCCEEDED')
     }
+  })
+
+  test.each(['/plan', '/orchestrate'])('%s before a prompt is part of it, and no mode', async (word) => {
+    const prompt = `${word} Tidy up.`
+    const { json } = await ask('GET', `agent/runs/${await create(queued({ prompt }))}`)
+    expect(json).toMatchObject({ prompt, mode: 'normal' })
   })
 
   test('a title that is absent or empty is made of the prompt', async () => {

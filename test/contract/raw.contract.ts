@@ -360,8 +360,12 @@ describe('messages', () => {
       expect([delivered.status, delivered.text]).toEqual([204, ''])
     }
     const since = encodeURIComponent(headers[0]?.sent_at ?? '')
-    const later = await answered(['GET', `agent/messages/${two.run_id}?since=${since}`, MessageHeaders])
+    const path = `agent/messages/${two.run_id}`
+    const later = await answered(['GET', `${path}?since=${since}`, MessageHeaders])
     expect(later.length).toBeLessThanOrEqual(1)
+    for (const before of ['2000-01-01T00:00:00+02:00', '2000-01-01t00:00:00.123456z'])
+      expect(await answered(['GET', `${path}?since=${before}`, MessageHeaders])).toHaveLength(1)
+    expect((await refused('GET', `${path}?since=0000-01-01T00:00:00Z`)).status).toBe(400)
     expect(await answered(['GET', `agent/messages/${one.run_id}?unread=true`, MessageHeaders])).toEqual([])
     const events = await answered(['GET', `agent/events?run_ids=${one.run_id}`, Events])
     expect(events).toContainEqual(expect.objectContaining({ event_type: 'new_message', ref_id: message_ids[0] }))

@@ -2,6 +2,7 @@
 import OzAPI from 'oz-agent-sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
+import { callTool, openMcpClient } from '../house/mcp-agent.ts'
 import { openProxy } from '../house/proxy.ts'
 import type { Piece } from '../house/worker.ts'
 import { ask, COMMAND, create, NOBODY, ownWorker, reaches, sdk, url } from './asking.ts'
@@ -119,15 +120,36 @@ describe('agent.runs.list', () => {
   })
 })
 
+const begin = async (piece: Piece): Promise<void> => {
+  piece.claim()
+  await piece.start()
+}
+
 /** What brings a run that was offered into a state. */
 const bring: Record<string, (piece: Piece) => Promise<unknown>> = {
   PENDING: async () => {},
   CLAIMED: async (piece) => piece.claim(),
-  INPROGRESS: async (piece) => {
-    piece.claim()
-    await piece.start()
+  INPROGRESS: begin,
+  BLOCKED: async (piece) => {
+    await begin(piece)
+    const mcp = await openMcpClient(url, piece.assignment.env_vars.WARP_API_KEY)
+    const plan = { plan: '# Two steps', agents: [{ name: 'one', prompt: 'Do it.' }] }
+    expect(await callTool(mcp, 'propose_plan', plan)).toMatchObject({ is_error: false })
+    await mcp.close()
   },
 }
+
+/** What ends one that was offered. */
+const ends: Record<string, (piece: Piece) => Promise<unknown>> = {
+  SUCCEEDED: (piece) => piece.finish(),
+  FAILED: (piece) => piece.finish({ outcome: 'FAILED', failure: { ...FAILURE, error_code: 'invalid_request' } }),
+  ERROR: (piece) => piece.finish({ outcome: 'ERROR', failure: FAILURE }),
+  CANCELLED: async (piece) => {
+    await oz.agent.runs.cancel(piece.run_id)
+    await piece.finish({ outcome: 'CANCELLED' })
+  },
+}
+const FAILURE = { error_code: 'internal_error', message: 'It broke.', retryable: false } as const
 
 describe('agent.runs.cancel', () => {
   test('of a queued run answers its id and ends it', async () => {
@@ -137,25 +159,24 @@ describe('agent.runs.cancel', () => {
   })
 
   test.each(Object.keys(bring))('of one that is %s answers its id, and it ends as CANCELLED', async (state) => {
-    const piece = await worker.take()
+    const piece = await worker.take({ mode: state === 'BLOCKED' ? 'plan' : 'normal' })
     await bring[state]?.(piece)
     await reaches(piece.run_id, state)
     expect(await oz.agent.runs.cancel(piece.run_id)).toBe(piece.run_id)
-    if (state === 'INPROGRESS') {
+    if (state === 'INPROGRESS' || state === 'BLOCKED') {
       await worker.cancelled()
       await piece.finish({ outcome: 'CANCELLED' })
     }
     await reaches(piece.run_id, 'CANCELLED')
   })
 
-  test.each(['SUCCEEDED', 'FAILED', 'CANCELLED'])('of one that is %s is 400', async (state) => {
-    const run_id =
-      state === 'CANCELLED'
-        ? await create({ prompt: 'wait', config: NOBODY })
-        : await create({ prompt: state === 'FAILED' ? 'exit 3' : 'true', config: COMMAND })
-    if (state === 'CANCELLED') await oz.agent.runs.cancel(run_id)
-    await reaches(run_id, state)
-    await expect(oz.agent.runs.cancel(run_id)).rejects.toBeInstanceOf(OzAPI.BadRequestError)
+  test.each(Object.keys(ends))('of one that is %s is 400', async (state) => {
+    const piece = await worker.take()
+    await begin(piece)
+    await ends[state]?.(piece)
+    piece.complete()
+    await reaches(piece.run_id, state)
+    await expect(oz.agent.runs.cancel(piece.run_id)).rejects.toBeInstanceOf(OzAPI.BadRequestError)
   })
 
   test('of one that never was is 404', async () => {

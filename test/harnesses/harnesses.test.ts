@@ -3,6 +3,7 @@ import { execSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { totalTokens } from '../../src/contract/index.ts'
 import type { OpenHarness } from '../../src/runner/harnesses/harness.ts'
@@ -140,4 +141,41 @@ describe.each(CASES)('$name', (its) => {
       },
     })
   })
+})
+
+/** Where it says how hard to think, in the terms of its provider. */
+const EFFORTS: [string, RegExp, Partial<StartOptions>][] = [
+  ['claude', /"output_config":\{"effort":"low"/, { model_id: 'claude-opus-4-6' }],
+  ['codex', /"reasoning":\{"effort":"low"/, { model_id: 'gpt-5' }],
+  ['baton', /"reasoning":\{"effort":"low"/, { model_id: 'openai/gpt-5.5' }],
+]
+test.each(EFFORTS)('%s thinks as hard as it was asked to', async (name, said, options) => {
+  const its = CASES.find((one) => one.name === name)
+  if (its === undefined) throw new Error(name)
+  const bodies: string[] = []
+  const heard = createServer(async (request, response) => {
+    const body = await text(request)
+    bodies.push(body)
+    const answer = await fetch(`${script.url}${request.url}`, {
+      method: request.method ?? 'GET',
+      headers: { 'content-type': 'application/json' },
+      ...(body === '' ? {} : { body }),
+    })
+    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'application/json' })
+    response.end(await answer.text())
+  })
+  await new Promise<void>((resolve) => heard.listen(0, '127.0.0.1', resolve))
+  try {
+    const { port } = heard.address() as AddressInfo
+    const env = its.env(`http://127.0.0.1:${port}`)
+    const started = await open(its, { env, reasoning_level: 'low', ...options })
+    await started.prompt(RECALL)
+    expect(
+      bodies.some((body) => said.test(body)),
+      bodies.map((body) => body.slice(0, 300)).join('\n'),
+    ).toBe(true)
+  } finally {
+    heard.closeAllConnections()
+    heard.close()
+  }
 })

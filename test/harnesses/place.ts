@@ -27,6 +27,7 @@ export type StartOptions = {
   env?: Record<string, string>
   permissions?: PermissionPolicy
   model_id?: string
+  reasoning_level?: string
   resume?: string
   signal?: AbortSignal
 }
@@ -54,8 +55,10 @@ export function makePlace(): Place {
     entries,
     usages,
     deltas,
-    start: ({ harness, env = {}, permissions = 'allow', model_id, resume, signal = new AbortController().signal }) => {
-      const config = { harness: { type: harness, model_id } }
+    start: (options) => {
+      const { harness, env = {}, permissions = 'allow', model_id, reasoning_level, resume } = options
+      const { signal = new AbortController().signal } = options
+      const config = { harness: { type: harness, model_id, reasoning_level } }
       return {
         config,
         workspace,

@@ -10,8 +10,7 @@ const FILE = '-f/--file='
 const MCP = '--mcp=*'
 const ENV = '-e/--environment= --no-environment'
 const SCOPE = '--team --personal'
-const SNAP = '--no-snapshot'
-const SNAP_TIMES = '--snapshot-upload-timeout= --snapshot-script-timeout='
+const SNAP = '--no-snapshot --snapshot-upload-timeout= --snapshot-script-timeout='
 const CU = '--computer-use --no-computer-use'
 const HARNESS = '--harness='
 const AGENT_PARTS = '--description= --prompt= --base-model= -e/--environment='
@@ -22,7 +21,7 @@ export const GRAMMAR: GrammarLine[] = [
     aliases: ['agent r'],
     options: `-p/--prompt= --skill=* ${MODEL} ${FILE} ${MCP} ${SNAP} -n/--name= -C/--cwd= -e/--environment=
       --conversation= ${HARNESS}`,
-    hidden: `--saved-prompt= --share=?* --strict-mcp-startup --mcp-startup-timeout= ${SNAP_TIMES} --profile=
+    hidden: `--saved-prompt= --share=?* --strict-mcp-startup --mcp-startup-timeout= --profile=
       --task-id= --gui --mcp-server=* --idle-on-complete=? --idle-on-fail=? --sandboxed
       --bedrock-inference-role= --bedrock-role-region= ${CU} --skip-initial-turn
       --configure-git-credentials-with-github --repository-head-override-json=*
@@ -35,7 +34,7 @@ export const GRAMMAR: GrammarLine[] = [
     options: `-p/--prompt= --skill=* ${MODEL} ${FILE} ${MCP} ${ENV} ${SCOPE} ${SNAP} -n/--name= --title=
       --parent-run-id= --open --conversation= --agent= --host= --attach=* ${HARNESS} --claude-auth-secret=
       --codex-auth-secret=`,
-    hidden: `--saved-prompt= ${CU} ${SNAP_TIMES} --runner=`,
+    hidden: `--saved-prompt= ${CU} --runner=`,
   },
   { path: 'agent profile list' },
   { path: 'agent list', options: '--sort-by={name|created-at} --sort-order={asc|desc}' },

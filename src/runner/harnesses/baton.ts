@@ -32,9 +32,13 @@ export const baton: Profile = {
   session_folders: ['agent'],
   tool_hold_ms: 120_000,
   joins_prompt_to_running_turn: true,
-  async prepare({ home, model_id }) {
+  async prepare({ home, model_id, reasoning_level }) {
     return {
-      env: { BATON_AGENT_STATE_DIR: join(home, 'agent'), ...(model_id === null ? {} : { BATON_MODEL: model_id }) },
+      env: {
+        BATON_AGENT_STATE_DIR: join(home, 'agent'),
+        ...(model_id === null ? {} : { BATON_MODEL: model_id }),
+        ...(reasoning_level === null ? {} : { BATON_REASONING: reasoning_level.toLowerCase() }),
+      },
     }
   },
 }

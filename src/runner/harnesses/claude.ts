@@ -18,6 +18,9 @@ const LOGIN_VARIABLES = [
   'CLAUDE_CODE_USE_VERTEX',
 ]
 
+/** What Claude Code knows as an effort (2.1); any other word is nothing that it could be told. */
+const EFFORTS = ['low', 'medium', 'high', 'xhigh', 'max']
+
 export const claude: Profile = {
   name: 'claude',
   title: 'Claude Code',
@@ -36,7 +39,7 @@ export const claude: Profile = {
   session_folders: ['claude/projects'],
   tool_hold_ms: 60_000,
   joins_prompt_to_running_turn: true,
-  async prepare({ env, home, model_id, mcp }) {
+  async prepare({ env, home, model_id, reasoning_level, mcp }) {
     const quiet = {
       CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
       DISABLE_AUTOUPDATER: '1',
@@ -45,7 +48,8 @@ export const claude: Profile = {
       ...(process.getuid?.() === 0 ? { IS_SANDBOX: '1' } : {}),
       ...(model_id === null ? {} : { ANTHROPIC_MODEL: model_id }),
     }
-    const options = { promptSuggestions: false, mcpServers: mcpServers(mcp) }
+    const effort = EFFORTS.find((level) => level === reasoning_level?.toLowerCase())
+    const options = { promptSuggestions: false, mcpServers: mcpServers(mcp), ...(effort && { effort }) }
     if (!isSet(env, 'ANTHROPIC_BASE_URL', ...LOGIN_VARIABLES))
       return { env: quiet, mcp_in_meta: true, session_meta: { claudeCode: { options } } }
     // No key here: these settings become an argument of the claude process.
