@@ -6,6 +6,7 @@
 import { sql } from 'kysely'
 import { ENTRY_HEAD_BYTES, type EntryBody, Fault, type NewEntry } from '../contract/index.ts'
 import { arrayOf } from './array-of.ts'
+import { batched } from './batch.ts'
 import { blobIdOf } from './blobs.ts'
 import type { Room } from './engine.ts'
 import { keepBlobs } from './kept-blobs.ts'
@@ -22,60 +23,87 @@ type Kept = {
   body_bytes: number
 }
 
-export async function appendEntries(
-  room: Room,
-  execution_id: string,
-  entries: NewEntry[],
-): Promise<{ highest: number }> {
-  const kept = entries.map(keep).sort((a, b) => a.number - b.number)
-  checkDense(kept)
-  // Blobs are named by content: written before their entries, a repeat finds them there.
-  await keepBlobs(
-    room,
-    kept.flatMap(({ whole }) => whole ?? []),
-  )
-  const held = await insert(room, execution_id, kept)
-  if (!held) throw superseded()
-  if (kept[0] && kept[0].number > held.entries + 1) throw missing(held.entries + 1, kept[0].number)
-  if (held.highest !== null) room.bell.ring('entries', { run_id: held.run_id })
-  return { highest: held.highest ?? held.entries }
+export type Append = (execution_id: string, entries: NewEntry[]) => Promise<{ highest: number }>
+
+/** Uploads of one statement. */
+const UPLOADS_MAX = 20
+
+/** Appends by group commit. */
+export function appender(room: Room): Append {
+  const together = batched<Upload, Held | undefined>({
+    most: UPLOADS_MAX,
+    keyOf: ({ execution_id }) => execution_id,
+    run: async (uploads) => {
+      const held = await insertAll(room, uploads, 'free')
+      return uploads.map(({ execution_id }) => held.get(execution_id))
+    },
+  })
+  const insert = async (upload: Upload): Promise<Held | undefined> =>
+    (await together(upload)) ?? (await insertAll(room, [upload], 'any')).get(upload.execution_id)
+
+  return async (execution_id, entries) => {
+    const kept = entries.map(keep).sort((a, b) => a.number - b.number)
+    checkDense(kept)
+    // Blobs are named by content: written before their entries, a repeat finds them there.
+    await keepBlobs(
+      room,
+      kept.flatMap(({ whole }) => whole ?? []),
+    )
+    const held = await insert({ execution_id, kept })
+    if (!held) throw superseded()
+    if (kept[0] && kept[0].number > held.entries + 1) throw missing(held.entries + 1, kept[0].number)
+    if (held.highest !== null) room.bell.ring('entries', { run_id: held.run_id })
+    return { highest: held.highest ?? held.entries }
+  }
 }
 
 /** Characters of an execution's last words. */
 const WORDS_CHARACTERS = 200
 
+type Upload = { execution_id: string; kept: Kept[] }
 type Held = { run_id: string; entries: number; highest: number | null }
 
-/** One statement: locks the execution, inserts what is new and joins on without a gap, and moves the mark. */
-async function insert(room: Room, execution_id: string, kept: Kept[]): Promise<Held | undefined> {
-  const first = kept[0]?.number ?? 0
-  const { rows } = await sql<Held>`
+/**
+ * One statement for uploads of different executions: locks each, inserts what is new and joins on without a gap, and
+ * moves the mark. `free`: whose row somebody else holds is missing in the answer, so that nobody waits for the lock of
+ * another, and no two statements for each other.
+ */
+async function insertAll(room: Room, uploads: Upload[], which: 'free' | 'any'): Promise<Map<string, Held>> {
+  const lock = which === 'free' ? sql`for no key update of x skip locked` : sql`for no key update of x`
+  const all = uploads.flatMap(({ execution_id, kept }) => kept.map((entry) => ({ ...entry, execution_id })))
+  const { rows } = await sql<Held & { execution_id: string }>`
     with held as (
-      select execution_id, run_id, team_id, number, entries from executions
-      where execution_id = ${execution_id} and state = 'running' for no key update
+      select x.execution_id, x.run_id, x.team_id, x.number, x.entries, asked.first from executions x join unnest(
+        ${arrayOf('uuid', uploads, (u) => u.execution_id)}, ${arrayOf('int', uploads, (u) => u.kept[0]?.number ?? 0)}
+      ) as asked(execution_id, first) using (execution_id)
+      where x.state = 'running' ${lock}
     ), fresh as (
       select e.*, held.run_id, held.team_id, held.number as execution_number
-      from held, unnest(
-        ${arrayOf('int', kept, (e) => e.number)}, ${arrayOf('timestamptz', kept, (e) => e.at)},
-        ${arrayOf('text', kept, (e) => e.kind)}, ${arrayOf('jsonb', kept, (e) => e.body)},
-        ${arrayOf('text', kept, (e) => e.blob_id)}, ${arrayOf('int', kept, (e) => e.body_bytes)}
-      ) as e(number, at, kind, body, blob_id, body_bytes)
-      where e.number > held.entries and ${first}::int <= held.entries + 1
+      from held join unnest(
+        ${arrayOf('uuid', all, (e) => e.execution_id)}, ${arrayOf('int', all, (e) => e.number)},
+        ${arrayOf('timestamptz', all, (e) => e.at)}, ${arrayOf('text', all, (e) => e.kind)},
+        ${arrayOf('jsonb', all, (e) => e.body)}, ${arrayOf('text', all, (e) => e.blob_id)},
+        ${arrayOf('int', all, (e) => e.body_bytes)}
+      ) as e(execution_id, number, at, kind, body, blob_id, body_bytes) using (execution_id)
+      where e.number > held.entries and held.first <= held.entries + 1
     ), words as (
-      select right(rtrim(body->>'text', E' \\t\\r\\n'), ${WORDS_CHARACTERS}) as last from fresh
-      where kind in ('text', 'output') and body->>'text' ~ '\\S' order by number desc limit 1
+      select distinct on (execution_id) execution_id,
+        right(rtrim(body->>'text', E' \\t\\r\\n'), ${WORDS_CHARACTERS}) as last
+      from fresh where kind in ('text', 'output') and body->>'text' ~ '\\S' order by execution_id, number desc
     ), made as (
       insert into entries (execution_id, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes)
-      select ${execution_id}, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes from fresh
-      returning number, body_bytes
+      select execution_id, number, run_id, team_id, execution_number, at, kind, body, blob_id, body_bytes from fresh
+      returning execution_id, number, body_bytes
+    ), more as (
+      select execution_id, max(number) as highest, sum(body_bytes) as bytes from made group by execution_id
     ), grown as (
-      update executions set entries = more.highest, transcript_bytes = transcript_bytes + more.bytes,
-        last_words = coalesce((select last from words), last_words)
-      from (select max(number) as highest, sum(body_bytes) as bytes from made) as more
-      where executions.execution_id = ${execution_id} and more.highest is not null
+      update executions x set entries = more.highest, transcript_bytes = x.transcript_bytes + more.bytes,
+        last_words = coalesce((select last from words where words.execution_id = x.execution_id), x.last_words)
+      from more where x.execution_id = more.execution_id
     )
-    select held.run_id, held.entries, (select max(number) from made) as highest from held`.execute(room.database.kysely)
-  return rows[0]
+    select held.execution_id, held.run_id, held.entries, more.highest
+    from held left join more using (execution_id)`.execute(room.database.kysely)
+  return new Map(rows.map((row) => [row.execution_id, row]))
 }
 
 function checkDense(kept: Kept[]): void {

@@ -125,7 +125,7 @@ async function nextRuns(
           and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) as turn
       from (
         select q.run_id, q.queued_at from runs q where q.team_id = ${team_id} and q.lane_run_id is null and ${ready}
-        order by q.queued_at, q.run_id limit ${most}
+        order by q.queued_at, q.run_id limit ${sql.lit(BATCH)}
       ) as first
       union all
       select laned.*, row_number() over (partition by lanes.lane_run_id order by laned.queued_at, laned.run_id)

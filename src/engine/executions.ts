@@ -13,7 +13,7 @@ import {
   type Usage,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
-import { appendEntries } from './append.ts'
+import { appender } from './append.ts'
 import { arrayOf } from './array-of.ts'
 import { renderAssignment } from './assignment.ts'
 import { hasChildrenBeside, hasMail, hasNewFiles, hasUrgentMail } from './attention.ts'
@@ -68,6 +68,7 @@ export function executionsEngine(room: Room) {
   const db = room.database.kysely
   const beat = heartbeats(room)
   const mail = givings(room)
+  const append = appender(room)
   const readAttention = batched({
     most: CHECKS_MAX,
     keyOf: (execution_id: string) => execution_id,
@@ -292,7 +293,7 @@ export function executionsEngine(room: Room) {
     },
     append(caller: Caller, execution_id: string, entries: NewEntry[]) {
       own(caller, execution_id)
-      return appendEntries(room, execution_id, entries)
+      return append(execution_id, entries)
     },
   }
 }
