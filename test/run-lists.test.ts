@@ -294,6 +294,16 @@ describe('a list', () => {
     expect(rows).toEqual([{ attname: 'run_id' }, { attname: 'team_id' }])
   })
 
+  test('is searched in an index whose list of new entries the sweep has merged, so that new runs need not', async () => {
+    const { pool } = house.database
+    const sibling = await house.sibling()
+    for (let n = 0; n < 5; n++) await make({ prompt: `Set aside ${n}: ${randomUUID()}` })
+    await Promise.all([house.server, sibling.server].map((server) => server.engine.sweep.run()))
+    const { rows } = await pool.query(`select gin_clean_pending_list('run_texts_search') as pages_left`)
+    expect(rows).toEqual([{ pages_left: 0 }])
+    await sibling.server.close()
+  })
+
   test('finds words nearly as they are written, and what a follow-up adds to a prompt', async () => {
     const run_id = await make({ prompt: 'Deploy the website to the staging servers.' })
     for (const q of ['deploy', 'DEPLOY website', 'deplyo', 'websiet', 'stag', 'servers deploy'])
