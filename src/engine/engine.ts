@@ -40,6 +40,7 @@ import { runsEngine } from './runs.ts'
 import { schedulesEngine } from './schedules.ts'
 import { missingKeys } from './sealing.ts'
 import { type RedactorOf, redactors } from './secret-opening.ts'
+import { mergeSearchIndex } from './search-index.ts'
 import { secretsEngine } from './secrets.ts'
 import { sessionsEngine } from './sessions.ts'
 import { type Signer, signer } from './signing.ts'
@@ -173,6 +174,7 @@ export async function openEngine(options: EngineOptions) {
     models: modelsEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room, { deletion }),
+    mergeSearchIndex: () => mergeSearchIndex(room),
     close: () => bell.close(),
   }
 }

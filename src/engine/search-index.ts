@@ -1,8 +1,8 @@
 /**
  * The index by which words of runs are found. PostgreSQL sets new entries aside in a list (`gin_pending_list_limit`,
  * 512 kB) and merges it in the statement that fills it: one new run in about a hundred then took 100 ms longer in a
- * store with a million. The sweep merges it each second instead, so that a new run seldom does, and a search has little
- * to read besides.
+ * store with a million. Every server merges it each second instead, so that a new run seldom does, and a search has
+ * little to read besides.
  */
 import { sql } from 'kysely'
 import type { Room } from './engine.ts'

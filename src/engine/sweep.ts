@@ -11,7 +11,6 @@ import { givings } from './givings.ts'
 import { handoffEngine } from './handoff.ts'
 import { KEY_MS } from './idempotency.ts'
 import { forgetFirings } from './schedule-firing.ts'
-import { mergeSearchIndex } from './search-index.ts'
 import { secretsEngine } from './secrets.ts'
 import { lost, settle } from './settle.ts'
 import type { teamDeletion } from './team-deletion.ts'
@@ -121,7 +120,6 @@ export function sweepEngine(room: Room, { deletion }: { deletion: ReturnType<typ
       swept += await mail.settle(null)
       if (swept > 0) bell.ring('queue', {})
       if (clock.now().getTime() - tidied.getTime() >= TIDY_MS) await tidy()
-      await mergeSearchIndex(room)
       return { swept }
     },
   }
