@@ -224,7 +224,9 @@ export function secretsEngine(room: Room) {
         on.onRef('v.secret_uid', '=', 's.secret_uid').onRef('v.version', '=', 's.version'),
       )
       .leftJoin('environments as e', 'e.environment_uid', 's.environment_uid')
-      .leftJoin('runs as used', (on) => on.onRef('used.run_id', '=', 's.last_used_run_id').on(visibleTo(caller, 'used')))
+      .leftJoin('runs as used', (on) =>
+        on.onRef('used.run_id', '=', 's.last_used_run_id').on(visibleTo(caller, 'used')),
+      )
       .leftJoin('users as user', 'user.user_id', 'used.creator_id')
       .where(visibleTo(caller, 's'))
       .where((where) => where.or([where('s.environment_uid', 'is', null), visibleTo(caller, 'e')]))
