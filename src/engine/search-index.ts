@@ -8,8 +8,8 @@ import { sql } from 'kysely'
 import type { Room } from './engine.ts'
 
 /**
- * New runs go on meanwhile: PostgreSQL has one merge at a time, whoever adds to the list then leaves it to that one, and
- * another that was asked for waits for its end. A list that is empty costs a page read.
+ * New runs go on meanwhile: PostgreSQL has one merge at a time, whoever adds to the list then leaves it to that one,
+ * and another that was asked for waits for its end. A list that is empty costs a page read.
  */
 export async function mergeSearchIndex({ database, log }: Room): Promise<void> {
   try {
