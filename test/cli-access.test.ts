@@ -1,7 +1,7 @@
 /** Teams, invitations and API keys through the built command line and a real server. */
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { ApiKey, Run, WhoAmI } from '../src/contract/index.ts'
 import { asking } from './cli/asking.ts'
 import { type Home, makeHome } from './cli/baton.ts'
@@ -58,6 +58,23 @@ test('a key is made as asked for, printed alone, listed in any order and ended b
   expect(await baton('api-key', 'expire', 'laptop', '--force')).toMatchObject({ code: 0 })
   expect(await baton('api-key', 'delete', 'bot')).toMatchObject({ code: 0 })
   expect(await names('--sort-by', 'name')).toEqual(['ci', 'first key'])
+}, 60_000)
+
+test('of keys that have one name, the one that stands is ended; of several, it is asked which', async () => {
+  const create = (...args: string[]) => json<{ key: ApiKey }>('api-key', 'create', 'twice', ...args)
+  const { key: ended } = await create('--expires-in', '1s')
+  await create('--no-expiration')
+  await vi.waitFor(async () => {
+    const { api_keys } = await house.client.apiKeys.list()
+    expect(api_keys.find(({ uid }) => uid === ended.uid)?.is_expired).toBe(true)
+  }, 10_000)
+  expect(await baton('api-key', 'expire', 'Twice')).toMatchObject({ code: 0 })
+  const { api_keys } = await house.client.apiKeys.list()
+  expect(api_keys.filter(({ name }) => name === 'twice')).toMatchObject([{ uid: ended.uid }])
+  await create('--no-expiration')
+  await create('--no-expiration')
+  const unclear = await baton('api-key', 'expire', 'twice')
+  expect(unclear).toMatchObject({ code: 2, stderr: expect.stringMatching(/Several API keys are named "twice"\./) })
 }, 60_000)
 
 test.each([

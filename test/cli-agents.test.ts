@@ -115,6 +115,7 @@ test('a raw request takes fields, a whole body from anywhere, null and a query, 
     ['api', 'POST', 'agent/runs', '-d', '{'],
     ['api', 'POST', 'agent/runs', '-d', '{}', '-f', 'a=b'],
     ['api', 'POST', 'agent/runs', '-f', 'a'],
+    ['api', 'GET', 'agent/runs', '-d', '{}'],
   ])
     expect((await baton(wrong)).code, wrong.join(' ')).toBe(2)
 })

@@ -157,6 +157,27 @@ describe('runs', () => {
     expect(JSON.parse(by_environment.stdout).runs[0].run_id).toBe(run_id)
   })
 
+  test('the forms of the first announcement work: run --env --task, agents list, auth login', async () => {
+    expect((await home.run(['environment', 'create', '-n', 'node-staging'])).code).toBe(0)
+    const announced = ['run', '--env', 'node-staging', '--task', 'echo announced']
+    const done = await home.run(['--output-format', 'json', ...announced, '--harness=command', '--wait'])
+    expect(done, done.stderr).toMatchObject({ code: 0 })
+    const [run] = JSON.parse((await home.run(['run', 'list', '-L', '1', '--json'])).stdout).runs
+    expect(run).toMatchObject({ prompt: 'echo announced', state: 'SUCCEEDED' })
+    expect((await home.run(['agents', 'list'])).stdout).toMatch(/ Default agent /)
+    const login = await home.run(['auth', 'login', '--with-token', '--server', server.url], {
+      env: { XDG_CONFIG_HOME: join(home.folder, 'announced') },
+      stdin: `${server.api_key}\n`,
+    })
+    expect(login.code).toBe(0)
+    // A batch has tasks of its own.
+    expect((await home.run(['batch', 'run', '--task', 'echo a', '--harness', 'command', '--wait'])).code).toBe(0)
+    expect(await home.run(['run', 'list', '--task', 'x'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("Unknown option '--task'"),
+    })
+  })
+
   test('--follow shows the work and ends with how it ended', async () => {
     const ended = await home.run([
       'agent',

@@ -53,6 +53,11 @@ test('an environment is created, listed, shown, changed piece by piece and delet
   })
   const wrong = await baton('environment', 'update', 'renamed', '--remove-setup-command', 'npm')
   expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/has no set-up command "npm"/) })
+  for (const none of ['app', 'http://example.com/app', 'host:app'])
+    expect(await baton('environment', 'update', 'renamed', '-r', none), none).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(`"${none}" is no repository.\nWrite it as OWNER/REPO`),
+    })
   expect(await baton('environment', 'get', 'none')).toMatchObject({
     code: 5,
     stderr: expect.stringMatching(/There is no environment "none"\.[\s\S]*There are: renamed\./),

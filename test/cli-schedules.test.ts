@@ -108,6 +108,15 @@ test('a schedule is changed piece by piece', async () => {
     code: 2,
     stderr: expect.stringMatching(/has no MCP server "m"/),
   })
+  for (const [remove, give] of [
+    ['--remove-skill', '--skill'],
+    ['--remove-environment', '-e'],
+    ['--remove-agent', '--agent'],
+  ] as const)
+    expect(await baton('schedule', 'update', 'check', remove, give, 'x'), remove).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(`'${remove}' cannot be used with option`),
+    })
 }, 60_000)
 
 test('it is run now, its times and their ends are shown', async () => {

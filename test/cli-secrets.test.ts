@@ -60,6 +60,11 @@ test('secrets are kept, listed, changed and deleted as Oz has it; no value is pr
   await ok(['secret', 'update', 'NPM_TOKEN'], 'a-third-value\n')
   await ok(['secret', 'update', 'NPM_TOKEN', '-d', 'still for npm'])
   await ok(['secret', 'create', 'NPM_TOKEN', '--personal'], 'personal-value')
+  await writeFile(join(home.folder, 'bytes'), Buffer.from([0xff, 0xfe, 0x80, ...Buffer.from('not text')]))
+  expect(await home.run(['secret', 'create', 'BYTES', '-f', 'bytes'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/is not text in UTF-8\.\n.*base64/),
+  })
   const [unclear, unasked, empty, unknown] = await Promise.all([
     home.run(['secret', 'delete', 'NPM_TOKEN', '--force']),
     home.run(['secret', 'delete', 'NPM_TOKEN', '--personal']),

@@ -1,9 +1,10 @@
 /** A letter to a call that waits in the same process is given as it is accepted. */
 import { randomUUID } from 'node:crypto'
 import { tmpdir } from 'node:os'
-import { sql } from 'kysely'
+import { Kysely, PostgresDialect, sql } from 'kysely'
 import pino from 'pino'
 import { expect, onTestFinished, test } from 'vitest'
+import { preparing } from '../src/db/prepared.ts'
 import { folderBlobs } from '../src/engine/blobs.ts'
 import { openEngine } from '../src/engine/engine.ts'
 import { familyHouse, type Opened, type Runner } from './house/family.ts'
@@ -157,6 +158,41 @@ test('what cannot be accepted is refused, and the call goes on waiting for the n
   await send(lead.caller, [a.run_id], 'next')
   expect(await answer()).toMatch(/^(?!.*lost)[\s\S]*next/)
   expect(await isGift(a.run_id)).toBe(true)
+})
+
+/** The database, where each look at an inbox is held up before it is asked. */
+function lookingLate(hold: () => Promise<void>): Opened['database'] {
+  const pool = preparing(database.pool)
+  const connect = async () => {
+    const client = await pool.connect()
+    const query = async (text: string, values: readonly unknown[]) => {
+      if (text.includes('as stale')) await hold()
+      return client.query(text, values)
+    }
+    return { ...client, query }
+  }
+  return { ...database, kysely: new Kysely({ dialect: new PostgresDialect({ pool: { ...pool, connect } as never }) }) }
+}
+
+test('a call that is told of its letter while it looks, and finds it given, has it and leaves none behind', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const looks = Promise.withResolvers<void>()
+  const go = Promise.withResolvers<void>()
+  const late = lookingLate(() => {
+    looks.resolve()
+    return go.promise
+  })
+  const log = pino({ level: 'silent' })
+  const slow = await openEngine({ database: late, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
+  onTestFinished(() => slow.close())
+  const signal = new AbortController().signal
+  const answer = slow.mail.wait(a.caller, { call_key: randomUUID(), hold_ms: 20, timeout_s: 60, signal })
+  await looks.promise
+  await slow.messages.send(lead.caller, { to: [a.run_id], subject: 'About it', body: 'once' })
+  go.resolve()
+  expect((await answer).text).toContain('once')
+  expect(await isGift(a.run_id)).toBe(true)
+  expect((await slow.mail.inbox(a.caller, a.execution_id)).text).toBeNull()
 })
 
 test('a call that is to end while its letter is being accepted ends with it', async () => {

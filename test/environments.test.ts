@@ -243,6 +243,11 @@ describe('a run in an environment', () => {
         details: { errors: [{ pointer: '/config/environment_id', detail: 'no such environment' }] },
       })
     }
+    const { client } = await house.addTeam('without any')
+    await client.environments.create({ body: { name: 'own', team: false } })
+    await expect(client.runs.create({ body: { prompt: 'x', config: { environment_id: 'own' } } })).rejects.toThrow(
+      /The team has none; .* What is of the team may use no personal one\./,
+    )
   })
 
   test('is given the environment with what it adds on top', async () => {

@@ -1,7 +1,7 @@
 /** Lists of runs: every filter, sort and page size against a plain list in memory, while others insert and change. */
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { z } from 'zod'
 import type { CreateRun, Run } from '../src/contract/index.ts'
 import { openDatabase } from '../src/db/connect.ts'
@@ -292,6 +292,16 @@ describe('a list', () => {
     await pool.query('analyze run_texts')
     const { rows } = await pool.query(`select attname from pg_stats where tablename = 'run_texts' order by attname`)
     expect(rows).toEqual([{ attname: 'run_id' }, { attname: 'team_id' }])
+  })
+
+  test('is searched in an index whose list of new entries the servers merge, so that new runs need not', async () => {
+    const { pool } = house.database
+    await pool.query('create extension if not exists pgstattuple')
+    for (let n = 0; n < 5; n++) await make({ prompt: `Set aside ${n}: ${randomUUID()}` })
+    await vi.waitFor(async () => {
+      const { rows } = await pool.query(`select pending_tuples from pgstatginindex('run_texts_search')`)
+      expect(rows).toEqual([{ pending_tuples: 0 }])
+    }, 20_000)
   })
 
   test('finds words nearly as they are written, and what a follow-up adds to a prompt', async () => {

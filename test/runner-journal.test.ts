@@ -2,9 +2,12 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { ENTRY_BYTES_MAX, type EntryBody } from '../src/contract/index.ts'
-import { bodyBytes, cutMiddle, fitEntry } from '../src/runner/fit.ts'
+import { ENTRY_BYTES_MAX, type EntryBody, makeRedactor } from '../src/contract/index.ts'
+import { connect } from '../src/runner/client.ts'
+import { makeDeltas } from '../src/runner/deltas.ts'
+import { bodyBytes, cutMiddle, fitEntry, TEXT_LENGTH_MAX } from '../src/runner/fit.ts'
 import { openJournal } from '../src/runner/journal.ts'
+import { makeTranscript } from '../src/runner/transcript.ts'
 
 let folder: string
 beforeEach(() => {
@@ -101,4 +104,27 @@ describe('an entry that is too large', () => {
   test('loses what PostgreSQL cannot keep: NUL and half characters', () => {
     expect(fitEntry(text('a\0b\ud800c'), 1000)).toEqual(text('a\u{fffd}b\u{fffd}c'))
   })
+})
+
+test('a text that goes on in the next entry keeps nothing of a secret that began in it', () => {
+  const url = 'postgres://app:hunter2hunter2@db/app'
+  const redactor = makeRedactor(['postgres', 'p@ssword', url])
+  const journal = open()
+  const signal = AbortSignal.abort()
+  const client = connect({ server: 'http://127.0.0.1:9' })
+  const deltas = makeDeltas({ client, execution_id: 'x', redactor, next: () => 1, onDelta: undefined, signal })
+  const unused = { lease_ms: 0, heartbeat_ms: 0, cancel_grace_ms: 0, setup_command_ms: 0, clone_ms: 0 }
+  const limits = { ...unused, transcript_bytes_max: 1e8, tool_output_bytes_max: 1e6 }
+  const options = { journal, redactor, limits, deltas, onEntry: () => {}, onLimit: () => {} }
+  const long = 'a'.repeat(TEXT_LENGTH_MAX)
+  for (let at = 1; at < url.length; at++) {
+    const before = journal.highest
+    const transcript = makeTranscript(options)
+    transcript.entry(text(`${long}${url.slice(0, at)}`))
+    transcript.entry(text(`${url.slice(at)} there`))
+    transcript.flush()
+    const said = journal.read(before, 10, 1e8).map(({ body }) => (body.kind === 'text' ? body.text : ''))
+    expect(said.join('')).toBe(`${long}••• there`)
+  }
+  journal.close()
 })

@@ -55,6 +55,33 @@ describe('the redactor', () => {
     )
   })
 
+  test('finds secrets that begin with, hold or overlap others, however the text is split', () => {
+    const url = 'postgres://app:hunter2hunter2@db/app'
+    const several = ['postgres', 'hunter2hunter2', url, 'db/app-of-more', `first line of it, long\n${secret}\nend`]
+    const redactor = makeRedactor(several)
+    expect(redactor.text(`a ${url} b ${url}-of-more c postgres d`)).toBe('a ••• b ••• c ••• d')
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(fc.constantFrom(...several), fc.string({ maxLength: 6 })), { maxLength: 6 }),
+        fc.array(fc.nat(400), { maxLength: 12 }),
+        (parts, cuts) => {
+          const whole = parts.join('')
+          const at = [0, ...cuts.map((cut) => cut % (whole.length + 1)).sort((a, b) => a - b), whole.length]
+          const stream = redactor.stream()
+          const pieces = at.slice(1).map((to, i) => stream.push(whole.slice(at[i], to)))
+          expect(pieces.join('') + stream.flush()).toBe(redactor.text(whole))
+        },
+      ),
+      { numRuns: 1000 },
+    )
+    for (let at = 1; at < url.length; at++) {
+      const stream = redactor.stream()
+      expect(stream.push(`see ${url.slice(0, at)}`) + stream.push(`${url.slice(at)} there`) + stream.flush()).toBe(
+        'see ••• there',
+      )
+    }
+  })
+
   test('reaches every string inside a value', () => {
     const redactor = makeRedactor(['hunter2hunter2'])
     expect(redactor.deep({ input: ['a hunter2hunter2', { hunter2hunter2: 1 }], ok: true })).toEqual({

@@ -237,6 +237,15 @@ describe('a run', () => {
     })
   })
 
+  test('that is personal is named as the last use of a secret to its owner alone', async () => {
+    const { uid } = await keep()
+    const used = (client: Client) => client.secrets.get({ params: { secret_uid: uid } })
+    const { run_id } = await begin({ team: false }, ann.client)
+    expect(await used(ann.client)).toMatchObject({ last_used_run_id: run_id, last_used_by: { display_name: 'Ann' } })
+    const { last_used_at } = await used(ann.client)
+    expect(await used(bob.client)).toMatchObject({ last_used_at, last_used_run_id: null, last_used_by: null })
+  })
+
   test('is given only what it names; a name that is none is said at once', async () => {
     const [a, b] = [await keep(), await keep()]
     const some = await begin({ config: { secrets: [{ name: a.name }] } })

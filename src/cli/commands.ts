@@ -44,7 +44,7 @@ export type CommandGroup = {
 }
 
 export const GROUPS: Record<string, CommandGroup> = {
-  agent: { summary: 'Give work to an agent, here or on a worker', group: RUNS },
+  agent: { summary: 'Give work to an agent, here or on a worker', aliases: ['agents'], group: RUNS },
   run: { summary: 'List, watch and end runs', aliases: ['task', 'runs'], group: RUNS },
   'run conversation': { summary: 'Conversations: what was said and done in one run or several' },
   ...ACCESS_GROUPS,

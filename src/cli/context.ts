@@ -79,6 +79,10 @@ export const webAddress = (context: Context, run_id: string): string =>
 
 /** Everything on stdin, up to `bytes_max`. */
 export async function readAll(stdin: Input, bytes_max: number, what: string): Promise<string> {
+  return new TextDecoder('utf-8', { ignoreBOM: false }).decode(await readBytes(stdin, bytes_max, what))
+}
+
+export async function readBytes(stdin: Input, bytes_max: number, what: string): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of stdin) {
@@ -87,5 +91,5 @@ export async function readAll(stdin: Input, bytes_max: number, what: string): Pr
     if (size > bytes_max) throw new CommandFailure('usage', `${what} is larger than ${bytes_max} bytes.`)
     chunks.push(piece)
   }
-  return new TextDecoder('utf-8', { ignoreBOM: false }).decode(Buffer.concat(chunks))
+  return Buffer.concat(chunks)
 }

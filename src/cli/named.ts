@@ -18,8 +18,8 @@ export function pickNamed<T extends { uid: string }>(
   if (only)
     throw new CommandFailure(
       'usage',
-      `Several ${what} are named "${asked}".`,
-      `Use the uid: ${found.map(({ uid }) => uid).join(' or ')}.`,
+      `Several ${what}s are named "${asked}".`,
+      `Say which by its id: ${found.map(({ uid }) => uid).join(' or ')}.`,
     )
   throw new CommandFailure(
     'not_found',

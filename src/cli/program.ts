@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { COMMANDS, type CommandEntry, type CommandModule, GROUPS } from './commands.ts'
 import { CommandFailure, EXIT, EXIT_MEANINGS, type ExitName } from './exits.ts'
 import { OUTPUT_FORMATS } from './settings.ts'
+import { spellOut } from './spellings.ts'
 import { nearest } from './text.ts'
 
 export type Chosen = { module: CommandModule; args: string[]; options: Record<string, unknown> }
@@ -89,8 +90,8 @@ export function makeProgram(version: string, print: { out(text: string): void; e
     root,
     async choose(args) {
       try {
-        const { args: asked } = spellHelp(args)
-        await root.parseAsync(asked, { from: 'user' })
+        const isCommand = (word: string) => root.commands.some((c) => c.name() === word || c.aliases().includes(word))
+        await root.parseAsync(spellOut(args, isCommand), { from: 'user' })
         return chosen
       } catch (error) {
         if (!(error instanceof CommanderError)) throw error
@@ -113,12 +114,6 @@ export function makeProgram(version: string, print: { out(text: string): void; e
       return { command, rest }
     },
   }
-}
-
-/** `help run list` is `run list --help`; what Oz calls its debug info is what `doctor` finds. */
-function spellHelp(args: string[]): { args: string[] } {
-  if (args[0] === '--dump-debug-info') return { args: ['doctor', ...args.slice(1)] }
-  return args[0] === 'help' ? { args: [...args.slice(1), '--help'] } : { args }
 }
 
 /** The same everywhere, before and after the command's name; a command's own option of that name goes first. */

@@ -1,9 +1,21 @@
 /** Repositories as they are written on the command line. */
 import { resolve } from 'node:path'
-import type { Repository } from '../contract/index.ts'
+import { addressKind, type Repository } from '../contract/index.ts'
+import { CommandFailure } from './exits.ts'
+
+/** One that runs are to have: what no runner would fetch is refused. */
+export function repositoryOf(cwd: string, given: string): Repository {
+  const repository = namedRepository(cwd, given)
+  if (addressKind(repository.url) !== null) return repository
+  throw new CommandFailure(
+    'usage',
+    `"${given}" is no repository.`,
+    'Write it as OWNER/REPO, as a path such as ./app, or as an address with https or ssh.',
+  )
+}
 
 /** `OWNER/REPO` is on github.com; a path becomes absolute, since the worker stands elsewhere; `#ref` picks a state. */
-export function repositoryOf(cwd: string, given: string): Repository {
+export function namedRepository(cwd: string, given: string): Repository {
   const [, where = given, ref] = /^(.*?)(?:#([^#]+))?$/.exec(given) ?? []
   return { url: urlOf(cwd, where), ...(ref === undefined ? {} : { ref }) }
 }

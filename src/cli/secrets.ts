@@ -1,11 +1,12 @@
 /** What the commands of secrets have in common: where a value comes from, which secret is meant, and how one is shown. */
+import { isUtf8 } from 'node:buffer'
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { type NewSecret, SECRET_BYTES_MAX, type Secret } from '../contract/index.ts'
 import { askSecret } from './ask.ts'
-import { type Context, clientOf, readAll } from './context.ts'
+import { type Context, clientOf, readBytes } from './context.ts'
 import { CommandFailure } from './exits.ts'
 import { paint } from './output.ts'
 import { declareScope, scopeOf } from './scope.ts'
@@ -37,22 +38,29 @@ export function placeOf(options: Record<string, unknown>): Pick<NewSecret, 'team
 /** From the file, from stdin, or from a person; never from an argument, which everybody on the machine could read. */
 export async function readValue(context: Context, options: Record<string, unknown>, what: string): Promise<string> {
   const { valueFile } = Options.parse(options)
-  if (valueFile !== undefined && valueFile !== '-') return fromFile(context, valueFile)
+  if (valueFile !== undefined && valueFile !== '-') return fromFile(context, valueFile, what)
   if (context.stdin.isTTY === true) {
     if (context.interactive) return needed(await askSecret(context, `${what} (it is not shown):`))
     throw new CommandFailure('usage', `${what} is needed.`, 'Pipe it in, or name a file with --value-file.')
   }
-  return needed(withoutEnd(await readAll(context.stdin, SECRET_BYTES_MAX, what)))
+  return needed(textOf(await readBytes(context.stdin, SECRET_BYTES_MAX, what), what))
 }
 
-async function fromFile(context: Context, file: string): Promise<string> {
+async function fromFile(context: Context, file: string, what: string): Promise<string> {
   const path = resolve(context.cwd, file)
   const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
     throw new CommandFailure('usage', `The value file ${path} cannot be read (${error.code ?? error.message}).`)
   })
   if (bytes.length > SECRET_BYTES_MAX)
     throw new CommandFailure('usage', `The value file ${path} is larger than ${SECRET_BYTES_MAX} bytes.`)
-  return needed(withoutEnd(bytes.toString('utf8')))
+  return needed(textOf(bytes, what))
+}
+
+/** As it is, or not at all: a value with other bytes in it would open nothing. */
+function textOf(bytes: Uint8Array, what: string): string {
+  if (isUtf8(bytes)) return withoutEnd(new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes))
+  const hint = 'A variable takes text alone. Keep it in base64, and let the run decode it.'
+  throw new CommandFailure('usage', `${what} is not text in UTF-8.`, hint)
 }
 
 /** The end of the one line is the shell's or the editor's; of several lines, the last may need its own. */

@@ -34,18 +34,18 @@ export function makeRedactor(secrets: Iterable<string>): Redactor {
   const needles = [...new Set(whole_secrets.filter((s) => s.length >= SECRET_CHARACTERS_MIN).flatMap(spellings))].sort(
     (a, b) => b.length - a.length,
   )
-  const text = (whole: string) => needles.reduce((rest, needle) => rest.replaceAll(needle, REDACTED), whole)
+  const text = (whole: string) => redact(whole, rangesOf(needles, whole))
   return {
     text,
     cut: (whole) => {
-      const stream = redactedStream(needles, text)
+      const stream = redactedStream(needles)
       const sure = stream.push(whole)
       const rest = stream.flush()
       return rest.length < CUT_CHARACTERS_MIN ? sure + rest : sure + REDACTED
     },
     deep: (value) => mapStrings(value, text),
     bytes: (bytes) => masked(needles, bytes),
-    stream: () => redactedStream(needles, text),
+    stream: () => redactedStream(needles),
   }
 }
 
@@ -111,20 +111,68 @@ function indexOf(bytes: Uint8Array, needle: Uint8Array, from: number): number {
   return -1
 }
 
-function redactedStream(needles: string[], redact: (text: string) => string): RedactedStream {
+type Range = { from: number; to: number }
+
+/** Where secrets stand, in order; those that overlap are one, so that of each nothing is left beside another. */
+function rangesOf(needles: string[], text: string, first: Range[] = []): Range[] {
+  const found = [...first]
+  for (const needle of needles) {
+    for (let at = text.indexOf(needle); at !== -1; at = text.indexOf(needle, at + 1))
+      found.push({ from: at, to: at + needle.length })
+  }
+  return merged(found)
+}
+
+function merged(ranges: Range[]): Range[] {
+  const whole: Range[] = []
+  for (const { from, to } of ranges.toSorted((a, b) => a.from - b.from)) {
+    const last = whole.at(-1)
+    if (last !== undefined && from < last.to) last.to = Math.max(last.to, to)
+    else whole.push({ from, to })
+  }
+  return whole
+}
+
+function redact(text: string, ranges: Range[]): string {
+  if (ranges.length === 0) return text
+  let shown = ''
+  let at = 0
+  for (const { from, to } of ranges) {
+    shown += text.slice(at, from) + REDACTED
+    at = to
+  }
+  return shown + text.slice(at)
+}
+
+/**
+ * What is held back is held as it came: an end that is a secret may be the beginning of a longer one. Where a secret
+ * reaches into what is held back, it is shown as redacted at once, and the held text begins with the rest of it.
+ */
+function redactedStream(needles: string[]): RedactedStream {
   let held = ''
+  /** So many characters of the held text are of a secret that was shown as redacted. */
+  let covered = 0
+
+  function take(whole: string, keep: number): string {
+    const cut = whole.length - keep
+    const ranges = rangesOf(needles, whole, covered === 0 ? [] : [{ from: 0, to: covered }])
+    const begun = ranges.filter(({ from }) => from < cut)
+    const shown = redact(
+      whole.slice(0, cut),
+      begun.map(({ from, to }) => ({ from, to: Math.min(to, cut) })),
+    )
+    const out = covered === 0 || cut === 0 ? shown : shown.slice(REDACTED.length)
+    if (cut > 0) covered = Math.max(0, (begun.at(-1)?.to ?? 0) - cut)
+    held = whole.slice(cut)
+    return out
+  }
+
   return {
     push(piece) {
-      const whole = redact(held + piece)
-      const keep = beginning(needles, whole)
-      held = whole.slice(whole.length - keep)
-      return whole.slice(0, whole.length - keep)
+      const whole = held + piece
+      return take(whole, beginning(needles, whole))
     },
-    flush() {
-      const rest = held
-      held = ''
-      return rest
-    },
+    flush: () => take(held, 0),
   }
 }
 

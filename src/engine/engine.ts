@@ -40,6 +40,7 @@ import { rememberingEngine } from './remembering.ts'
 import { runsEngine } from './runs.ts'
 import { schedulesEngine } from './schedules.ts'
 import { missingKeys } from './sealing.ts'
+import { mergeSearchIndex } from './search-index.ts'
 import { type RedactorOf, redactors } from './secret-opening.ts'
 import { secretsEngine } from './secrets.ts'
 import { sessionsEngine } from './sessions.ts'
@@ -182,6 +183,7 @@ export async function openEngine(options: EngineOptions) {
     models: modelsEngine(room),
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room, { deletion }),
+    mergeSearchIndex: () => mergeSearchIndex(room),
     close: () => bell.close(),
   }
 }

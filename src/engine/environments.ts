@@ -325,9 +325,9 @@ async function knownNames(db: Kysely<Tables>, owned: Owned): Promise<string> {
     .orderBy('name')
     .limit(NAMED_MAX + 1)
     .execute()
-  if (rows.length === 0) return 'The team has none; make one with POST /agent/environments.'
-  const names = rows.slice(0, NAMED_MAX).map(({ name }) => JSON.stringify(name))
   const personal = owned.owner_user_id === null ? ' What is of the team may use no personal one.' : ''
+  if (rows.length === 0) return `The team has none; make one with POST /agent/environments.${personal}`
+  const names = rows.slice(0, NAMED_MAX).map(({ name }) => JSON.stringify(name))
   return `There are: ${names.join(', ')}${rows.length > NAMED_MAX ? ', …' : ''}.${personal}`
 }
 

@@ -174,7 +174,11 @@ export function mailEngine(room: Room, listeners: Listeners) {
           const { inbox, run_id, seen, given, taken: taken_now } = await look(execution_id)
           if (listener.isBeingTold()) continue
           if (options.signal.aborted) return { text: null, waiting_until: inbox.waiting_until }
-          if (given?.call_key === call_key) return { text: given.text }
+          if (given?.call_key === call_key) {
+            // It may have been told the same while it looked: that is read with this.
+            await listener.told()
+            return { text: given.text }
+          }
           if (given !== null && taken === null && inbox.text !== null) {
             await mail.confirm(execution_id)
             continue

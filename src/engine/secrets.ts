@@ -224,14 +224,16 @@ export function secretsEngine(room: Room) {
         on.onRef('v.secret_uid', '=', 's.secret_uid').onRef('v.version', '=', 's.version'),
       )
       .leftJoin('environments as e', 'e.environment_uid', 's.environment_uid')
-      .leftJoin('runs as used', 'used.run_id', 's.last_used_run_id')
+      .leftJoin('runs as used', (on) =>
+        on.onRef('used.run_id', '=', 's.last_used_run_id').on(visibleTo(caller, 'used')),
+      )
       .leftJoin('users as user', 'user.user_id', 'used.creator_id')
       .where(visibleTo(caller, 's'))
       .where((where) => where.or([where('s.environment_uid', 'is', null), visibleTo(caller, 'e')]))
       .where('s.deleted_at', 'is', null)
       .selectAll('s')
       .select(['creator.display_name as creator_name', 'editor.display_name as editor_name', 'v.key_id'])
-      .select(['used.creator_id as used_by', 'user.display_name as used_by_name'])
+      .select(['used.run_id as used_run_id', 'used.creator_id as used_by', 'user.display_name as used_by_name'])
 
   type Selected = Awaited<ReturnType<ReturnType<typeof select>['execute']>>[number]
 
@@ -252,6 +254,8 @@ export function secretsEngine(room: Room) {
       creator: person(row.creator_id, row.creator_name),
       last_editor: person(row.editor_id, row.editor_name),
       last_used_at: row.last_used_at?.toISOString() ?? null,
+      // Of a colleague's personal run it is only told when.
+      last_used_run_id: row.used_run_id,
       last_used_by: row.used_by === null ? null : person(row.used_by, row.used_by_name),
     })
   }

@@ -38,12 +38,13 @@ export type TranscriptOptions = {
 }
 
 type Stream = 'stdout' | 'stderr'
-const WHOLE = { kind: 'text', rest: '' } as const
+/** A text that was cut for its length, with what its end held back. */
+type Cut = { kind: 'text' | 'thought'; stream: RedactedStream }
 
 export function makeTranscript(options: TranscriptOptions): Transcript {
   const { journal, redactor, limits, deltas } = options
   const held: Record<Stream, RedactedStream> = { stdout: redactor.stream(), stderr: redactor.stream() }
-  let cut: { kind: 'text' | 'thought'; rest: string } = WHOLE
+  let cut: Cut | null = null
   let state: 'open' | 'limited' | 'full' | 'sealed' = 'open'
   let dropped = 0
 
@@ -82,17 +83,23 @@ export function makeTranscript(options: TranscriptOptions): Transcript {
 
   /** A text that was cut for its length goes on in the next entry, as may a secret in it: its end is held back. */
   function said(body: EntryBody): void {
-    const { kind, rest } = cut
-    cut = WHOLE
-    const goes_on = body.kind === kind
-    if (rest !== '' && !goes_on) keep(clean({ kind, text: rest }))
+    const before = cut?.kind === body.kind ? cut : null
+    if (before === null) endCut()
+    cut = null
     if (body.kind !== 'text' && body.kind !== 'thought') return keep(clean(body))
-    const text = goes_on ? rest + body.text : body.text
-    if (body.text.length <= TEXT_LENGTH_MAX) return keep(clean({ ...body, text }))
-    const stream = redactor.stream()
-    const sure = stream.push(text)
-    cut = { kind: body.kind, rest: stream.flush() }
-    if (sure !== '') keep(clean({ ...body, text: sure }))
+    const is_cut = body.text.length > TEXT_LENGTH_MAX
+    if (before === null && !is_cut) return keep(clean(body))
+    const stream = before?.stream ?? redactor.stream()
+    const sure = stream.push(body.text)
+    if (is_cut) cut = { kind: body.kind, stream }
+    const text = is_cut ? sure : sure + stream.flush()
+    if (text !== '') keep(clean({ ...body, text }))
+  }
+
+  function endCut(): void {
+    const rest = cut?.stream.flush() ?? ''
+    if (cut !== null && rest !== '') keep(clean({ kind: cut.kind, text: rest }))
+    cut = null
   }
 
   return {
@@ -110,8 +117,7 @@ export function makeTranscript(options: TranscriptOptions): Transcript {
     flush() {
       output('stdout', held.stdout.flush())
       output('stderr', held.stderr.flush())
-      if (cut.rest !== '') keep(clean({ kind: cut.kind, text: cut.rest }))
-      cut = WHOLE
+      endCut()
       if (dropped > 0) write({ kind: 'gap', bytes: dropped, reason: 'The transcript had reached its limit.' })
       dropped = 0
     },

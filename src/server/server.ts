@@ -64,6 +64,7 @@ export type Server = {
 }
 
 const SWEEP_MS = 1_000
+const MERGE_SEARCH_MS = 1_000
 const KEEP_ALIVE_MS = 65_000
 const HEADERS_MS = 15_000
 /** How often connections are looked at that have taken too long. */
@@ -152,6 +153,13 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     gather_ms: SWEEP_MS,
     step: async () => void (await engine.sweep.run()),
   })
+  const search = pollLoop({
+    name: 'search',
+    log,
+    poll_ms: MERGE_SEARCH_MS,
+    gather_ms: MERGE_SEARCH_MS,
+    step: () => engine.mergeSearchIndex(),
+  })
   const batches = openBatches(room)
   const schedules = openSchedules(room)
   log.info({ server_id, host, port }, 'server.ready')
@@ -173,6 +181,7 @@ async function open(room: ServerRoom, options: ServerOptions): Promise<Server> {
     connections.leave()
     await Promise.all([
       sweep.close(),
+      search.close(),
       batches.close(),
       schedules.close(),
       sockets.close(),

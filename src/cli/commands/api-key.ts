@@ -153,7 +153,10 @@ async function uidOf(context: Context, client: Client, asked: string): Promise<s
 
 async function find(context: Context, client: Client, { args: [asked = ''] }: Given): Promise<ApiKey> {
   const { api_keys } = await client.apiKeys.list({ signal: context.signal })
-  return pickNamed('API key', api_keys, asked, ({ name }) => name)
+  // Of several that have one name, those that have ended by themselves are not meant.
+  const is_named = ({ name }: ApiKey) => name.toLowerCase() === asked.trim().toLowerCase()
+  const living = api_keys.filter((key) => key.uid === asked || (is_named(key) && !key.is_expired))
+  return pickNamed('API key', living.length > 0 ? living : api_keys, asked, ({ name }) => name)
 }
 
 function scopeOf({ scope, role, agent }: ApiKey): string {

@@ -42,6 +42,8 @@ export async function run(context: Context, given: Given): Promise<void> {
   const fields = readFields(given.options.field)
   const has_body = method !== 'GET' && method !== 'DELETE'
   if (!has_body) for (const [name, value] of fields) asked.searchParams.append(name, value)
+  if (method === 'GET' && given.options.data !== undefined)
+    throw new CommandFailure('usage', 'A GET has no body.', 'Say what is asked for with -f NAME=VALUE.')
   const body = await bodyFrom(context, given.options.data, has_body ? fields : [])
   const response = await clientOf(context).raw(method, path, {
     query: asked.searchParams,

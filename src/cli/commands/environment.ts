@@ -7,7 +7,7 @@ import { CommandFailure } from '../exits.ts'
 import { IMAGES } from '../images.ts'
 import { collect, pickNamed, readPairs } from '../named.ts'
 import { paint } from '../output.ts'
-import { isSameRepository, repositoryOf } from '../repositories.ts'
+import { isSameRepository, namedRepository, repositoryOf } from '../repositories.ts'
 import { declareScope, scopeOf } from '../scope.ts'
 import { ago, alignColumns, oneLine } from '../text.ts'
 
@@ -167,7 +167,7 @@ const textsOf = ({ description, dockerImage }: Options) => ({
 
 /** The lists as they are to be; what is to go must be there. */
 function listsOf(context: Context, o: Options, config: Environment['config']): EditEnvironment {
-  const gone = o.removeRepo.map((repo) => repositoryOf(context.cwd, repo))
+  const gone = o.removeRepo.map((repo) => namedRepository(context.cwd, repo))
   const added = o.repo.map((repo) => repositoryOf(context.cwd, repo))
   const has = (all: Repository[], one: Repository) => all.some((other) => isSameRepository(other, one))
   missing(

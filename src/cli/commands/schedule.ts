@@ -87,10 +87,10 @@ export const update: CommandModule = {
       .option('--name <name>', 'another name')
       .option('--cron <cron>', 'other times')
     declareParts(command)
-      .option('--remove-skill', 'no skills')
-      .option('--remove-environment', 'no environment')
+      .addOption(command.createOption('--remove-skill', 'no skills').conflicts('skill'))
+      .addOption(command.createOption('--remove-environment', 'no environment').conflicts('environment'))
       .option('--remove-mcp <name>', 'an MCP server that it has; may be repeated', collect)
-      .option('--remove-agent', 'no agent identity')
+      .addOption(command.createOption('--remove-agent', 'no agent identity').conflicts('agent'))
   },
   async run(context, given) {
     const o = Options.parse(given.options)
