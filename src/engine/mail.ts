@@ -172,7 +172,8 @@ export function mailEngine(room: Room, listeners: Listeners) {
           const told = await listener.told()
           if (told !== null) return { text: told }
           const { inbox, run_id, seen, given, taken: taken_now } = await look(execution_id)
-          if (listener.isBeingTold()) continue
+          // What it was told, the look may have seen as well.
+          if (listener.hasWord()) continue
           if (options.signal.aborted) return { text: null, waiting_until: inbox.waiting_until }
           if (given?.call_key === call_key) return { text: given.text }
           if (given !== null && taken === null && inbox.text !== null) {
