@@ -14,7 +14,7 @@ import { inNameOf } from './makers.ts'
 import { metadataOf } from './metadata.ts'
 import { checkMode, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
 import { checkTokens, TreeStorm } from './storms.ts'
-import { enqueueIn } from './transitions.ts'
+import { checkCurrent, enqueueIn } from './transitions.ts'
 import { newTimedId } from './uid.ts'
 import { visibleRuns } from './visible.ts'
 
@@ -114,6 +114,7 @@ async function lockTree(write: Kysely<Tables>, caller: Caller, parent_run_id: st
     .where('run_id', '=', parent_run_id)
     .executeTakeFirstOrThrow()
   await checkNoBatch(write, parent)
+  checkCurrent(caller, parent)
   if (root.stopped !== null) throw stoppedTree(root.stopped)
   if (parent.cancel_requested_at !== null) {
     throw new Fault('conflict', `Run ${parent_run_id} is cancelled; it can have no further children.`, {
