@@ -134,24 +134,24 @@ export function messagesEngine(room: Room, listeners: Listeners) {
       const message = await visibleMessage(caller, message_id)
       if (caller.kind === 'execution' && message.recipient_run_id !== caller.run_id)
         throw new Fault('not_authorized', 'Only the run that a message is to says that it was delivered.')
-      await markDelivered(db, message.recipient_run_id, [message_id], clock.now())
+      const run_id = message.recipient_run_id
+      await markDelivered(db, { run_id, message_ids: [message_id], now: clock.now(), claimed_by: null })
       return {}
     },
   }
 }
 
+/** `claimed_by`: the execution whose runner takes them for its agent. */
+type Delivery = { run_id: string; message_ids: string[]; now: Date; claimed_by: string | null }
+
 /** Marks once, and takes off the run's count what was marked and not given by a tool before. One statement. */
-export async function markDelivered(
-  db: Kysely<Tables>,
-  run_id: string,
-  message_ids: string[],
-  now: Date,
-): Promise<void> {
+export async function markDelivered(db: Kysely<Tables>, delivery: Delivery): Promise<void> {
+  const { run_id, message_ids, now, claimed_by } = delivery
   if (message_ids.length === 0) return
   await sql`
     with held as (select run_id from runs where run_id = ${run_id} for no key update),
     marked as (
-      update messages set delivered_at = ${now} from held
+      update messages set delivered_at = ${now}, claimed_by = ${claimed_by} from held
       where recipient_run_id = held.run_id and message_id = any(${message_ids}::uuid[]) and delivered_at is null
       returning message_id, hop, number
     )
