@@ -138,13 +138,20 @@ const next = (runner: Runner) => {
   return engine.mail.wait(runner.caller, { call_key: randomUUID(), hold_ms: HOLD_MS, timeout_s: 60, signal })
 }
 
+/** Another server, of which this one hears nothing but that it has come. */
+async function silentServer() {
+  const log = pino({ level: 'silent' })
+  const heard = new Promise<void>((resolve) => onTestFinished(engine.bell.hear('reconnected', () => resolve())))
+  const alone = { ...database, listen: async () => async () => {} }
+  const other = await openEngine({ database: alone, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
+  onTestFinished(() => other.close())
+  await heard
+  return other
+}
+
 test('news of a child that another server wrote, and nobody has rung for yet, come before it', async () => {
   const [lead, a, b] = (await family(['a', 'b'])) as [Runner, Runner, Runner]
-  const log = pino({ level: 'silent' })
-  // Its bell is closed at once, so that this server hears nothing of what it does.
-  const deaf = { ...database, listen: async () => async () => {} }
-  const other = await openEngine({ database: deaf, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
-  onTestFinished(() => other.close())
+  const other = await silentServer()
   const { answer } = await waits(lead)
   await other.executions.finish(a.caller, a.execution_id, { outcome: { outcome: 'SUCCEEDED' }, entries: 0 })
   await send(b.caller, [lead.run_id], 'later')
@@ -230,4 +237,22 @@ test('an execution that has ended writes no letters and starts no children, whoe
   await expect(send(a.caller, [lead.run_id])).rejects.toMatchObject({ code: 'conflict' })
   if (again) await send(again.caller, [lead.run_id])
   expect(await engine.messages.list(owner, lead.run_id, { limit: 10 })).toHaveLength(1)
+})
+
+test('a call that is given up as it looks leaves what it found to whoever else is told of mail', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const other = await silentServer()
+  const gone = new AbortController()
+  const { answer } = await waits(a, { signal: gone.signal })
+  await other.messages.send(lead.caller, { to: [a.run_id], subject: 'hello', body: 'text' })
+  const go = await stopLooks()
+  engine.bell.ring('mail', { execution_id: a.execution_id })
+  await isHeldUp('the look')
+  gone.abort()
+  const rung: string[] = []
+  onTestFinished(engine.bell.hear('mail', ({ execution_id }) => void rung.push(execution_id)))
+  await go()
+  expect(await answer()).toBeNull()
+  expect(rung).toEqual([a.execution_id])
+  expect((await engine.mail.inbox(a.caller, a.execution_id)).text).toContain('hello')
 })

@@ -174,7 +174,11 @@ export function mailEngine(room: Room, listeners: Listeners) {
           const { inbox, run_id, seen, given, taken: taken_now } = await look(execution_id)
           // What it was told, the look may have seen as well.
           if (listener.hasWord()) continue
-          if (options.signal.aborted) return { text: null, waiting_until: inbox.waiting_until }
+          if (options.signal.aborted) {
+            // The ring that it heard was for whoever listens next.
+            if (inbox.text !== null) ringing.ring()
+            return { text: null, waiting_until: inbox.waiting_until }
+          }
           if (given?.call_key === call_key) return { text: given.text }
           if (given !== null && taken === null && inbox.text !== null) {
             await mail.confirm(execution_id)
