@@ -211,11 +211,15 @@ test('a claim that never arrived claims nothing that a tool has given meanwhile'
 test('a tool whose answer is lost with its connection has it given again: the agent hears it once', async () => {
   const run_id = await beginUntil('after', 'hold')
   let lost = 0
-  proxy.cut((_method, path) => (path.startsWith('/mcp') && lost++ === 0 ? 'after' : null))
+  proxy.cut(async (_method, path) => {
+    if (!path.startsWith('/mcp') || lost++ > 0) return null
+    // It is in the answer that is lost.
+    await send(run_id, 'letter two.')
+    return 'after'
+  })
   await send(run_id, 'letter one.\nCALL wait_for_events {}\nCALL wait_for_events {}')
   crew.go(run_id)
   await until('it hears the first', () => timesIn(given(run_id), 'letter one.') > 0, STEP_MS)
-  await send(run_id, 'letter two.')
   crew.open(run_id)
   await ends(run_id)
   expect(lost).toBeGreaterThan(0)
