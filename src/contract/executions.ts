@@ -359,8 +359,8 @@ export const executionRoutes = {
       since: z.int().nonnegative().optional(),
     }),
     /**
-     * `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. Asked
-     * again with letters that it has claimed, a runner is answered as the first time.
+     * `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. A
+     * runner that asks again, with letters that it has claimed, is answered as the first time.
      */
     answer: z.object({ already: z.boolean().optional() }),
   }),
