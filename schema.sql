@@ -371,6 +371,7 @@ create table messages (
   mode text,
   send_hash text,
   sender_identity_uid text,
+  claimed_by uuid,
   constraint messages_pkey PRIMARY KEY (message_id),
   constraint messages_recipient_run_id_number_key UNIQUE (recipient_run_id, number),
   constraint messages_cause_id_fkey FOREIGN KEY (cause_id) REFERENCES messages(message_id),

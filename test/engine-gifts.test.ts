@@ -46,9 +46,14 @@ async function family(names: string[]): Promise<[Runner, ...Runner[]]> {
 }
 
 /** Holds up whoever writes to the log, until it is called. */
-async function stopLog(): Promise<() => Promise<void>> {
+const stopLog = () => holdUp('select from event_counter for update')
+
+/** Holds up whoever looks into an inbox; who accepts a letter goes on. */
+const stopLooks = () => holdUp('lock table identities in access exclusive mode')
+
+async function holdUp(lock: string): Promise<() => Promise<void>> {
   const client = await database.pool.connect()
-  await client.query('begin; select from event_counter for update')
+  await client.query(`begin; ${lock}`)
   const { promise, resolve } = Promise.withResolvers<void>()
   const done = promise.then(async () => {
     await client.query('rollback')
@@ -60,6 +65,15 @@ async function stopLog(): Promise<() => Promise<void>> {
     return done
   }
 }
+
+const isHeldUp = (what: string) =>
+  until(`${what} is held up`, async () => {
+    const { rows } = await sql`
+      select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`.execute(
+      database.kysely,
+    )
+    return rows.length > 0
+  })
 
 test('it reads as in the inbox, its event comes before that of its reader going on, and no message is left over', async () => {
   const [lead, a] = (await family(['a'])) as [Runner, Runner]
@@ -125,13 +139,20 @@ const next = (runner: Runner) => {
   return engine.mail.wait(runner.caller, { call_key: randomUUID(), hold_ms: HOLD_MS, timeout_s: 60, signal })
 }
 
+/** Another server, of which this one hears nothing but that it has come. */
+async function silentServer() {
+  const log = pino({ level: 'silent' })
+  const heard = new Promise<void>((resolve) => onTestFinished(engine.bell.hear('reconnected', () => resolve())))
+  const alone = { ...database, listen: async () => async () => {} }
+  const other = await openEngine({ database: alone, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
+  onTestFinished(() => other.close())
+  await heard
+  return other
+}
+
 test('news of a child that another server wrote, and nobody has rung for yet, come before it', async () => {
   const [lead, a, b] = (await family(['a', 'b'])) as [Runner, Runner, Runner]
-  const log = pino({ level: 'silent' })
-  // Its bell is closed at once, so that this server hears nothing of what it does.
-  const deaf = { ...database, listen: async () => async () => {} }
-  const other = await openEngine({ database: deaf, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
-  onTestFinished(() => other.close())
+  const other = await silentServer()
   const { answer } = await waits(lead)
   await other.executions.finish(a.caller, a.execution_id, { outcome: { outcome: 'SUCCEEDED' }, entries: 0 })
   await send(b.caller, [lead.run_id], 'later')
@@ -202,13 +223,7 @@ test('a call that is to end while its letter is being accepted ends with it', as
   const timed_out = await waits(b, { hold_ms: 500 })
   const go = await stopLog()
   const sending = send(lead.caller, [a.run_id, b.run_id])
-  await until('the letter is on its way', async () => {
-    const { rows } = await sql`
-      select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`.execute(
-      database.kysely,
-    )
-    return rows.length > 0
-  })
+  await isHeldUp('the letter')
   gone.abort()
   const answers = Promise.all([given_up.answer(), timed_out.answer()])
   expect(await Promise.race([answers, new Promise((resolve) => setTimeout(resolve, 700, 'waits'))])).toBe('waits')
@@ -217,4 +232,63 @@ test('a call that is to end while its letter is being accepted ends with it', as
   for (const text of await answers) expect(text).toContain('hello')
   expect([await isGift(a.run_id), await isGift(b.run_id)]).toEqual([true, true])
   await finish(lead)
+})
+
+test('a call that looks while it is told gives what it was told once', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const { answer } = await waits(a)
+  const go = await stopLooks()
+  engine.bell.ring('mail', { execution_id: a.execution_id })
+  await isHeldUp('the look')
+  await send(lead.caller, [a.run_id], 'once')
+  await go()
+  expect(await answer()).toContain('once')
+  expect(await isGift(a.run_id)).toBe(true)
+  expect((await engine.mail.inbox(a.caller, a.execution_id)).text).toBeNull()
+})
+
+test('what fails after letters were accepted is no refusal of them', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const { answer } = await waits(lead)
+  await send(a.caller, [lead.run_id], 'read')
+  await answer()
+  await sql`create function refuse() returns trigger language plpgsql as $$ begin raise 'not now'; end $$`.execute(
+    database.kysely,
+  )
+  await sql`create trigger refuse before delete on givings execute function refuse()`.execute(database.kysely)
+  const word = (body: string) =>
+    engine.messages.send(lead.caller, { to: [a.run_id], subject: 's', body }, { heard: true })
+  await Promise.all([word('one'), word('two')])
+  expect(await engine.messages.list(owner, a.run_id, { limit: 10 })).toHaveLength(2)
+})
+
+test('an execution that has ended writes no letters and starts no children, whoever still believes its token', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  await finish(a)
+  await expect(send(a.caller, [lead.run_id])).rejects.toMatchObject({ code: 'conflict' })
+  await expect(spawn(a, ['late'])).resolves.toMatchObject([{ fault: { code: 'conflict' } }])
+  await send(lead.caller, [a.run_id])
+  await expect(send(a.caller, [lead.run_id])).rejects.toMatchObject({ code: 'conflict' })
+  const [again] = await beginAll()
+  await expect(send(a.caller, [lead.run_id])).rejects.toMatchObject({ code: 'conflict' })
+  if (again) await send(again.caller, [lead.run_id])
+  expect(await engine.messages.list(owner, lead.run_id, { limit: 10 })).toHaveLength(1)
+})
+
+test('a call that is given up as it looks leaves what it found to whoever else is told of mail', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const other = await silentServer()
+  const gone = new AbortController()
+  const { answer } = await waits(a, { signal: gone.signal })
+  await other.messages.send(lead.caller, { to: [a.run_id], subject: 'hello', body: 'text' })
+  const go = await stopLooks()
+  engine.bell.ring('mail', { execution_id: a.execution_id })
+  await isHeldUp('the look')
+  gone.abort()
+  const rung: string[] = []
+  onTestFinished(engine.bell.hear('mail', ({ execution_id }) => void rung.push(execution_id)))
+  await go()
+  expect(await answer()).toBeNull()
+  expect(rung).toEqual([a.execution_id])
+  expect((await engine.mail.inbox(a.caller, a.execution_id)).text).toContain('hello')
 })

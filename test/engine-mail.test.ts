@@ -122,6 +122,22 @@ test('news that the runner gave meanwhile are not given by a tool again', async 
   expect(await engine.mail.delivered(lead.caller, lead.execution_id, now)).toEqual({})
 })
 
+test('a claim that is made once more is the same one; what a tool gave meanwhile is not claimed', async () => {
+  const lead = await parent()
+  const look = () => engine.mail.inbox(lead.caller, lead.execution_id)
+  const claim = async (seen: Awaited<ReturnType<typeof look>>) =>
+    engine.mail.delivered(lead.caller, lead.execution_id, seen)
+  await send(owner, [lead.run_id], 'one')
+  const one = await look()
+  expect([await claim(one), await claim(one)]).toEqual([{}, {}])
+  await send(owner, [lead.run_id], 'two')
+  const two = await look()
+  expect((await waitAs(lead)).text).toContain('two')
+  expect(await claim(two)).toEqual({ already: true })
+  await engine.mail.inbox(lead.caller, lead.execution_id, { turn_over: true })
+  expect(await claim(two)).toEqual({ already: true })
+})
+
 test('a wait ends when the runner gives the agent something meanwhile, so that nothing later overtakes it', async () => {
   const lead = await parent()
   const waiting = engine.mail.wait(lead.caller, {

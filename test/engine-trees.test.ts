@@ -4,12 +4,14 @@ import { expect, test } from 'vitest'
 import { CreateRun, Fault, NO_USAGE } from '../src/contract/index.ts'
 import type { Caller } from '../src/engine/caller.ts'
 import { familyHouse, type Opened, type Runner } from './house/family.ts'
+import { until } from './house/processes.ts'
 
+let database: Opened['database']
 let clock: Opened['clock']
 let engine: Opened['engine']
 let owner: Opened['owner']
 const { limit, stateOf, types, beginAll, parent, spawn, finish, send, deliver } = familyHouse((its) => {
-  ;({ clock, engine, owner } = its)
+  ;({ database, clock, engine, owner } = its)
 })
 
 test('a parent starts many children in one call, in the order of the request', async () => {
@@ -28,11 +30,18 @@ test('a parent starts many children in one call, in the order of the request', a
 test('the same call again makes no further children, and names that run are named', async () => {
   const lead = await parent()
   const first = await spawn(lead, ['a', 'b'])
-  expect(await spawn(lead, ['a', 'b'])).toMatchObject(
-    first.map((one) => ({ name: one.name, run_id: 'run_id' in one ? one.run_id : '' })),
-  )
+  expect(await spawn(lead, ['a', 'b'])).toMatchObject(first)
+  expect(first).toMatchObject([{ already: false }, { already: false }])
   expect(await spawn(lead, [' A ', 'c'], 'call-2')).toMatchObject([{ already: true }, { already: false }])
   expect((await engine.trees.get(owner, lead.run_id)).nodes).toHaveLength(4)
+})
+
+test('calls at once with the same names start each once', async () => {
+  const lead = await parent()
+  const calls = await Promise.all(Array.from({ length: 8 }, (_, n) => spawn(lead, ['a', 'A '], `call-${n}`)))
+  const born = calls.flat().filter((one) => 'already' in one && !one.already)
+  expect(born).toHaveLength(1)
+  expect(new Set(calls.flat().map((one) => 'run_id' in one && one.run_id)).size).toBe(1)
 })
 
 test('a hundred calls at once make no more children than the limit', async () => {
@@ -250,6 +259,27 @@ test('a cancel of a parent alone leaves its children at work', async () => {
   await finish(lead)
   expect(await stateOf(lead.run_id)).toBe('CANCELLED')
   expect(await stateOf(child.run_id)).toBe('INPROGRESS')
+})
+
+test('a cancel that meets a run on its way back to the queue holds', async () => {
+  const lead = await parent()
+  const cancelling = await database.kysely.transaction().execute(async (write) => {
+    await write.updateTable('runs').set({ state: 'QUEUED' }).where('run_id', '=', lead.run_id).execute()
+    await write
+      .updateTable('executions')
+      .set({ state: 'ended', outcome: 'ERROR', ended_at: clock.now(), expires_at: null })
+      .where('run_id', '=', lead.run_id)
+      .execute()
+    const cancelled = engine.runs.cancel(owner, lead.run_id)
+    await until('the cancel waits for the row', async () => {
+      const { rows } = await database.pool.query(`select from pg_stat_activity
+        where wait_event_type = 'Lock' and datname = current_database()`)
+      return rows.length > 0
+    })
+    return { cancelled }
+  })
+  await cancelling.cancelled
+  expect(await stateOf(lead.run_id)).toBe('CANCELLED')
 })
 
 test('a child beside its parent is offered to nobody but its parent’s runner', async () => {

@@ -189,14 +189,37 @@ test('claims whose answer is lost are asked for again, and their letters given o
   expect(lost.size).toBe(claimed.length)
 })
 
+test('a claim that never arrived claims nothing that a tool has given meanwhile', async () => {
+  const run_id = await beginUntil('joins', 'hold-listen')
+  const path_of_claim = `/executions/${await executionOf(run_id)}/delivered`
+  let claims = 0
+  proxy.cut(async (_method, path) => {
+    if (!path.endsWith(path_of_claim) || claims++ > 0) return null
+    // Its turn goes on to the tool that it waits with.
+    crew.go(run_id)
+    await until('the tool has given it', () => timesIn(given(run_id), 'letter one.') > 0, STEP_MS)
+    return 'before'
+  })
+  await send(run_id, 'letter one.')
+  await until('it is claimed once more', () => claims > 1, STEP_MS)
+  await send(run_id, 'letter two.')
+  crew.open(run_id)
+  await ends(run_id)
+  await expectOnce(run_id, ['letter one.', 'letter two.'])
+})
+
 test('a tool whose answer is lost with its connection has it given again: the agent hears it once', async () => {
   const run_id = await beginUntil('after', 'hold')
   let lost = 0
-  proxy.cut((_method, path) => (path.startsWith('/mcp') && lost++ === 0 ? 'after' : null))
+  proxy.cut(async (_method, path) => {
+    if (!path.startsWith('/mcp') || lost++ > 0) return null
+    // It is in the answer that is lost.
+    await send(run_id, 'letter two.')
+    return 'after'
+  })
   await send(run_id, 'letter one.\nCALL wait_for_events {}\nCALL wait_for_events {}')
   crew.go(run_id)
   await until('it hears the first', () => timesIn(given(run_id), 'letter one.') > 0, STEP_MS)
-  await send(run_id, 'letter two.')
   crew.open(run_id)
   await ends(run_id)
   expect(lost).toBeGreaterThan(0)

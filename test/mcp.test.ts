@@ -329,6 +329,19 @@ test('cancel_agent stops a child, and with subtree all below it', async () => {
   expect(upwards.is_error).toBe(true)
 })
 
+test('to cancel an agent once more, when it is cancelled, is accepted as the first time; what succeeded is said so', async () => {
+  const { parent, child } = await startPair()
+  const cancelled = await parent.call('run_agents', configs('late'))
+  await worker.next()
+  for (let n = 0; n < 2; n++) {
+    const { said } = await parent.call('cancel_agent', { agent_id: 'late' })
+    expect(said).toMatchObject({ agent_id: agentsOf(cancelled.said)[0]?.agent_id, accepted: true })
+  }
+  await child.finish()
+  const late = await parent.call('cancel_agent', { agent_id: child.run_id })
+  expect(late).toMatchObject({ is_error: true, text: expect.stringContaining('SUCCEEDED') })
+})
+
 test('report_artifact is seen with the run and the tree; one that says too little is refused in words', async () => {
   const agent = await startParent()
   const url = 'https://git.example/team/repo/pull/7'

@@ -117,6 +117,13 @@ describe('a run', () => {
     expect(run.status_message?.message).toMatch(/There is no repository at this address.*check the address/)
   })
 
+  test('that leaves a file where its workspace was ends as its command did', async () => {
+    await openHouse()
+    const state_folder = join(folder, 'state')
+    const run = await begin('d=$PWD; cd /; mv "$d" "$d-moved"; : > "$d"', {}, { state_folder })
+    expect(await run.report).toMatchObject({ end: 'finished', outcome: { outcome: 'SUCCEEDED' } })
+  })
+
   test('a cloned repository is where the harness works', async () => {
     await openHouse()
     const source = join(folder, 'source')

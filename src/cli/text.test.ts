@@ -45,6 +45,23 @@ test('columns line up by what a terminal shows, and the widest gives way', () =>
   expect(truncate('日本語', 5)).toBe('日本…')
 })
 
+test('several wide columns give way together, and what one goes on with stays whole', () => {
+  const id = '019a0b6c-0000-7000-8000-000000000001'
+  const rows = [
+    ['RUN', 'STATE', 'ID', 'WORDS'],
+    ['n'.repeat(128), 'INPROGRESS', id, 'w'.repeat(60)],
+  ]
+  const lines = alignColumns(rows, 80)
+  expect(lines.map(widthOf)).toEqual([expect.any(Number), 80])
+  expect(lines[1]).toMatch(new RegExp(`^n{13}…  INPROGRESS  ${id}  w{13}…$`))
+  const narrow =
+    alignColumns(
+      rows.map((row) => row.toSpliced(2, 1)),
+      80,
+    )[1] ?? ''
+  expect(narrow.split(/ +/)).toEqual([`${'n'.repeat(32)}…`, 'INPROGRESS', `${'w'.repeat(32)}…`])
+})
+
 test.each([
   ['30s', 30_000],
   ['1h30m', 5_400_000],

@@ -89,7 +89,14 @@ export function bytes(count: number): string {
   return count < 1024 ** 3 ? `${(count / 1024 ** 2).toFixed(1)} MB` : `${(count / 1024 ** 3).toFixed(1)} GB`
 }
 
-/** Rows as aligned columns, two spaces between, no borders; with a width the widest column gives way. */
+/** No column is made narrower, in columns of a terminal. */
+const NARROW = 8
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+/**
+ * Rows as aligned columns, two spaces between, no borders. With a width the widest columns give way until all fit, the
+ * last of them first; ids never do, for a piece of one is of no use.
+ */
 export function alignColumns(rows: string[][], width?: number): string[] {
   const widths: number[] = []
   for (const row of rows)
@@ -98,8 +105,12 @@ export function alignColumns(rows: string[][], width?: number): string[] {
     })
   if (width !== undefined) {
     const over = widths.reduce((sum, w) => sum + w, 0) + 2 * (widths.length - 1) - width
-    const widest = widths.indexOf(Math.max(...widths))
-    if (over > 0) widths[widest] = Math.max(8, (widths[widest] ?? 0) - over)
+    const ids = widths.map((_, i) => rows.some((row) => UUID.test(row[i] ?? '')))
+    for (let left = over; left > 0; left--) {
+      const widest = Math.max(...widths.filter((_, i) => !ids[i]))
+      if (widest <= NARROW) break
+      widths[widths.findLastIndex((columns, i) => columns === widest && !ids[i])] = widest - 1
+    }
   }
   return rows.map((row) =>
     row

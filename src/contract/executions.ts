@@ -358,7 +358,10 @@ export const executionRoutes = {
       /** As the inbox said it: if anything was given since, nothing is marked. */
       since: z.int().nonnegative().optional(),
     }),
-    /** `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. */
+    /**
+     * `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. A
+     * runner that asks again, with letters that it has claimed, is answered as the first time.
+     */
     answer: z.object({ already: z.boolean().optional() }),
   }),
   children: route({

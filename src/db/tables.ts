@@ -350,6 +350,7 @@ export interface MemoryVersions {
 export interface Messages {
   body: string
   cause_id: string | null
+  claimed_by: string | null
   delivered_at: Timestamp | null
   hop: number
   message_id: string

@@ -65,3 +65,18 @@ test('a batch has at most as many items as it may', async () => {
   expect(batches).toEqual([[1, 2], [3, 4], [5]])
   expect(await Promise.all(answers)).toEqual([2, 4, 6, 8, 10])
 })
+
+test('what broke with its connection is not done again: it may have been done', async () => {
+  const batches: number[][] = []
+  const double = batched<number, number>({
+    most: 10,
+    keyOf: String,
+    async run(items) {
+      batches.push(items)
+      throw Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })
+    },
+  })
+  const answers = await Promise.allSettled([double(1), double(2)])
+  expect(answers.map((one) => one.status)).toEqual(['rejected', 'rejected'])
+  expect(batches).toEqual([[1, 2]])
+})

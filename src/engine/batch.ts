@@ -2,6 +2,7 @@
  * Group commit: calls that come while earlier ones are under way are answered by one statement. A call that comes alone
  * goes at once, so that nobody waits for company.
  */
+import { isUnavailable } from '../db/unavailable.ts'
 
 /** Statements under way at a time; a second one lets the next batch be worked on while the first is being made durable. */
 const UNDER_WAY_MAX = 2
@@ -60,7 +61,8 @@ export function batched<T, R>({ most, keyOf, run }: Batching<T, R>): (item: T) =
       })
     } catch (cause) {
       // One wrong item fails the statement of all: each is tried by itself, so that only that one is refused.
-      if (batch.length === 1) return batch[0]?.reject(cause)
+      // Of what broke with its connection nobody knows whether it is done: to do it again is for whoever asked.
+      if (batch.length === 1 || isUnavailable(cause)) return batch.forEach((one) => void one.reject(cause))
       for (const one of batch) await run([one.item]).then(([own]) => one.resolve(own as R), one.reject)
     }
   }

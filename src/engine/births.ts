@@ -2,8 +2,17 @@
  * Births: a run that has a parent. The root's row is locked for each, so that the limits of a tree are exact
  * however many are asked for at once, and a cascade that holds the same lock leaves no gap for another child.
  */
-import type { Kysely, Selectable } from 'kysely'
-import { AgentConfig, type CreateRun, Fault, isEnded, Metadata, type RunSource, RunState } from '../contract/index.ts'
+import { type Kysely, type Selectable, sql } from 'kysely'
+import {
+  AgentConfig,
+  type CreateRun,
+  ENDED_STATES,
+  Fault,
+  isEnded,
+  Metadata,
+  type RunSource,
+  RunState,
+} from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs, Teams } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
@@ -14,7 +23,7 @@ import { inNameOf } from './makers.ts'
 import { metadataOf } from './metadata.ts'
 import { checkMode, hostOf, PLAIN, runNotFound, titleOf } from './runs.ts'
 import { checkTokens, TreeStorm } from './storms.ts'
-import { enqueueIn } from './transitions.ts'
+import { checkCurrent, enqueueIn } from './transitions.ts'
 import { newTimedId } from './uid.ts'
 import { visibleRuns } from './visible.ts'
 
@@ -24,8 +33,11 @@ export type Birth = {
   source: RunSource
   /** Of the call that asks, and the child's place in it: the same again is the same child. */
   spawn_key: string | null
+  /** A child of this name that has not ended is named, and none is born beside it. */
+  name?: string
 }
 
+/** `already`: an earlier call started it, or another one at the same time. */
 export type Born = { run_id: string; already: boolean; at_capacity?: boolean }
 
 /** Inside a transaction; throws the fault that names the limit or the missing thing. */
@@ -39,8 +51,10 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
       .where('parent_run_id', '=', parent.run_id)
       .where('spawn_key', '=', birth.spawn_key)
       .executeTakeFirst()
-    if (twin) return { run_id: twin.run_id, already: true }
+    if (twin) return { run_id: twin.run_id, already: false }
   }
+  const namesake = birth.name === undefined ? null : await findChild(write, parent.run_id, birth.name)
+  if (namesake) return { run_id: namesake.run_id, already: true }
   await checkLimits(write, parent, team)
   const storm = team.max_tree_tokens === null ? null : await checkTokens(write, parent.root_run_id)
   if (storm) throw new TreeStorm(storm)
@@ -83,6 +97,15 @@ export async function bear(room: Room, write: Kysely<Tables>, caller: Caller, bi
   return { run_id, already: false, ...answer }
 }
 
+const findChild = (read: Kysely<Tables>, parent_run_id: string, name: string) =>
+  read
+    .selectFrom('runs')
+    .select('run_id')
+    .where('parent_run_id', '=', parent_run_id)
+    .where(sql<boolean>`lower(trim(config->>'name')) = ${plainName(name)}`)
+    .where('state', 'not in', ENDED_STATES)
+    .executeTakeFirst()
+
 /** Whose a child is, and who counts as its creator, is as its parent says. */
 function checkInherits({ on_behalf_of }: CreateRun): void {
   if (on_behalf_of === undefined) return
@@ -114,6 +137,7 @@ async function lockTree(write: Kysely<Tables>, caller: Caller, parent_run_id: st
     .where('run_id', '=', parent_run_id)
     .executeTakeFirstOrThrow()
   await checkNoBatch(write, parent)
+  checkCurrent(caller, parent)
   if (root.stopped !== null) throw stoppedTree(root.stopped)
   if (parent.cancel_requested_at !== null) {
     throw new Fault('conflict', `Run ${parent_run_id} is cancelled; it can have no further children.`, {

@@ -230,10 +230,6 @@ async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: 
   return giveSecrets(room, write, taken)
 }
 
-/**
- * Spreads runs over connections: a named worker's runs to it, the others to whoever has most room. Those without
- * room stay.
- */
 /** A condition on queued runs `q`: one of the connections may take it. */
 function fitsOne(connections: Connection[]): RawBuilder<SqlBool> {
   const hosts = connections.map(({ worker_host }) => worker_host)
@@ -249,6 +245,10 @@ const fits = ({ worker_host, only_for }: Connection, run: Selectable<Runs>): boo
   (run.worker_host === null || run.worker_host === worker_host) &&
   (run.owner_user_id === null || only_for === undefined || only_for === run.owner_user_id)
 
+/**
+ * Spreads runs over connections: a named worker's runs to it, the others to whoever has most room. Those without
+ * room stay.
+ */
 function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
   const taken: Taken[] = []
   for (const run of runs) {

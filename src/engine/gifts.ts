@@ -3,7 +3,6 @@
  * to be told. It is the same giving as that of a call which looked for itself (`givings.ts`).
  */
 import type { Insertable, Selectable } from 'kysely'
-import { AgentConfig } from '../contract/index.ts'
 import type { Givings, Runs } from '../db/tables.ts'
 import { joinPieces, renderLetter, type Shown } from './letters.ts'
 import type { Listeners, Reserved } from './listeners.ts'
@@ -38,21 +37,17 @@ export function reserve(listeners: Listeners | null, run: Reader): Reserved | nu
   return is_as_left ? (listeners?.reserve(run.run_id) ?? null) : null
 }
 
-type Sealed = Omit<Shown, 'sender_name'> & { message_id: string; sent_at: Date }
+type Sealed = Shown & { message_id: string; sent_at: Date }
 
-export function giftOf(
-  reserved: Reserved,
-  run: Reader,
-  { letter, sender }: { letter: Sealed; sender: Reader | null },
-): Gift {
-  const sender_name = sender === null ? null : (AgentConfig.parse(sender.config).name ?? sender.title)
+/** Throws nothing, so that what is reserved is kept with the letter, or released. */
+export function giftOf(reserved: Reserved, run: Reader, letter: Sealed): Gift {
   const giving = {
     execution_id: run.execution_id ?? '',
     run_id: run.run_id,
     call_key: reserved.call_key,
     message_ids: [letter.message_id],
     sequence: run.up_to,
-    text: joinPieces([renderLetter({ ...letter, sender_name })]),
+    text: joinPieces([renderLetter(letter)]),
     given_at: letter.sent_at,
   }
   return { giving, reserved }

@@ -12,7 +12,8 @@ export type Listener = {
   listen(quiet: Quiet): void
   /** What it was told; waits for who is about to. Null: nothing. */
   told(): Promise<string | null>
-  isBeingTold(): boolean
+  /** It was told something that it has not read, or somebody is about to. */
+  hasWord(): boolean
   /** True: it was told something that it has not read. */
   close(): boolean
 }
@@ -56,7 +57,7 @@ export function openListeners() {
           slot.text = null
           return text
         },
-        isBeingTold: () => slot.telling !== null,
+        hasWord: () => slot.telling !== null || slot.text !== null,
         close() {
           if (slots.get(run_id) === slot) slots.delete(run_id)
           slot.quiet = null

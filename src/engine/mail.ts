@@ -73,8 +73,8 @@ export function mailEngine(room: Room, listeners: Listeners) {
   }
 
   /**
-   * Marks what a text held as delivered, all or nothing: false when anything of it was given meanwhile. The runner's
-   * way of giving; what it has claimed is in its journal.
+   * Marks what a text held as delivered, all or nothing: false when anything of it was given meanwhile, but to this
+   * very claim, whose answer was lost. The runner's way of giving; what it has claimed is in its journal.
    */
   async function claim(
     run_id: string,
@@ -90,15 +90,15 @@ export function mailEngine(room: Room, listeners: Listeners) {
         .forNoKeyUpdate()
         .executeTakeFirst()
       if (!before) throw superseded()
-      if (before.halted) return false
+      const { message_ids } = given
       const held = await write.selectFrom('givings').selectAll().where('run_id', '=', run_id).execute()
       const cursor = Math.max(before.last_event_sequence ?? 0, ...held.map((giving) => giving.sequence))
-      if (given.since !== undefined && given.since !== cursor) return false
-      if (held.some((giving) => giving.message_ids.some((id) => given.message_ids.includes(id)))) return false
+      const is_as_seen = !before.halted && (given.since === undefined || given.since === cursor)
+      const of_tool = held.some((giving) => giving.message_ids.some((id) => message_ids.includes(id)))
       const news = given.sequence > cursor || before.waiting_until !== null
-      const fresh = given.message_ids.length > 0 ? await areUndelivered(write, given.message_ids) : news
-      if (!fresh) return false
-      await markDelivered(write, run_id, given.message_ids, clock.now())
+      const fresh = is_as_seen && !of_tool && (message_ids.length > 0 ? await areUndelivered(write, message_ids) : news)
+      if (!fresh) return areClaimed(write, message_ids, execution_id)
+      await markDelivered(write, { run_id, message_ids, now: clock.now(), claimed_by: execution_id })
       await write
         .updateTable('runs')
         .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${given.sequence})` })
@@ -172,13 +172,14 @@ export function mailEngine(room: Room, listeners: Listeners) {
           const told = await listener.told()
           if (told !== null) return { text: told }
           const { inbox, run_id, seen, given, taken: taken_now } = await look(execution_id)
-          if (listener.isBeingTold()) continue
-          if (options.signal.aborted) return { text: null, waiting_until: inbox.waiting_until }
-          if (given?.call_key === call_key) {
-            // It may have been told the same while it looked: that is read with this.
-            await listener.told()
-            return { text: given.text }
+          // What it was told, the look may have seen as well.
+          if (listener.hasWord()) continue
+          if (options.signal.aborted) {
+            // The ring that it heard was for whoever listens next.
+            if (inbox.text !== null) ringing.ring()
+            return { text: null, waiting_until: inbox.waiting_until }
           }
+          if (given?.call_key === call_key) return { text: given.text }
           if (given !== null && taken === null && inbox.text !== null) {
             await mail.confirm(execution_id)
             continue
@@ -387,6 +388,18 @@ async function areUndelivered(write: Kysely<Tables>, message_ids: string[]): Pro
     .select((m) => m.fn.countAll<number>().as('count'))
     .where('message_id', 'in', message_ids)
     .where('delivered_at', 'is', null)
+    .executeTakeFirstOrThrow()
+  return Number(count) === new Set(message_ids).size
+}
+
+/** By the runner of this execution, which asks again; none: nobody can tell. */
+async function areClaimed(write: Kysely<Tables>, message_ids: string[], execution_id: string): Promise<boolean> {
+  if (message_ids.length === 0) return false
+  const { count } = await write
+    .selectFrom('messages')
+    .select((m) => m.fn.countAll<number>().as('count'))
+    .where('message_id', 'in', message_ids)
+    .where('claimed_by', '=', execution_id)
     .executeTakeFirstOrThrow()
   return Number(count) === new Set(message_ids).size
 }

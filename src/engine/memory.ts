@@ -209,7 +209,10 @@ type Addition = {
   now: Date
 }
 
-/** Within a transaction: the store's row is locked, so that it never holds more than it may. */
+/**
+ * Within a transaction: the store's row is locked, so that it never holds more than it may. What a run says again,
+ * because the answer was lost perhaps, is the memory that it made of it.
+ */
 export async function addMemory(
   write: Kysely<Tables>,
   { store_uid, content, reason, by, now }: Addition,
@@ -220,6 +223,16 @@ export async function addMemory(
     .where('store_uid', '=', store_uid)
     .forNoKeyUpdate()
     .execute()
+  const { source, source_id, user_id, run_id } = by
+  const same = await write
+    .selectFrom('memories')
+    .select(['memory_id', 'version_id'])
+    .where('store_uid', '=', store_uid)
+    .where('source_run_id', '=', run_id)
+    .where('content', '=', content)
+    .where('tombstoned_at', 'is', null)
+    .executeTakeFirst()
+  if (same) return same
   const { held } = await write
     .selectFrom('memories')
     .select(sql<number>`count(*)::int`.as('held'))
@@ -233,7 +246,6 @@ export async function addMemory(
     )
   }
   const memory = { memory_id: randomUUID(), version_id: randomUUID() }
-  const { source, source_id, user_id, run_id } = by
   await write
     .insertInto('memories')
     .values({

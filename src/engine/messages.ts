@@ -32,7 +32,7 @@ import type { Listeners } from './listeners.ts'
 import { logs, type NewEvent } from './log.ts'
 import { runNotFound } from './runs.ts'
 import { checkStorm, GUARDED, type Guarded, type Storm, stopTree } from './storms.ts'
-import { afresh, followIn } from './transitions.ts'
+import { afresh, checkCurrent, followIn } from './transitions.ts'
 import { isVisible, visibleTo } from './visible.ts'
 
 export function messagesEngine(room: Room, listeners: Listeners) {
@@ -134,24 +134,24 @@ export function messagesEngine(room: Room, listeners: Listeners) {
       const message = await visibleMessage(caller, message_id)
       if (caller.kind === 'execution' && message.recipient_run_id !== caller.run_id)
         throw new Fault('not_authorized', 'Only the run that a message is to says that it was delivered.')
-      await markDelivered(db, message.recipient_run_id, [message_id], clock.now())
+      const run_id = message.recipient_run_id
+      await markDelivered(db, { run_id, message_ids: [message_id], now: clock.now(), claimed_by: null })
       return {}
     },
   }
 }
 
+/** `claimed_by`: the execution whose runner takes them for its agent. */
+type Delivery = { run_id: string; message_ids: string[]; now: Date; claimed_by: string | null }
+
 /** Marks once, and takes off the run's count what was marked and not given by a tool before. One statement. */
-export async function markDelivered(
-  db: Kysely<Tables>,
-  run_id: string,
-  message_ids: string[],
-  now: Date,
-): Promise<void> {
+export async function markDelivered(db: Kysely<Tables>, delivery: Delivery): Promise<void> {
+  const { run_id, message_ids, now, claimed_by } = delivery
   if (message_ids.length === 0) return
   await sql`
     with held as (select run_id from runs where run_id = ${run_id} for no key update),
     marked as (
-      update messages set delivered_at = ${now} from held
+      update messages set delivered_at = ${now}, claimed_by = ${claimed_by} from held
       where recipient_run_id = held.run_id and message_id = any(${message_ids}::uuid[]) and delivered_at is null
       returning message_id, hop, number
     )
@@ -236,10 +236,13 @@ async function sendAll(room: Room, listeners: Listeners, all: Sending[]): Promis
   const { confirm, giveBack } = givings(room)
   const missed = kept.gifts.filter(({ giving, reserved }) => !reserved.tell(giving.text))
   if (events.length > 0) room.bell.ring('log', {})
-  await Promise.all([
+  const after = [
     ...unconfirmed.map(confirm),
-    ...missed.map(({ giving }) => giveBack(giving.execution_id, giving.call_key)),
-  ])
+    ...missed.map((gift) => giveBack(gift.giving.execution_id, gift.giving.call_key)),
+  ]
+  // All of it is accepted: to refuse it now would have it sent twice.
+  for (const one of await Promise.allSettled<unknown>(after))
+    if (one.status === 'rejected') room.log.warn({ err: one.reason }, 'messages.not_confirmed')
   return sent
 }
 
@@ -390,11 +393,13 @@ async function accept(
   }
   const sender = sender_run_id === null ? null : own(sender_run_id)
   if (sender === undefined) throw runNotFound(sender_run_id ?? '')
+  if (sender !== null) checkCurrent(caller, sender)
   const recipients = to.map((run_id) => checkRecipient(own(run_id), { run_id, sender, caller }))
   await checkNoBatch(write, recipients)
   const roots = [...new Set(recipients.map((run) => run.root_run_id))].flatMap((run_id) => family.get(run_id) ?? [])
   const storm = await checkStorm(write, { roots, recipients, sender })
   if (storm) return { storm }
+  const sender_name = sender === null ? null : (AgentConfig.parse(sender.config).name ?? sender.title)
   const now = room.clock.now()
   const woken = recipients.filter((run) => isOver(run.state))
   const reached: string[] = []
@@ -419,7 +424,7 @@ async function accept(
       sent_at: now,
     }
     const reserved = letter.sender_identity_uid === null ? reserve(listeners, run) : null
-    if (reserved !== null) keepGift(kept, giftOf(reserved, run, { letter, sender }), letter)
+    if (reserved !== null) keepGift(kept, giftOf(reserved, run, { ...letter, sender_name }), letter)
     else if (run.execution_id !== null && !isOver(run.state)) reached.push(run.execution_id)
     run.messages += 1
     keepLetter(kept, letter, run, family.get(run.root_run_id))

@@ -226,6 +226,8 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
     if (!touched && isEnded(RunState.parse(run.state))) {
       throw new Fault('invalid_request', `Run ${run_id} has already ended (${run.state}); there is nothing to cancel.`)
     }
+    // It went back to the queue between two of these statements, none of which met it: the intent is in no row yet.
+    if (!touched && run.cancel_requested_at === null) return cancel(caller, run_id, options)
     announce(room)
     if (ended) await tellParent(room, ended)
     if (run.execution_id) bell.ring('control', { execution_id: run.execution_id })

@@ -15,17 +15,19 @@ import {
   type EXECUTION_STATES,
   type Failure,
   Fault,
+  isEnded,
   type Outcome,
   type RetryOn,
   type RunMode,
   type RunSource,
-  type RunState,
+  RunState,
   type Usage,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
 import { arrayOf } from './array-of.ts'
 import { batched } from './batch.ts'
+import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
 
 type Arrow = { from: readonly RunState[]; to: RunState; event: EventType | null }
@@ -361,6 +363,13 @@ export async function tellParent(room: Pick<Room, 'bell' | 'database'>, run: Sel
     .where('state', 'in', ['INPROGRESS', 'BLOCKED'])
     .executeTakeFirst()
   if (parent?.execution_id) room.bell.ring('mail', { execution_id: parent.execution_id })
+}
+
+/** An agent writes in its run's name only while its execution is the current one and has not ended. */
+export function checkCurrent(caller: Caller, run: Pick<Selectable<Runs>, 'run_id' | 'execution_id' | 'state'>): void {
+  if (caller.kind !== 'execution' || caller.run_id !== run.run_id) return
+  const has_ended = run.state === 'QUEUED' || isEnded(RunState.parse(run.state))
+  if (run.execution_id !== caller.execution_id || has_ended) throw superseded()
 }
 
 /** What a write of an execution that is not current, or no longer running, gets. */

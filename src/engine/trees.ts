@@ -13,7 +13,7 @@ import {
   type Usage,
 } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
-import { bear, isOver, plainName } from './births.ts'
+import { bear, isOver } from './births.ts'
 import type { Caller, ExecutionCaller, UserCaller } from './caller.ts'
 import type { Room } from './engine.ts'
 import { logged, type NewEvent } from './log.ts'
@@ -121,23 +121,15 @@ export function treesEngine(room: Room) {
     try {
       const child = asApproved(ruling, wanted)
       const born = await stopping(room, () =>
-        db.transaction().execute(async (write) => {
-          const spawn_key = `${asked.key}#${at}`
-          const twin = await write
-            .selectFrom('runs')
-            .select(['run_id', 'spawn_key', 'state'])
-            .where('parent_run_id', '=', caller.run_id)
-            .where(sql<boolean>`lower(trim(config->>'name')) = ${plainName(name)}`)
-            .where('state', 'not in', ['SUCCEEDED', 'FAILED', 'ERROR', 'CANCELLED'])
-            .executeTakeFirst()
-          if (twin && twin.spawn_key !== spawn_key) return { run_id: twin.run_id, already: true }
-          return bear(room, write, caller, {
+        db.transaction().execute((write) =>
+          bear(room, write, caller, {
             parent_run_id: caller.run_id,
             body: bodyOf(child, ruling === null ? asked.base_prompt : undefined),
             source: 'ORCHESTRATION',
-            spawn_key,
-          })
-        }),
+            spawn_key: `${asked.key}#${at}`,
+            name,
+          }),
+        ),
       )
       return { name, ...born }
     } catch (thrown) {

@@ -94,8 +94,8 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
       const body = { message_ids, sequence, since }
       return asked(async (limit, tries) => {
         const { already = false } = await client.executions.delivered({ params, body, signal: limit })
-        // After a lost answer it may be our own claim that came first.
-        return !already || tries > 0
+        // Of letters the server knows whose claim came first; of mere news, after a lost answer, it may be our own.
+        return !already || (tries > 0 && message_ids.length === 0)
       })
     },
   }

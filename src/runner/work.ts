@@ -111,7 +111,12 @@ async function leave({ assignment, options }: Work, open: Open, outcome: Outcome
 function hasNothing({ cloned, env, earlier, workspace }: Prepared, run_id: string): boolean {
   if (cloned.size > 0 || earlier || DECLARING.some((name) => env[name]) || existsSync(declarationsOf(run_id)))
     return false
-  return !existsSync(workspace) || readdirSync(workspace).every((name) => name === '.baton')
+  try {
+    return readdirSync(workspace).every((name) => name === '.baton')
+  } catch {
+    // Its command took it away, or the right to look into it.
+    return true
+  }
 }
 
 /** `leave_inbox`: nobody can be given what waits there; otherwise it comes before a success. */

@@ -32,8 +32,9 @@ export async function openProxy(port_of_server: number): Promise<Line> {
     }
     const onward = request({ port: port_of_server, host: '127.0.0.1', method, path: url, headers }, (answer) => {
       if (cut === 'after') {
-        // The whole line breaks, so that the server can know that its answer went nowhere.
-        answer.destroy()
+        // The whole line breaks, so that the server can know that its answer went nowhere; a mere close would say that
+        // all of it was read, where all of it has come already.
+        answer.socket.resetAndDestroy()
         incoming.socket.destroy()
         return
       }

@@ -1,6 +1,6 @@
 import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import type { Entry, EntryBody, TreeNode } from '../../contract/index.ts'
+import { type Entry, type EntryBody, Fault, type TreeNode } from '../../contract/index.ts'
 import { answer, answerOrSay, resolveAgents, type ToolRoom } from './call.ts'
 import { isLoose, pick, present, shown, unpack } from './liberal.ts'
 
@@ -79,7 +79,6 @@ const CHARACTERS_MAX = 24_000
 const ENTRY_CHARACTERS_MAX = 4_000
 
 export function addAgentTools(server: McpServer, its: ToolRoom): void {
-  const { room, caller } = its
   server.registerTool(
     'list_agents',
     {
@@ -111,12 +110,22 @@ export function addAgentTools(server: McpServer, its: ToolRoom): void {
     ({ agent_id, subtree }) =>
       answerOrSay(its, async () => {
         const [run_id = agent_id] = await resolveAgents(its, [agent_id])
-        await room.engine.runs.cancel(caller, run_id, { cascade: subtree })
+        await cancelOnce(its, run_id, subtree)
         const what = subtree ? 'The agent and all that it started stop' : 'The agent stops'
         const advice = 'wait_for_events tells you when it has ended.'
         return answer({ agent_id: run_id, accepted: true, subtree, advice }, `${what}. ${advice}`)
       }),
   )
+}
+
+/** What is cancelled already was, by this very call perhaps, whose answer was lost. */
+async function cancelOnce({ room, caller }: ToolRoom, run_id: string, cascade: boolean): Promise<void> {
+  try {
+    await room.engine.runs.cancel(caller, run_id, { cascade })
+  } catch (thrown) {
+    if (!(thrown instanceof Fault) || thrown.code !== 'invalid_request') throw thrown
+    if ((await room.engine.runs.get(caller, run_id)).state !== 'CANCELLED') throw thrown
+  }
 }
 
 async function list({ room, caller }: ToolRoom) {
