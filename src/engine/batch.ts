@@ -14,17 +14,20 @@ export type Batching<T, R> = {
   keyOf(item: T): string
   /** Answers in the order of the items. */
   run(items: T[]): Promise<R[]>
+  /** Each would wait for the one before, for all take the same row: the next goes afterwards, with all that came meanwhile. */
+  one_at_a_time?: boolean
 }
 
 type Waiting<T, R> = { item: T; key: string; resolve(answer: R): void; reject(cause: unknown): void }
 
-export function batched<T, R>({ most, keyOf, run }: Batching<T, R>): (item: T) => Promise<R> {
+export function batched<T, R>({ most, keyOf, run, one_at_a_time = false }: Batching<T, R>): (item: T) => Promise<R> {
   let waiting: Waiting<T, R>[] = []
   const under_way = new Set<string>()
+  const under_way_max = one_at_a_time ? 1 : UNDER_WAY_MAX
   let statements = 0
 
   function next(): void {
-    while (statements < UNDER_WAY_MAX) {
+    while (statements < under_way_max) {
       const batch = take()
       if (batch.length === 0) return
       statements += 1

@@ -129,12 +129,13 @@ export type Follow = (name: ArrowName, step: Step) => Promise<Selectable<Runs> |
 /** Steps of one statement. */
 const STEPS_MAX = 50
 
-/** Follows arrows by group commit. Inside a transaction, use `followIn`. */
+/** Follows arrows by group commit: all move the counter of the log. Inside a transaction, use `followIn`. */
 export function follower(db: Kysely<Tables>): Follow {
   const follow = batched<NamedStep, Selectable<Runs> | undefined>({
     most: STEPS_MAX,
     keyOf: (step) => step.run_id,
     run: (steps) => followAll(db, steps),
+    one_at_a_time: true,
   })
   return (name, step) => follow({ ...step, name })
 }
@@ -261,7 +262,12 @@ export type NewRun = {
 
 /** Enqueues by group commit. Inside a transaction, use `enqueueIn`. */
 export function enqueuer(db: Kysely<Tables>): Enqueue {
-  return batched({ most: STEPS_MAX, keyOf: (row: NewRun) => row.run_id, run: (rows) => enqueueAll(db, rows) })
+  return batched({
+    most: STEPS_MAX,
+    keyOf: (row: NewRun) => row.run_id,
+    run: (rows) => enqueueAll(db, rows),
+    one_at_a_time: true,
+  })
 }
 
 export async function enqueueIn(write: Kysely<Tables>, row: NewRun): Promise<{ at_capacity?: boolean }> {
