@@ -31,6 +31,23 @@ test('a call that comes alone goes at once, those that come meanwhile go togethe
   expect(await Promise.all(answers)).toEqual([2, 4, 6, 8, 10])
 })
 
+test('what would only wait for the one before goes one at a time, with all that came meanwhile', async () => {
+  const { batches, run, release } = gate()
+  const double = batched({ most: 10, keyOf: String, run, one_at_a_time: true })
+  const answers = [double(1)]
+  await settled()
+  answers.push(double(2))
+  await settled()
+  answers.push(double(3))
+  await settled()
+  expect(batches).toEqual([[1]])
+  release()
+  await settled()
+  expect(batches).toEqual([[1], [2, 3]])
+  release()
+  expect(await Promise.all(answers)).toEqual([2, 4, 6])
+})
+
 test('two of the same key never go together and keep their order', async () => {
   const { batches, run, release } = gate()
   const double = batched({ most: 10, keyOf: (item) => String(item % 10), run })

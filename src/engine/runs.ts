@@ -36,6 +36,8 @@ import { newTimedId } from './uid.ts'
 import { visibleRuns } from './visible.ts'
 
 const TITLE_CHARACTERS = 80
+/** A run moves between two looks at it seldom enough. */
+const CANCEL_TRIES = 5
 
 type Reach = { attachments: ReturnType<typeof attachmentsEngine>; handoff: ReturnType<typeof handoffEngine> }
 
@@ -216,6 +218,12 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
     const by = await checkCancel(caller, run_id)
     if (options.cascade) return cancelTree(run_id, by)
     if (await isBatch(run_id)) return cancelTree(run_id, by)
+    for (let tries = 0; tries < CANCEL_TRIES; tries++) if (await cancelOne(caller, run_id, by)) return run_id
+    throw new Fault('conflict', `Run ${run_id} is changing too fast to be cancelled. Ask again.`, { retryable: true })
+  }
+
+  /** False: it went back to the queue between two of the statements, none of which met it; the intent is in no row yet. */
+  async function cancelOne(caller: Caller, run_id: string, by: string): Promise<boolean> {
     const now = clock.now()
     const intent = { cancel_requested_at: now, cancel_requested_by: by }
     const ended =
@@ -226,12 +234,11 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
     if (!touched && isEnded(RunState.parse(run.state))) {
       throw new Fault('invalid_request', `Run ${run_id} has already ended (${run.state}); there is nothing to cancel.`)
     }
-    // It went back to the queue between two of these statements, none of which met it: the intent is in no row yet.
-    if (!touched && run.cancel_requested_at === null) return cancel(caller, run_id, options)
+    if (!touched && run.cancel_requested_at === null) return false
     announce(room)
     if (ended) await tellParent(room, ended)
     if (run.execution_id) bell.ring('control', { execution_id: run.execution_id })
-    return run_id
+    return true
   }
 
   /**
