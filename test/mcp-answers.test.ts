@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { Agent as Connections, request } from 'node:http'
 import { connect } from 'node:net'
+import { sql } from 'kysely'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type House, startHouse } from './house/house.ts'
 import { takeAgent } from './house/mcp-agent.ts'
@@ -74,6 +75,41 @@ test('an agent that gives its call up loses nothing, whenever it does', async ()
   }
   for (let id = 2000; id < 2010 && heard.size < 18; id++) await ask(id, AbortSignal.timeout(10_000))
   expect(heard.size).toBe(18)
+})
+
+test('what was in a lost answer is not taken as read because the database was away when it was lost', async () => {
+  const { parent, child } = await startPair()
+  const { kysely } = house.database
+  // Nothing leaves the table of what was given; a sequence counts the tries, whatever becomes of their transactions.
+  await sql`create sequence refusals`.execute(kysely)
+  await sql`create function refuse() returns trigger language plpgsql as
+    $$ begin perform nextval('refusals'); raise exception 'not now'; end $$`.execute(kysely)
+  await sql`create trigger refuse before delete on givings for each row execute function refuse()`.execute(kysely)
+  try {
+    const { port } = new URL(house.url)
+    const socket = connect(Number(port), '127.0.0.1').pause()
+    const params = { name: 'wait_for_events', arguments: {} }
+    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params })
+    socket.write(
+      `POST /mcp?hold_ms=30000 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${parent.token}\r\n` +
+        'Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n' +
+        `MCP-Protocol-Version: 2025-11-25\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    )
+    const given = () => kysely.selectFrom('givings').select('text').where('run_id', '=', parent.run_id).execute()
+    await house.client.messages.send({
+      body: { to: [parent.run_id], sender_run_id: child.run_id, subject: 's', body: 'the one letter' },
+    })
+    await expect.poll(given, { timeout: 10_000 }).toHaveLength(1)
+    socket.resetAndDestroy()
+    const refused = async () =>
+      (await sql<{ tried: boolean }>`select is_called as tried from refusals`.execute(kysely)).rows
+    await expect.poll(refused, { timeout: 10_000 }).toEqual([{ tried: true }])
+  } finally {
+    await sql`drop trigger refuse on givings`.execute(kysely)
+  }
+  await parent.call('list_agents')
+  expect((await parent.call('wait_for_events')).text).toContain('the one letter')
+  expect((await parent.call('wait_for_events')).text).not.toContain('the one letter')
 })
 
 /** One call over a connection of its own, which is closed as soon as the whole answer is read, without a word of that. */

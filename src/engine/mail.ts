@@ -137,8 +137,7 @@ export function mailEngine(room: Room, listeners: Listeners) {
     },
 
     /** The answer to this call did not arrive. */
-    giveBack: (caller: ExecutionCaller, call_key: string): Promise<void> =>
-      mail.giveBack(caller.execution_id, call_key),
+    giveBack: (execution_id: string, call_key: string): Promise<void> => mail.giveBack(execution_id, call_key),
 
     /**
      * What an agent's `wait_for_events` answers. Text: it is given, and delivered when the agent goes on. Null: the run

@@ -6,6 +6,7 @@ import type { ExecutionCaller } from '../../engine/caller.ts'
 import { faultOf } from '../problems.ts'
 import type { ServerRoom } from '../room.ts'
 import type { HeldCalls } from './held-calls.ts'
+import type { LostAnswers } from './lost-answers.ts'
 
 export type ToolRoom = {
   room: ServerRoom
@@ -20,6 +21,7 @@ export type ToolRoom = {
   /** Aborted when the whole answer has been read at the other end of its connection. */
   read: AbortSignal
   held: HeldCalls
+  lostAnswers: LostAnswers
 }
 
 /** Where harnesses say which call of the model this is; it stays the same when the call is sent again. */

@@ -12,6 +12,7 @@ import { addAgentTools } from './agent-tools.ts'
 import { type AssistantRoom, addAssistantTools } from './assistant-tools.ts'
 import type { ToolRoom } from './call.ts'
 import { heldCalls } from './held-calls.ts'
+import { lostAnswers } from './lost-answers.ts'
 import { addSend, addWait } from './mail-tools.ts'
 import { addMemoryTools } from './memory-tools.ts'
 import { addOutcomeTools } from './outcome-tools.ts'
@@ -30,7 +31,9 @@ const ASSISTANT_INSTRUCTIONS = `Baton runs coding agents for this person. Use st
 get_run and list_runs to look, follow_up to say more. Agents that were asked to plan wait for an answer: \
 list_open_plans shows their plans. Show a plan to the person before you answer it in their name.`
 
-export type McpAsk = Omit<ToolRoom, 'room' | 'closing' | 'held' | 'caller'> & { caller: ExecutionCaller | UserCaller }
+export type McpAsk = Omit<ToolRoom, 'room' | 'closing' | 'held' | 'lostAnswers' | 'caller'> & {
+  caller: ExecutionCaller | UserCaller
+}
 
 export type McpEndpoint = {
   answer(request: Request, ask: McpAsk): Promise<Response>
@@ -39,10 +42,12 @@ export type McpEndpoint = {
 export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<McpEndpoint> {
   const skill = await readSkill('orchestrating')
   const held = heldCalls()
+  const lost = lostAnswers(room.engine.mail.giveBack)
   return {
     async answer(given, ask) {
       const { caller } = ask
       const { request, parsed: read } = await readOnce(given, ask.lost)
+      if (caller.kind === 'execution') await lost.settle(caller.execution_id)
       const redactor = caller.kind === 'execution' ? await room.engine.redactorOf(caller.execution_id) : null
       const parsed = redactor === null ? read : redactor.deep(read)
       const remembers = isListing(parsed) && (await room.engine.remembering.mayKeep(caller))
@@ -50,7 +55,7 @@ export async function openMcp(room: ServerRoom, closing: AbortSignal): Promise<M
       const factory: McpServerFactory = () =>
         caller.kind === 'user'
           ? makeAssistantServer({ room, caller, trace_id: ask.trace_id })
-          : makeServer({ ...ask, caller, room, closing, held }, offers)
+          : makeServer({ ...ask, caller, room, closing, held, lostAnswers: lost }, offers)
       return createMcpHandler(factory, {
         keepAliveMs: KEEP_ALIVE_MS,
         onerror: (error) => room.log.debug({ err: error, trace_id: ask.trace_id }, 'mcp.refused'),

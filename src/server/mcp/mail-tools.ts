@@ -145,11 +145,11 @@ function onceAborted(signal: AbortSignal, work: () => void): void {
   else signal.addEventListener('abort', work, { once: true })
 }
 
-/** If that fails, it is still unconfirmed: the next execution gets it, or the same call. */
-function giveBack({ room, caller }: ToolRoom, call_key: string): void {
+/** If that fails, it is owed: the agent's next call gives it back first, and the next execution, or the same call, gets it. */
+function giveBack({ room, caller, lostAnswers }: ToolRoom, call_key: string): void {
   room.log.info({ run_id: caller.run_id, execution_id: caller.execution_id }, 'mcp.answer_lost')
-  room.engine.mail
-    .giveBack(caller, call_key)
+  lostAnswers
+    .lose(caller.execution_id, call_key)
     .catch((error: unknown) => room.log.warn({ err: error, run_id: caller.run_id }, 'mcp.not_given_back'))
 }
 
