@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { methods } from '@agentclientprotocol/sdk'
 import { LLMock } from '@copilotkit/aimock'
 import { expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import { folder, refusalOf, repository, startAgent, toolTexts, usageOf } from './agent-client.ts'
+import { passOn, serveOnLoopback } from './house/loopback.ts'
 
 async function mock(): Promise<LLMock> {
   const model = new LLMock({ port: 0, logLevel: 'silent' })
@@ -18,25 +19,15 @@ async function mock(): Promise<LLMock> {
 
 type Answer = { status: number; headers?: Record<string, string>; body: string }
 
-/** A loopback server that answers each request in turn; the last answer stays. */
+/** A model that answers each request in turn; the last answer stays. */
 async function serve(
   answer: (request: IncomingMessage, body: string, number: number) => Answer | undefined,
 ): Promise<string> {
   let number = 0
-  const server: Server = createServer(async (request, response) => {
-    let body = ''
-    for await (const chunk of request) body += String(chunk)
+  return await serveOnLoopback((request, body, response) => {
     const said = answer(request, body, number++)
     if (said) response.writeHead(said.status, said.headers).end(said.body)
   })
-  onTestFinished(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = z.object({ port: z.number() }).parse(server.address())
-  return `http://127.0.0.1:${address.port}`
 }
 
 /** An address where nobody listens. */
@@ -301,13 +292,12 @@ test('an MCP tool is called over HTTP with the headers of the session, and a dea
 
 test('an old tool output is left out when the history grows too long, and the file keeps it', async () => {
   const state = folder('state')
-  const bodies: string[] = []
   const cwd = repository({ 'big.txt': `begin ${'x'.repeat(900)}\n`.repeat(30) })
   const model = await mock()
   model.onTurn(0, /.*/, { toolCalls: [{ name: 'read', arguments: '{"path":"big.txt"}' }] })
   model.onTurn(1, /.*/, { toolCalls: [{ name: 'list', arguments: '{}' }] })
   model.onTurn(2, /.*/, { content: 'Done.' })
-  const url = await serveThrough(model.url, bodies)
+  const { url, bodies } = await passOn(model.url)
   const env = {
     ANTHROPIC_API_KEY: 'none',
     ANTHROPIC_BASE_URL: url,
@@ -323,24 +313,3 @@ test('an old tool output is left out when the history grows too long, and the fi
   expect(bodies[2]).toContain('old tool output was left out')
   expect(readFileSync(join(state, `${sessionId}.jsonl`), 'utf8')).toContain('begin xxx')
 })
-
-/** Passes requests on and keeps their bodies. */
-async function serveThrough(target: string, bodies: string[]): Promise<string> {
-  const server = createServer(async (request, response) => {
-    let body = ''
-    for await (const chunk of request) body += String(chunk)
-    bodies.push(body)
-    const answer = await fetch(target + (request.url ?? ''), {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body,
-    })
-    response
-      .writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? '' })
-      .end(await answer.text())
-  })
-  onTestFinished(() => void server.close())
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return `http://127.0.0.1:${z.object({ port: z.number() }).parse(server.address()).port}`
-}

@@ -1,13 +1,11 @@
 /** One conformance suite over the real CLIs and the built-in agent, against a scripted model on loopback. */
 import { execSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { totalTokens } from '../../src/contract/index.ts'
 import type { OpenHarness } from '../../src/runner/harnesses/harness.ts'
 import { findHarness } from '../../src/runner/harnesses/registry.ts'
+import { passOn, serveOnLoopback } from '../house/loopback.ts'
 import { CASES, type Case, KEY, SURROUNDINGS } from './cases.ts'
 import { makePlace, type Place, type StartOptions } from './place.ts'
 import { EDIT, HANG, HANGING, RECALL, type Script, startScript, WORD } from './script.ts'
@@ -106,7 +104,7 @@ describe.each(CASES)('$name', (its) => {
   })
 
   test.each([401, 400])('a model call that the provider answers with %i is a failure that says so', async (status) => {
-    const refusing = createServer((_request, response) => {
+    const refusing = await serveOnLoopback((_request, _body, response) => {
       response.writeHead(status, { 'content-type': 'application/json' })
       response.end(
         JSON.stringify({
@@ -118,18 +116,11 @@ describe.each(CASES)('$name', (its) => {
         }),
       )
     })
-    await new Promise<void>((resolve) => refusing.listen(0, '127.0.0.1', resolve))
-    try {
-      const { port } = refusing.address() as AddressInfo
-      const started = await open(its, { env: its.env(`http://127.0.0.1:${port}`) })
-      const end = await started.prompt(EDIT)
-      expect(end.end).toBe('failed')
-      if (status === 401)
-        expect(end).toMatchObject({ outcome: 'FAILED', failure: { error_code: 'external_authentication_required' } })
-    } finally {
-      refusing.closeAllConnections()
-      refusing.close()
-    }
+    const started = await open(its, { env: its.env(refusing) })
+    const end = await started.prompt(EDIT)
+    expect(end.end).toBe('failed')
+    if (status === 401)
+      expect(end).toMatchObject({ outcome: 'FAILED', failure: { error_code: 'external_authentication_required' } })
   })
 
   test('without a login it is not started, and the commands to log in are named', async () => {
@@ -152,30 +143,11 @@ const EFFORTS: [string, RegExp, Partial<StartOptions>][] = [
 test.each(EFFORTS)('%s thinks as hard as it was asked to', async (name, said, options) => {
   const its = CASES.find((one) => one.name === name)
   if (its === undefined) throw new Error(name)
-  const bodies: string[] = []
-  const heard = createServer(async (request, response) => {
-    const body = await text(request)
-    bodies.push(body)
-    const answer = await fetch(`${script.url}${request.url}`, {
-      method: request.method ?? 'GET',
-      headers: { 'content-type': 'application/json' },
-      ...(body === '' ? {} : { body }),
-    })
-    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'application/json' })
-    response.end(await answer.text())
-  })
-  await new Promise<void>((resolve) => heard.listen(0, '127.0.0.1', resolve))
-  try {
-    const { port } = heard.address() as AddressInfo
-    const env = its.env(`http://127.0.0.1:${port}`)
-    const started = await open(its, { env, reasoning_level: 'low', ...options })
-    await started.prompt(RECALL)
-    expect(
-      bodies.some((body) => said.test(body)),
-      bodies.map((body) => body.slice(0, 300)).join('\n'),
-    ).toBe(true)
-  } finally {
-    heard.closeAllConnections()
-    heard.close()
-  }
+  const { url, bodies } = await passOn(script.url)
+  const started = await open(its, { env: its.env(url), reasoning_level: 'low', ...options })
+  await started.prompt(RECALL)
+  expect(
+    bodies.some((body) => said.test(body)),
+    bodies.map((body) => body.slice(0, 300)).join('\n'),
+  ).toBe(true)
 })
