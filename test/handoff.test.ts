@@ -55,14 +55,7 @@ const begin = async (
 const followUp = (run_id: string) => house.client.followUps.create({ params: { run_id }, body: { message: 'Go on.' } })
 
 async function work(hand: Hand): Promise<void> {
-  let thrown: unknown
-  const report = await workByHand(house, await worker.next(), folder, (asked) =>
-    hand(asked).catch((error: unknown) => {
-      thrown = error
-      return undefined
-    }),
-  )
-  if (thrown) throw thrown
+  const report = await workByHand(house, await worker.next(), folder, hand)
   expect(report).toMatchObject({ end: 'finished', state: 'SUCCEEDED' })
 }
 

@@ -16,13 +16,17 @@ const NO_END: OpenHarness = {
   close: async () => {},
 }
 
-/** Works on what was offered, each time in a sandbox folder of its own below `folder`. */
+/**
+ * Works on what was offered, each time in a sandbox folder of its own below `folder`. What `hand` throws first is thrown
+ * here when the execution is over: to the runner it would be a harness that failed, which nobody may look at.
+ */
 export async function workByHand(house: House, piece: Piece, folder: string, hand: Hand): Promise<ExitReport> {
   const own = join(folder, piece.execution_id)
   mkdirSync(own, { recursive: true })
   piece.claim()
   let turn = 0
-  return runExecution({
+  const thrown: unknown[] = []
+  const report = await runExecution({
     server: house.url,
     token: piece.assignment.env_vars.WARP_API_KEY ?? '',
     execution_id: piece.execution_id,
@@ -36,8 +40,13 @@ export async function workByHand(house: House, piece: Piece, folder: string, han
       tool_hold_ms: 1000,
       open: async (start) => ({
         ...NO_END,
-        prompt: async (text) => (await hand({ text, start, turn: ++turn })) ?? { end: 'completed' },
+        prompt: async (text) => {
+          const end = await hand({ text, start, turn: ++turn }).catch((error: unknown) => void thrown.push(error))
+          return end ?? { end: 'completed' }
+        },
       }),
     },
   })
+  if (thrown.length > 0) throw thrown[0]
+  return report
 }
