@@ -10,7 +10,7 @@ import { findPlace } from '../src/db/place.ts'
 import { readPostmaster } from '../src/db/postgres-process.ts'
 import { postgresUser } from '../src/db/postgres-user.ts'
 import { type Client, connect, pause } from '../src/sdk/client.ts'
-import { freePort } from '../test/house/baton.ts'
+import { freePort } from '../test/house/port.ts'
 
 export const ENTRY = resolve(import.meta.dirname, '../bin/baton.js')
 

@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { createServer, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { methods } from '@agentclientprotocol/sdk'
 import { LLMock } from '@copilotkit/aimock'
@@ -9,6 +8,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import { folder, refusalOf, repository, startAgent, toolTexts, usageOf } from './agent-client.ts'
 import { passOn, serveOnLoopback } from './house/loopback.ts'
+import { freePort } from './house/port.ts'
 
 async function mock(): Promise<LLMock> {
   const model = new LLMock({ port: 0, logLevel: 'silent' })
@@ -28,16 +28,6 @@ async function serve(
     const said = answer(request, body, number++)
     if (said) response.writeHead(said.status, said.headers).end(said.body)
   })
-}
-
-/** An address where nobody listens. */
-async function nobody(): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = z.object({ port: z.number() }).parse(server.address())
-  server.close()
-  await once(server, 'close')
-  return `http://127.0.0.1:${port}`
 }
 
 const refuse =
@@ -181,7 +171,10 @@ test('a model that cannot be reached, is not known or refuses the request is tol
     })
     return await refusalOf(agent.prompt(await agent.start(cwd), 'Hello.'))
   }
-  expect((await ask(await nobody())).data).toMatchObject({ reason: 'model_unreachable', retryable: true })
+  expect((await ask(`http://127.0.0.1:${await freePort()}`)).data).toMatchObject({
+    reason: 'model_unreachable',
+    retryable: true,
+  })
   expect((await ask(await serve(refuse(404, 'model: nothing')))).data).toMatchObject({
     reason: 'model_not_found',
     retryable: false,

@@ -1,14 +1,13 @@
 /** The artifact commands: files go up, come down as they were, and nothing on the disk is lost by it. */
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
-import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Home, makeHome } from './cli/baton.ts'
 import { sendFile } from './house/files.ts'
 import { type House, startHouse } from './house/house.ts'
+import { serveOnLoopback } from './house/loopback.ts'
 import { type Agent, takeAgent } from './house/mcp-agent.ts'
 import type { ScriptedWorker } from './house/worker.ts'
 
@@ -146,27 +145,21 @@ async function brokenServer(content: Buffer, sent = content) {
     if (ranges.length > 1) response.end(sent.subarray(from))
     else response.write(sent.subarray(0, sent.length / 2), () => setTimeout(() => response.destroy(), 50))
   }
-  const server = createServer((request, response) => {
+  const url = await serveOnLoopback((request, _body, response) => {
     if (request.url === '/file') return serve(request.headers.range, response)
     response.setHeader('content-type', 'application/json')
     response.end(JSON.stringify(artifact(`http://${request.headers.host}`)))
   })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const env = { BATON_SERVER: url, BATON_API_KEY: house.api_key }
-  return { env, ranges, close: () => new Promise((resolve) => server.close(resolve)) }
+  return { env, ranges }
 }
 
 test('a connection that breaks is taken up where it broke, and no name of a server leads out of the folder', async () => {
   const content = Buffer.alloc(200_000, 'abc')
   const server = await brokenServer(content)
   const cwd = await folder('broken')
-  try {
-    const { code, stderr } = await run(['artifact', 'download', crypto.randomUUID()], server.env, cwd)
-    expect(code, stderr).toBe(0)
-  } finally {
-    await server.close()
-  }
+  const { code, stderr } = await run(['artifact', 'download', crypto.randomUUID()], server.env, cwd)
+  expect(code, stderr).toBe(0)
   expect(await readdir(cwd)).toEqual(['evil.bin'])
   expect((await readFile(join(cwd, 'evil.bin'))).equals(content)).toBe(true)
   expect(server.ranges).toEqual([undefined, expect.stringMatching(/^bytes=[1-9]\d*-$/)])
@@ -175,11 +168,7 @@ test('a connection that breaks is taken up where it broke, and no name of a serv
 test('what comes with another SHA-256 is not kept', async () => {
   const server = await brokenServer(Buffer.alloc(1_000, 'a'), Buffer.alloc(1_000, 'b'))
   const cwd = await folder('damaged')
-  try {
-    const damaged = await run(['artifact', 'download', crypto.randomUUID()], server.env, cwd)
-    expect(damaged).toMatchObject({ code: 1, stderr: expect.stringContaining('SHA-256') })
-  } finally {
-    await server.close()
-  }
+  const damaged = await run(['artifact', 'download', crypto.randomUUID()], server.env, cwd)
+  expect(damaged).toMatchObject({ code: 1, stderr: expect.stringContaining('SHA-256') })
   expect(await readdir(cwd)).toEqual([])
 })

@@ -1,9 +1,8 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Home, makeHome, poll, type Server, startUp } from './cli/baton.ts'
+import { serveOnLoopback } from './house/loopback.ts'
 
 let home: Home
 let server: Server
@@ -266,17 +265,14 @@ describe('access', () => {
 
   test("a profile's key goes to no other server", async () => {
     const asked: (string | undefined)[] = []
-    const stranger = createServer((request, response) => {
+    const url = await serveOnLoopback((request, _body, response) => {
       asked.push(request.headers.authorization)
       response.end('{}')
     })
-    await new Promise<void>((resolve) => stranger.listen(0, '127.0.0.1', resolve))
-    const url = `http://127.0.0.1:${(stranger.address() as AddressInfo).port}`
     await writeFile(join(home.folder, '.baton.json'), JSON.stringify({ server: url, output_format: 'ndjson' }))
     expect((await home.run(['whoami', '--server', url])).code).toBe(4)
     expect((await home.run(['whoami'])).code).toBe(0)
     expect(asked).toEqual([])
-    stranger.close()
     const explained = await home.run(['config', 'explain', '--json'])
     expect(JSON.parse(explained.stdout)).toContainEqual({ name: 'server', value: server.url, from: 'profile local' })
     await writeFile(join(home.folder, '.baton.json'), '{}')

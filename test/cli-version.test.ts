@@ -1,22 +1,19 @@
 /** A command line and a server of different versions. */
 import { spawn } from 'node:child_process'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { expect, test } from 'vitest'
 import packageFile from '../package.json' with { type: 'json' }
 import { ENTRY, emptyPlace } from './house/baton.ts'
+import { serveOnLoopback } from './house/loopback.ts'
 
 /** What `whoami` says on stderr of a server that answers as this version. */
 async function whoami(version: string): Promise<string> {
-  const server = createServer((_, answer) => {
+  const url = await serveOnLoopback((_request, _body, answer) => {
     answer.writeHead(200, { 'content-type': 'application/json', 'x-baton-version': version })
     const team = { team_id: 't', name: 'default', max_concurrent_runs: 4 }
     answer.end(JSON.stringify({ kind: 'user', user: { user_id: 'u', display_name: 'Owner' }, team, by: 'api_key' }))
   })
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
   const place = await emptyPlace()
   try {
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
     const env = { ...place.env, BATON_SERVER: url, BATON_API_KEY: `wk-1.${'0'.repeat(64)}` }
     const child = spawn(process.execPath, [ENTRY, 'whoami'], { env, stdio: ['ignore', 'ignore', 'pipe'] })
     let said = ''
@@ -26,7 +23,6 @@ async function whoami(version: string): Promise<string> {
     await new Promise((done) => child.once('exit', done))
     return said
   } finally {
-    server.close()
     await place.remove()
   }
 }

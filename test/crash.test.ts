@@ -8,7 +8,8 @@ import { findPlace } from '../src/db/place.ts'
 import { readPostmaster } from '../src/db/postgres-process.ts'
 import { postgresUser } from '../src/db/postgres-user.ts'
 import type { Client } from '../src/sdk/client.ts'
-import { emptyPlace, freePort, type Place, startBaton, startUp, type Up } from './house/baton.ts'
+import { emptyPlace, type Place, startBaton, startUp, type Up } from './house/baton.ts'
+import { freePort } from './house/port.ts'
 import { processesOf, until } from './house/processes.ts'
 
 const LINES = 40

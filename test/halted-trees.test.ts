@@ -9,10 +9,10 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import type { AgentConfig } from '../src/contract/index.ts'
 import { type Client, connect } from '../src/sdk/client.ts'
-import { freePort } from './house/baton.ts'
 import { type Crew, CUES, type Cue, type Kind, makeCrew, runnerOf } from './house/crew.ts'
 import { type FreshDatabase, freshDatabase } from './house/database.ts'
 import { type House, startHouse } from './house/house.ts'
+import { freePort } from './house/port.ts'
 import { type ServerProcess, startServerProcess, until } from './house/processes.ts'
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 })

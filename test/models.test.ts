@@ -1,9 +1,10 @@
 /** Models: what a worker's providers list, as the server answers it. The providers are real HTTP on the loopback. */
-import { createServer, type Server } from 'node:http'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { askModels } from '../src/worker/model-lists.ts'
 import { readModels } from '../src/worker/models.ts'
 import { type House, startHouse } from './house/house.ts'
+import { openOnLoopback } from './house/loopback.ts'
+import type { Loopback } from './house/port.ts'
 import { until } from './house/processes.ts'
 
 const ANSWERS: Record<string, unknown> = {
@@ -18,27 +19,25 @@ const ANSWERS: Record<string, unknown> = {
   '/custom/models': { data: [{ id: 'llama-local' }] },
 }
 
-let providers: Server
-let base = ''
+let providers: Loopback
+let base: string
 let house: House
 const seen: { path: string; headers: Record<string, unknown> }[] = []
 
 beforeAll(async () => {
-  providers = createServer(({ url = '', headers }, response) => {
+  providers = await openOnLoopback(({ url = '', headers }, _body, response) => {
     const path = url.split('?')[0] ?? ''
     seen.push({ path, headers })
     const status = path.startsWith('/status/') ? Number(path.split('/')[2]) : ANSWERS[path] === undefined ? 404 : 200
     response.writeHead(status, { 'content-type': 'application/json' })
     response.end(JSON.stringify(ANSWERS[path] ?? {}))
-  }).listen(0, '127.0.0.1')
-  await new Promise((resolve) => providers.once('listening', resolve))
-  const address = providers.address()
-  base = typeof address === 'object' ? `http://127.0.0.1:${address?.port}` : ''
+  })
+  base = providers.url
   house = await startHouse()
 })
 afterAll(async () => {
   await house.close()
-  await new Promise((resolve) => providers.close(resolve))
+  await providers.close()
 })
 
 const KEYS = {

@@ -1,10 +1,8 @@
 /** What runs are given in confidence is seen nowhere: not in what they print, say, report, or leave behind. */
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer, request } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
@@ -17,7 +15,9 @@ import { openKeyring } from '../src/engine/keyring.ts'
 import { logIn } from '../src/runner/cloud.ts'
 import { follow } from '../src/sdk/stream.ts'
 import { type House, startHouse } from './house/house.ts'
+import { serveOnLoopback } from './house/loopback.ts'
 import { callTool, openMcpClient } from './house/mcp-agent.ts'
+import { type Loopback, listenOnLoopback } from './house/port.ts'
 import { processesOf, startWorkerProcess, until, type WorkerProcess } from './house/processes.ts'
 
 const RUNNER = [process.execPath, join(import.meta.dirname, 'house', 'runner-process.ts')]
@@ -32,7 +32,8 @@ let names = 0
 const model = new LLMock({ port: 0, logLevel: 'silent' })
 /** Before the model, to see the keys that it is asked with. */
 const shown_keys: unknown[] = []
-const front = createServer((incoming, outgoing) => {
+let front: Loopback
+const passing = createServer((incoming, outgoing) => {
   shown_keys.push(incoming.headers['x-api-key'])
   const { method = 'GET', headers } = incoming
   incoming.pipe(
@@ -49,8 +50,7 @@ vi.setConfig({ testTimeout: 60_000 })
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'baton-redaction-'))
   await model.start()
-  await once(front.listen(0, '127.0.0.1'), 'listening')
-  const { port } = front.address() as AddressInfo
+  front = await listenOnLoopback(passing)
   house = await startHouse({
     max_concurrent_runs: 20,
     blobs_dir: join(folder, 'blobs'),
@@ -62,13 +62,13 @@ beforeAll(async () => {
     api_key: house.api_key,
     state_dir: join(folder, 'state'),
     runner: RUNNER,
-    environment: { ANTHROPIC_BASE_URL: `http://127.0.0.1:${port}`, BATON_HARNESSES: JSON.stringify({ baton }) },
+    environment: { ANTHROPIC_BASE_URL: front.url, BATON_HARNESSES: JSON.stringify({ baton }) },
   })
 })
 afterAll(async () => {
   await crew.kill()
   await house.close()
-  front.close()
+  await front.close()
   await model.stop()
   await rm(folder, { recursive: true, force: true })
 })
@@ -293,60 +293,53 @@ describe('a secret that an MCP server names', () => {
     const named = await keep({ value: for_clerk })
     const shared = await keep({ value: for_web })
     const asked: string[] = []
-    const web = createServer(({ url = '', headers }, response) => {
+    const web = await serveOnLoopback(({ url = '', headers }, _body, response) => {
       asked.push(`${url} ${headers['x-token']}`)
       response.writeHead(404).end()
     })
-    await once(web.listen(0, '127.0.0.1'), 'listening')
-    try {
-      const environment = await house.client.environments.create({
-        body: {
-          name: newName(),
-          mcp_servers: {
-            web: {
-              url: `http://127.0.0.1:${(web.address() as AddressInfo).port}/mcp/{{${shared.name}}}`,
-              headers: { 'x-token': `it is {{ ${shared.name} }}` },
-            },
+    const environment = await house.client.environments.create({
+      body: {
+        name: newName(),
+        mcp_servers: {
+          web: {
+            url: `${web}/mcp/{{${shared.name}}}`,
+            headers: { 'x-token': `it is {{ ${shared.name} }}` },
           },
         },
-      })
-      const args = [clerk, `--key={{${named.name}}}`]
-      const mcp_servers = {
-        clerk: { command: process.execPath, args, env: { TOKEN: `a {{${named.name}}}`, OUT: out } },
-      }
-      const { run_id } = await house.client.runs.create({
-        body: {
-          prompt: 'Ask the clerk.',
-          config: {
-            model_id: 'scripted',
-            harness: { type: 'baton' },
-            worker_host: 'crew',
-            secrets: [],
-            environment_id: environment.uid,
-            environment: { variables: { BATON_SCRIPT: script } },
-            mcp_servers,
-          },
-        },
-      })
-      await ends(run_id)
-      const run = await runOf(run_id)
-      expect([run.state, run.status_message]).toMatchObject(['SUCCEEDED', {}])
-      expect(run.agent_config?.mcp_servers).toEqual(mcp_servers)
-      expect(readFileSync(out, 'utf8')).toBe(`--key=${for_clerk} a ${for_clerk}`)
-      expect(asked).toContain(`/mcp/${for_web} it is ${for_web}`)
-      const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
-      const said = JSON.stringify(entries)
-      expect(said).toContain('I was given a •••')
-      // Neither is a variable of what the agent starts.
-      expect(entries.some(({ body }) => body.kind === 'tool_result' && JSON.stringify(body).includes('0\\n0'))).toBe(
-        true,
-      )
-      const kept = await everythingKept()
-      for (const value of [for_clerk, for_web])
-        for (const text of [said, JSON.stringify(run), kept, crew.log()]) expectNothingOf(value, text)
-    } finally {
-      web.close()
+      },
+    })
+    const args = [clerk, `--key={{${named.name}}}`]
+    const mcp_servers = {
+      clerk: { command: process.execPath, args, env: { TOKEN: `a {{${named.name}}}`, OUT: out } },
     }
+    const { run_id } = await house.client.runs.create({
+      body: {
+        prompt: 'Ask the clerk.',
+        config: {
+          model_id: 'scripted',
+          harness: { type: 'baton' },
+          worker_host: 'crew',
+          secrets: [],
+          environment_id: environment.uid,
+          environment: { variables: { BATON_SCRIPT: script } },
+          mcp_servers,
+        },
+      },
+    })
+    await ends(run_id)
+    const run = await runOf(run_id)
+    expect([run.state, run.status_message]).toMatchObject(['SUCCEEDED', {}])
+    expect(run.agent_config?.mcp_servers).toEqual(mcp_servers)
+    expect(readFileSync(out, 'utf8')).toBe(`--key=${for_clerk} a ${for_clerk}`)
+    expect(asked).toContain(`/mcp/${for_web} it is ${for_web}`)
+    const { entries } = await house.client.transcripts.list({ params: { run_id }, query: { limit: 500 } })
+    const said = JSON.stringify(entries)
+    expect(said).toContain('I was given a •••')
+    // Neither is a variable of what the agent starts.
+    expect(entries.some(({ body }) => body.kind === 'tool_result' && JSON.stringify(body).includes('0\\n0'))).toBe(true)
+    const kept = await everythingKept()
+    for (const value of [for_clerk, for_web])
+      for (const text of [said, JSON.stringify(run), kept, crew.log()]) expectNothingOf(value, text)
   })
 
   const serverWith = (name: string) => ({

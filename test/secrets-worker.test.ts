@@ -1,8 +1,5 @@
 /** Where secrets meet what a worker has itself: in the environment of a harness, and in the broker for models. */
-import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -12,6 +9,8 @@ import { harnessEnvironment, surroundingsBeside, withLogin } from '../src/runner
 import { type Broker, openBroker } from '../src/worker/broker.ts'
 import { modelEnvironment, readModels } from '../src/worker/models.ts'
 import { sha256 } from '../src/worker/sandboxes/record.ts'
+import { openOnLoopback } from './house/loopback.ts'
+import type { Loopback } from './house/port.ts'
 
 describe('the environment of a harness', () => {
   const environment = (worker: Record<string, string>, secrets: Partial<GivenSecrets>, variables = {}) => {
@@ -79,30 +78,26 @@ describe('the environment of a harness', () => {
 describe('the broker', () => {
   const TOKEN = 'execution-token-0123456789abcdef'
   let folder: string
-  let upstream: Server
-  let base: string
+  let upstream: Loopback
   let seen: { url: string | undefined; key: unknown; authorization: unknown }[]
   let broker: Broker
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'broker-'))
     seen = []
-    upstream = createServer(({ url, headers }, response) => {
+    upstream = await openOnLoopback(({ url, headers }, _body, response) => {
       seen.push({ url, key: headers['x-api-key'], authorization: headers.authorization })
       response.end('{}')
-    }).listen(0, '127.0.0.1')
-    await once(upstream, 'listening')
-    base = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`
+    })
   })
   afterEach(async () => {
     await broker.close()
-    upstream.closeAllConnections()
-    upstream.close()
+    await upstream.close()
     await rm(folder, { recursive: true, force: true })
   })
 
   async function open(env: Record<string, string>, awaited: string[] = []): Promise<Broker> {
-    const environment = { ANTHROPIC_BASE_URL: `${base}/a`, OPENAI_BASE_URL: `${base}/o/v1`, ...env }
+    const environment = { ANTHROPIC_BASE_URL: `${upstream.url}/a`, OPENAI_BASE_URL: `${upstream.url}/o/v1`, ...env }
     const log = pino({ level: 'silent' })
     broker = await openBroker({ models: readModels(environment), state_dir: folder, log, environment })
     broker.admit('execution', sha256(TOKEN), awaited)
@@ -143,7 +138,7 @@ describe('the broker', () => {
 
   test('asks where the secret says', async () => {
     await open({ OPENAI_API_KEY: 'worker-key' })
-    const openai = key({ provider: 'openai', chosen: true, base_url: `${base}/own/v1/` })
+    const openai = key({ provider: 'openai', chosen: true, base_url: `${upstream.url}/own/v1/` })
     broker.give('execution', [openai])
     await ask('/openai/v1/responses')
     expect(seen).toMatchObject([{ url: '/own/v1/responses', authorization: 'Bearer secret-key' }])

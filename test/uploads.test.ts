@@ -10,10 +10,10 @@ import { manualClock } from '../src/db/clock.ts'
 import { blobIdOf, placeOf } from '../src/engine/blobs.ts'
 import type { NewUpload } from '../src/engine/uploads.ts'
 import { connect } from '../src/sdk/client.ts'
-import { freePort } from './house/baton.ts'
 import { type FreshDatabase, freshDatabase } from './house/database.ts'
 import { checksumOf, send } from './house/files.ts'
 import { type House, startHouse } from './house/house.ts'
+import { freePort } from './house/port.ts'
 import { startServerProcess, until } from './house/processes.ts'
 
 const DAY = 24 * 60 * 60_000

@@ -1,8 +1,6 @@
 /** The model broker against upstreams that are real HTTP servers. */
-import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer, request as httpRequest, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -10,6 +8,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Broker, type BrokerLimits, openBroker } from '../src/worker/broker.ts'
 import { modelEnvironment, readModels } from '../src/worker/models.ts'
 import { sha256 } from '../src/worker/sandboxes/record.ts'
+import { type Loopback, listenOnLoopback } from './house/port.ts'
 import { until } from './house/processes.ts'
 
 const TOKEN = 'execution-token-0123456789abcdef'
@@ -21,8 +20,7 @@ const KEYS = {
 }
 
 let folder: string
-let upstream: Server
-let upstreamUrl: string
+let upstream: Loopback
 let answer: (request: IncomingMessage, response: ServerResponse) => void
 let seen: { url: string | undefined; headers: IncomingMessage['headers']; body: string }[]
 let logged: string
@@ -44,19 +42,16 @@ beforeEach(async () => {
       .writeHead(200, { 'content-type': 'application/json', 'set-cookie': 'a=b', 'x-request-id': '7' })
       .end('{"ok":true}')
   }
-  upstream = createServer((request, response) => answer(request, response)).listen(0, '127.0.0.1')
-  await once(upstream, 'listening')
-  upstreamUrl = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`
+  upstream = await listenOnLoopback(createServer((request, response) => answer(request, response)))
 })
 
 afterEach(async () => {
   await Promise.all(brokers.splice(0).map((broker) => broker.close()))
-  upstream.closeAllConnections()
-  upstream.close()
+  await upstream.close()
   await rm(folder, { recursive: true, force: true })
 })
 
-const environment = (base = upstreamUrl) => ({
+const environment = (base = upstream.url) => ({
   ...KEYS,
   ANTHROPIC_BASE_URL: `${base}/a`,
   OPENAI_BASE_URL: `${base}/o/v1`,
@@ -174,8 +169,7 @@ test('a request body is streamed too, and one that is too large is refused', asy
 })
 
 test("a dead provider is a 502 with a clear message in the provider's shape, and the worker lives", async () => {
-  upstream.close()
-  await once(upstream, 'close')
+  await upstream.close()
   const { url } = await open()
   const anthropic = await post(`${url}/anthropic/v1/messages`, { 'x-api-key': TOKEN })
   expect(anthropic.status).toBe(502)
@@ -318,7 +312,7 @@ test('where a proxy is configured, models are reached through it', async () => {
   }
   const models = readModels({ OPENAI_API_KEY: 'k', OPENAI_BASE_URL: 'http://model.example/v1' })
   const log = pino({ level: 'silent' })
-  const broker = await openBroker({ models, state_dir: folder, log, environment: { HTTP_PROXY: upstreamUrl } })
+  const broker = await openBroker({ models, state_dir: folder, log, environment: { HTTP_PROXY: upstream.url } })
   brokers.push(broker)
   broker.admit('execution', sha256(TOKEN))
   const response = await fetch(`${broker.url}/openai/v1/models`, { headers: { authorization: `Bearer ${TOKEN}` } })

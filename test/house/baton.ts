@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
@@ -68,15 +67,4 @@ export async function startUp(place: Place, args: string[] = []): Promise<Up> {
   const process = startBaton(['up', '--data-dir', place.data_dir, '--ready-file', file, ...args], place.env)
   const { url, api_key } = await waitUntilReady(process, file)
   return { client: connect({ server: url, token: api_key }), url, api_key, process }
-}
-
-/** A port that is free now. */
-export function freePort(): Promise<number> {
-  return new Promise((done, fail) => {
-    const probe = createServer().once('error', fail)
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address()
-      probe.close(() => (typeof address === 'object' && address ? done(address.port) : fail(new Error('no port'))))
-    })
-  })
 }

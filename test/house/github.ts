@@ -7,9 +7,10 @@ import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createProxy, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import { type AddressInfo, connect, type Server, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { listenOnLoopback } from './port.ts'
 
 type Asked = { host: string; path: string; authorization: string | undefined }
 
@@ -73,13 +74,12 @@ export async function openGitHub(): Promise<GitHub> {
     serve(folder, repository, { url, request, response })
   }
 
-  const github = createServer(certificate, answer)
-  const proxy = createProxy((_, response) => response.writeHead(405).end())
+  const github = await listenOnLoopback(createServer(certificate, answer))
+  const door = createProxy((_, response) => response.writeHead(405).end())
   const tunnels = new Set<Socket>()
-  await listen(github)
-  proxy.on('connect', (request: IncomingMessage, near: Socket) => {
+  door.on('connect', (request: IncomingMessage, near: Socket) => {
     hosts.push((request.url ?? '').split(':')[0] ?? '')
-    const far = connect((github.address() as AddressInfo).port, '127.0.0.1', () => {
+    const far = connect(github.port, '127.0.0.1', () => {
       near.write('HTTP/1.1 200 Connection established\r\n\r\n')
       near.pipe(far).pipe(near)
     })
@@ -93,7 +93,7 @@ export async function openGitHub(): Promise<GitHub> {
       })
     }
   })
-  await listen(proxy)
+  const proxy = await listenOnLoopback(door)
 
   return {
     asked,
@@ -101,7 +101,7 @@ export async function openGitHub(): Promise<GitHub> {
     leaks,
     env: {
       PATH: process.env.PATH ?? '',
-      https_proxy: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+      https_proxy: proxy.url,
       GIT_SSL_CAINFO: join(folder, 'ca.pem'),
     },
     add(repository, files, who = []) {
@@ -126,7 +126,7 @@ export async function openGitHub(): Promise<GitHub> {
     },
     async close() {
       for (const socket of tunnels) socket.destroy()
-      await Promise.all([github, proxy].map((server) => new Promise((resolve) => server.close(resolve))))
+      await Promise.all([github.close(), proxy.close()])
       rmSync(folder, { recursive: true, force: true })
     },
   }
@@ -213,5 +213,3 @@ const git = (cwd: string, ...args: string[]) =>
       stdio: 'ignore',
     },
   )
-
-const listen = (server: Server) => new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -1,29 +1,30 @@
-/** Small HTTP servers of a test on loopback, which end with it. */
-import { once } from 'node:events'
+/** Small HTTP servers of tests on loopback. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { onTestFinished } from 'vitest'
-import { z } from 'zod'
+import { type Loopback, listenOnLoopback } from './port.ts'
 
 type Answering = (request: IncomingMessage, body: string, response: ServerResponse) => void | Promise<void>
 
 /**
- * Its address. A request whose body does not come whole, or whose answering fails, has its line broken: a client may
- * still be asking things when the test has seen enough.
+ * Answers requests that came whole. One whose body does not come, or whose answering fails, has its line broken: a
+ * client may still be asking things when the test has seen enough.
  */
+export function openOnLoopback(answer: Answering): Promise<Loopback> {
+  return listenOnLoopback(
+    createServer((request, response) => {
+      text(request)
+        .then((body) => answer(request, body, response))
+        .catch(() => response.destroy())
+    }),
+  )
+}
+
+/** The address of such a server, which ends with the test. */
 export async function serveOnLoopback(answer: Answering): Promise<string> {
-  const server = createServer((request, response) => {
-    text(request)
-      .then((body) => answer(request, body, response))
-      .catch(() => response.destroy())
-  })
-  onTestFinished(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return `http://127.0.0.1:${z.object({ port: z.number() }).parse(server.address()).port}`
+  const { url, close } = await openOnLoopback(answer)
+  onTestFinished(close)
+  return url
 }
 
 /** The address of a server that passes requests on to `target`, and the bodies of them all so far. */

@@ -1,6 +1,7 @@
 /** A line to a server that can be cut at a chosen moment: before a request arrives, or before its answer does. */
 import { createServer, type IncomingMessage, request } from 'node:http'
 import { connect } from 'node:net'
+import { listenOnLoopback } from './port.ts'
 
 /** `before`: the server never hears of it. `after`: it did what was asked, and its answer is lost. */
 export type Cut = 'before' | 'after' | null
@@ -67,18 +68,15 @@ export async function openProxy(port_of_server: number): Promise<Line> {
       })
     }
   })
-  server.listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('The proxy has no port.')
+  const { url, close } = await listenOnLoopback(server)
   return {
-    url: `http://127.0.0.1:${address.port}`,
+    url,
     cut(next) {
       judge = next
     },
     async close() {
       for (const socket of sockets) socket.destroy()
-      await new Promise((resolve) => server.close(resolve))
+      await close()
     },
   }
 }

@@ -4,7 +4,6 @@
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -14,6 +13,7 @@ import { makeCluster } from '../../src/db/initdb.ts'
 import { findPlace } from '../../src/db/place.ts'
 import { SETTINGS, startPostgres, stopPostgres } from '../../src/db/postgres-process.ts'
 import { postgresUser } from '../../src/db/postgres-user.ts'
+import { freePort } from './port.ts'
 
 export type RealServer = { url: string; close(): Promise<void> }
 
@@ -79,13 +79,4 @@ async function run(url: string, statement: string): Promise<void> {
   } finally {
     await client.end().catch(() => undefined)
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('No free port.')
-  return address.port
 }

@@ -6,12 +6,12 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { pino } from 'pino'
 import { type S3Options, s3Blobs } from '../../src/engine/blobs-s3.ts'
+import { listenOnLoopback } from './port.ts'
 
 const KEY = { access_key_id: 'baton:tests', secret_access_key: 'a-secret-of-the-tests' }
 const REGION = 'eu-central-1'
@@ -53,9 +53,7 @@ export async function startS3() {
   let ill: Ill | null = null
   const seen: string[] = []
   const door = createServer(answer)
-  const open = (port: number) => once(door.listen(port, '127.0.0.1'), 'listening')
-  await open(0)
-  const { port } = door.address() as AddressInfo
+  const { url: endpoint, port, close: leave } = await listenOnLoopback(door)
 
   function answer(incoming: IncomingMessage, outgoing: ServerResponse): void {
     const { method, url, headers } = incoming
@@ -79,21 +77,21 @@ export async function startS3() {
     bucket: BUCKET,
     prefix: 'some/where',
     region: REGION,
-    endpoint: `http://127.0.0.1:${port}`,
+    endpoint,
     session_token: undefined,
     drafts_dir: join(directory, 'drafts'),
     log: pino({ level: 'silent' }),
     ...more,
   })
   return {
-    endpoint: `http://127.0.0.1:${port}`,
+    endpoint,
     /** What was asked of it, as `PUT /bucket/name`. */
     seen,
     blobs: (more: Partial<S3Options> = {}) => s3Blobs(options(more)),
     /** As a server is told of it. */
     env: {
       BATON_BLOBS: `s3://${BUCKET}/some/where`,
-      AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${port}`,
+      AWS_ENDPOINT_URL_S3: endpoint,
       AWS_REGION: REGION,
       AWS_ACCESS_KEY_ID: KEY.access_key_id,
       AWS_SECRET_ACCESS_KEY: KEY.secret_access_key,
@@ -106,14 +104,10 @@ export async function startS3() {
       ill = null
     },
     /** Answers nobody, as if it were not there. */
-    async leave(): Promise<void> {
-      door.closeAllConnections()
-      await new Promise((resolve) => door.close(resolve))
-    },
-    comeBack: () => open(port),
+    leave,
+    comeBack: () => listenOnLoopback(door, port),
     async close(): Promise<void> {
-      door.closeAllConnections()
-      door.close()
+      await leave()
       await store.close()
       await rm(directory, { recursive: true, force: true })
     },

@@ -1,9 +1,9 @@
 /** The server's side of the worker protocol, as documented: hears every frame, offers and cancels as it is told. */
 import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { FromWorker, type TaskAssignment, WORKER_SOCKET_PATH } from '../../src/contract/index.ts'
+import { type Loopback, listenOnLoopback } from './port.ts'
 
 export type Peer = {
   url: string
@@ -37,8 +37,7 @@ export const TOKEN = 'execution-token-0123456789abcdef'
 export async function openPeer(): Promise<Peer> {
   const sockets = new Set<WebSocket>()
   const waiting = new Set<() => void>()
-  let port = 0
-  let server = createServer()
+  let listening: Loopback | undefined
   const accept = new WebSocketServer({ noServer: true, autoPong: false })
   const peer: Peer = {
     url: '',
@@ -81,11 +80,10 @@ export async function openPeer(): Promise<Peer> {
     connections: () => sockets.size,
     away: async () => {
       peer.cut()
-      server.closeAllConnections()
-      await new Promise((resolve) => server.close(resolve))
+      await listening?.close()
     },
     open: async () => {
-      server = createServer((_request, response) => response.writeHead(404).end())
+      const server = createServer((_request, response) => response.writeHead(404).end())
       server.on('upgrade', (request, socket, head) => {
         const url = new URL(request.url ?? '/', 'http://peer')
         peer.asked.push({ authorization: request.headers.authorization, worker_id: url.searchParams.get('worker_id') })
@@ -105,9 +103,8 @@ export async function openPeer(): Promise<Peer> {
           })
         })
       })
-      await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
-      port = (server.address() as AddressInfo).port
-      peer.url = `http://127.0.0.1:${port}`
+      listening = await listenOnLoopback(server, listening?.port)
+      peer.url = listening.url
     },
     close: async () => {
       await peer.away()
