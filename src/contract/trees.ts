@@ -8,7 +8,7 @@ import { RunId, RunState, Timestamp } from './run-states.ts'
 import { RequestUsage } from './usage.ts'
 
 /** Why the storm guard stopped a tree. */
-export const STOPS = ['hops', 'messages', 'wakes', 'runs', 'tokens'] as const
+export const STOPS = ['hops', 'messages', 'wakes', 'tokens'] as const
 
 export const TreeStop = z.object({ reason: z.enum(STOPS), message: z.string(), at: Timestamp })
 
