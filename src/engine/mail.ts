@@ -6,7 +6,7 @@
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
  * In a tree that is stopped nobody is given anything.
  */
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { CHILD_EVENTS, Fault, type Inbox } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import { arrayOf } from './array-of.ts'
@@ -96,8 +96,11 @@ export function mailEngine(room: Room, listeners: Listeners) {
       const is_as_seen = !before.halted && (given.since === undefined || given.since === cursor)
       const of_tool = held.some((giving) => giving.message_ids.some((id) => message_ids.includes(id)))
       const news = given.sequence > cursor || before.waiting_until !== null
-      const fresh = is_as_seen && !of_tool && (message_ids.length > 0 ? await areUndelivered(write, message_ids) : news)
-      if (!fresh) return areClaimed(write, message_ids, execution_id)
+      const fresh =
+        is_as_seen && !of_tool && (message_ids.length > 0 ? await areAll(write, message_ids, UNDELIVERED) : news)
+      // By the same runner, which asks again. Of a claim of nothing nobody can tell.
+      if (!fresh)
+        return message_ids.length > 0 && areAll(write, message_ids, sql<boolean>`claimed_by = ${execution_id}`)
       await markDelivered(write, { run_id, message_ids, now: clock.now(), claimed_by: execution_id })
       await write
         .updateTable('runs')
@@ -381,24 +384,15 @@ function piecesOf({ letters, news }: Row): Piece[] {
   return [...messages, ...changes].sort((a, b) => a.sequence - b.sequence)
 }
 
-async function areUndelivered(write: Kysely<Tables>, message_ids: string[]): Promise<boolean> {
-  const { count } = await write
-    .selectFrom('messages')
-    .select((m) => m.fn.countAll<number>().as('count'))
-    .where('message_id', 'in', message_ids)
-    .where('delivered_at', 'is', null)
-    .executeTakeFirstOrThrow()
-  return Number(count) === new Set(message_ids).size
-}
+const UNDELIVERED = sql<boolean>`delivered_at is null`
 
-/** By the runner of this execution, which asks again; none: nobody can tell. */
-async function areClaimed(write: Kysely<Tables>, message_ids: string[], execution_id: string): Promise<boolean> {
-  if (message_ids.length === 0) return false
+/** Whether it holds of each of these messages. */
+async function areAll(write: Kysely<Tables>, message_ids: string[], it: RawBuilder<boolean>): Promise<boolean> {
   const { count } = await write
     .selectFrom('messages')
     .select((m) => m.fn.countAll<number>().as('count'))
     .where('message_id', 'in', message_ids)
-    .where('claimed_by', '=', execution_id)
+    .where(it)
     .executeTakeFirstOrThrow()
   return Number(count) === new Set(message_ids).size
 }
