@@ -223,6 +223,7 @@ CREATE INDEX runs_schedule ON public.runs USING btree (schedule_id, created_at D
 CREATE INDEX runs_schedule_open ON public.runs USING btree (schedule_id) WHERE ((schedule_id IS NOT NULL) AND (state <> ALL (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])));
 CREATE INDEX runs_skill_spec ON public.runs USING btree (team_id, ((config ->> 'skill_spec'::text)), created_at DESC) WHERE (config ? 'skill_spec'::text);
 CREATE UNIQUE INDEX runs_spawn ON public.runs USING btree (parent_run_id, spawn_key) WHERE (spawn_key IS NOT NULL);
+CREATE INDEX runs_stopped ON public.runs USING btree (team_id, updated_at DESC, run_id DESC) WHERE (stopped IS NOT NULL);
 CREATE INDEX runs_team_created ON public.runs USING btree (team_id, created_at DESC, run_id DESC) INCLUDE (updated_at, state, owner_user_id, labels, sort_title, sort_agent);
 CREATE INDEX runs_team_updated ON public.runs USING btree (team_id, updated_at DESC, run_id DESC) INCLUDE (created_at, state, owner_user_id, labels);
 CREATE INDEX runs_without_execution ON public.runs USING btree (run_id) WHERE ((execution_id IS NULL) AND (state = ANY (ARRAY['INPROGRESS'::text, 'BLOCKED'::text])));

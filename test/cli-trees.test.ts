@@ -1,10 +1,8 @@
 /** Trees, the mailbox and what programs inside a run say, through the built command line and a real server. */
-import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { connect } from '../src/sdk/client.ts'
-import { type Ended, type Home, makeHome, PROGRAM, startUp } from './cli/baton.ts'
+import { type Ended, type Home, makeHome, startUp } from './cli/baton.ts'
 import { type House, startHouse } from './house/house.ts'
 import { until } from './house/processes.ts'
 import type { Piece, ScriptedWorker } from './house/worker.ts'
@@ -136,102 +134,16 @@ describe('trees', () => {
     expect(refused.code).toBe(9)
     expect(refused.stderr).toContain('was stopped')
     expect((await baton(['run', 'tree', lead.run_id])).stdout).toContain(`baton run release ${lead.run_id}`)
+    const got = await baton(['run', 'get', lead.run_id])
+    expect(got.stdout).toMatch(
+      new RegExp(`^Tree +was stopped: .*limit of 1\\. .*baton run release ${lead.run_id}$`, 'm'),
+    )
     const released = await baton(['run', 'release', child.run_id])
     expect(released).toMatchObject({ code: 0, stdout: expect.stringContaining('The tree goes on.') })
     expect((await treeOf(lead.run_id)).stopped).toBeNull()
     expect((await baton(send, inside(child))).code).toBe(0)
     expect((await baton(['run', 'release', lead.run_id])).code).toBe(6)
   })
-})
-
-describe('watching a tree', () => {
-  /**
-   * A parent, watched; a child starts, writes to it and ends; then the parent does. An earlier child shows that the
-   * watcher hears what happens from now on.
-   */
-  async function played(lead: Piece, seen: (text: string, id: string) => Promise<void>): Promise<void> {
-    await seen('lead', lead.run_id)
-    const early = await begun('early', lead.run_id)
-    await seen('early', early.run_id)
-    await early.finish()
-    const child = await begun('scout', lead.run_id)
-    await seen('scout', child.run_id)
-    await child.runner.messages.send({ body: { to: [lead.run_id], subject: 'result', body: 'three things' } })
-    await child.append({ kind: 'text', text: 'All told.' })
-    await child.finish()
-    await seen('All told.', 'run_succeeded')
-    const inbox = await lead.runner.executions.inbox({ params: { execution_id: lead.execution_id } })
-    await lead.runner.executions.delivered({ params: { execution_id: lead.execution_id }, body: inbox })
-    await lead.finish()
-  }
-
-  test('in a pipe each event is a line, and the whole tree comes last', async () => {
-    const lead = await begun('lead')
-    const watching = home.start(['run', 'watch', lead.run_id], { env })
-    await played(lead, (text) => watching.seen('stdout', text))
-    const { code, stdout } = await watching.ended
-    expect(code).toBe(0)
-    const lines = stdout.split('\n')
-    expect(lines.filter((line) => /^STARTED scout \(claude\)/.test(line))).toHaveLength(1)
-    expect(lines.filter((line) => line === 'INPROGRESS scout')).toHaveLength(1)
-    expect(lines.filter((line) => line === 'MESSAGE for lead')).toHaveLength(1)
-    expect(lines.filter((line) => /^SUCCEEDED scout in .*: All told\.$/.test(line))).toHaveLength(1)
-    expect(stdout).toMatch(/^SUCCEEDED in [\s\S]*^└─ scout +SUCCEEDED[\s\S]*3 runs: 3 succeeded/m)
-  })
-
-  test('for programs the tree stands at both ends, with the events of the children between', async () => {
-    const lead = await begun('lead')
-    const watching = home.start(['run', 'watch', lead.run_id, '-o', 'ndjson'], { env })
-    await played(lead, (_, id) => watching.seen('stdout', id))
-    const records = (await watching.ended).stdout
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line))
-    const trees = records.filter((record) => record.type === 'tree')
-    expect(trees.at(-1).tree.counts).toEqual({ SUCCEEDED: 3 })
-    const [, scout] = trees.at(-1).tree.nodes.filter((node: { depth: number }) => node.depth === 1)
-    const events = records.filter(({ type, event }) => type === 'event' && event.run_id === scout.run_id)
-    expect(events.map(({ event }) => event.event_type)).toEqual([
-      'run_queued',
-      'run_in_progress',
-      'run_session_linked',
-      'run_succeeded',
-    ])
-  })
-
-  test.skipIf(!existsSync('/usr/bin/script'))(
-    'on a terminal the tree stands below what the run says, drawn anew at most four times a second',
-    async () => {
-      const lead = await begun('lead')
-      const terminal = openTerminal(['run', 'watch', lead.run_id])
-      await lead.append({ kind: 'text', text: 'I lead.' })
-      const began = performance.now()
-      await played(lead, terminal.seen)
-      const screen = (await terminal.ended).replace(/\x1b\[[\d;]*[A-Za-z]/g, '')
-      const seconds = (performance.now() - began) / 1000
-      expect(screen).toContain('└─ scout')
-      expect(screen).toContain('I lead.')
-      const drawn = screen.match(/⠋|⠙|⠹|⠸|⠼|⠴|⠦|⠧/g)?.length ?? 0
-      expect(drawn).toBeGreaterThan(0)
-      expect(drawn).toBeLessThanOrEqual(4 * seconds + 4)
-    },
-    30_000,
-  )
-
-  function openTerminal(args: string[]) {
-    const command = [process.execPath, PROGRAM, ...args].map((word) => `'${word}'`).join(' ')
-    const child = spawn('/usr/bin/script', ['-qec', `stty rows 30 cols 100; ${command}`, '/dev/null'], {
-      env: { ...home.env, ...env, TERM: 'xterm' },
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
-    let screen = ''
-    child.stdout.setEncoding('utf8').on('data', (part: string) => {
-      screen += part
-    })
-    const ended = new Promise<string>((resolve) => child.once('close', () => resolve(screen)))
-    const seen = async (text: string) => void (await until(`"${text}" on the terminal`, () => screen.includes(text)))
-    return { seen, ended }
-  }
 })
 
 describe('messages', () => {

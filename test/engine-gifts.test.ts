@@ -21,9 +21,9 @@ const { beginAll, parent, spawn, finish, send, types } = familyHouse((its) => {
 const HOLD_MS = 20_000
 
 /** A held call of `wait_for_events`, once its agent is seen to wait. */
-async function waits(runner: Runner, { hold_ms = HOLD_MS, signal = new AbortController().signal } = {}) {
+async function waits(runner: Runner, { hold_ms = HOLD_MS, signal = new AbortController().signal, at = engine } = {}) {
   const call_key = randomUUID()
-  const answer = engine.mail.wait(runner.caller, { call_key, hold_ms, timeout_s: 60, signal })
+  const answer = at.mail.wait(runner.caller, { call_key, hold_ms, timeout_s: 60, signal })
   const look = async () => (await engine.runs.get(owner, runner.run_id)).waiting_until
   await until('the agent waits', look)
   // The row is seen a moment before its writer hears that it is written.
@@ -181,31 +181,31 @@ test('what cannot be accepted is refused, and the call goes on waiting for the n
   expect(await isGift(a.run_id)).toBe(true)
 })
 
-/** The database, where each look at an inbox is held up before it is asked. */
-function lookingLate(hold: () => Promise<void>): Opened['database'] {
+/** Another server in this process, whose every statement goes through `ask`. */
+async function serverThatAsks(ask: (text: string, go: () => Promise<unknown>) => Promise<unknown>) {
   const pool = preparing(database.pool)
   const connect = async () => {
     const client = await pool.connect()
-    const query = async (text: string, values: readonly unknown[]) => {
-      if (text.includes('as stale')) await hold()
-      return client.query(text, values)
-    }
+    const query = (text: string, values: readonly unknown[]) => ask(text, async () => client.query(text, values))
     return { ...client, query }
   }
-  return { ...database, kysely: new Kysely({ dialect: new PostgresDialect({ pool: { ...pool, connect } as never }) }) }
+  const kysely = new Kysely({ dialect: new PostgresDialect({ pool: { ...pool, connect } as never }) }) as never
+  const log = pino({ level: 'silent' })
+  const blobs = folderBlobs(tmpdir())
+  const other = await openEngine({ database: { ...database, kysely }, clock, blobs, log, server_id: randomUUID() })
+  onTestFinished(() => other.close())
+  return other
 }
 
 test('a call that is told of its letter while it looks, and finds it given, has it and leaves none behind', async () => {
   const [lead, a] = (await family(['a'])) as [Runner, Runner]
   const looks = Promise.withResolvers<void>()
   const go = Promise.withResolvers<void>()
-  const late = lookingLate(() => {
+  const slow = await serverThatAsks((text, ask) => {
+    if (!text.includes('as stale')) return ask()
     looks.resolve()
-    return go.promise
+    return go.promise.then(ask)
   })
-  const log = pino({ level: 'silent' })
-  const slow = await openEngine({ database: late, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
-  onTestFinished(() => slow.close())
   const signal = new AbortController().signal
   const answer = slow.mail.wait(a.caller, { call_key: randomUUID(), hold_ms: 20, timeout_s: 60, signal })
   await looks.promise
@@ -252,15 +252,64 @@ test('what fails after letters were accepted is no refusal of them', async () =>
   const { answer } = await waits(lead)
   await send(a.caller, [lead.run_id], 'read')
   await answer()
-  await sql`create function refuse() returns trigger language plpgsql as $$ begin raise 'not now'; end $$`.execute(
-    database.kysely,
-  )
-  await sql`create trigger refuse before delete on givings execute function refuse()`.execute(database.kysely)
+  await refuse('delete on givings')
   const word = (body: string) =>
     engine.messages.send(lead.caller, { to: [a.run_id], subject: 's', body }, { heard: true })
   await Promise.all([word('one'), word('two')])
   expect(await engine.messages.list(owner, a.run_id, { limit: 10 })).toHaveLength(2)
 })
+
+/** Each statement that does this to a row fails. */
+async function refuse(what: string): Promise<void> {
+  await sql`create function refuse() returns trigger language plpgsql as $$ begin raise 'not now'; end $$`.execute(
+    database.kysely,
+  )
+  await sql`create trigger refuse before ${sql.raw(what)} execute function refuse()`.execute(database.kysely)
+}
+
+test.each([
+  ['before anything of them is kept', "update on runs for each row when (new.state = 'QUEUED')"],
+  ['as both are kept', "insert on messages for each row when (new.subject = 'never')"],
+])('a letter about to be given is given once, although the one accepted with it fails %s', async (_, what) => {
+  const [lead, a, b] = (await family(['a', 'b'])) as [Runner, Runner, Runner]
+  await finish(b)
+  const { answer } = await waits(a)
+  await refuse(what)
+  const sending = [send(lead.caller, [a.run_id], 'once'), send(lead.caller, [b.run_id], 'never')]
+  const sent = await Promise.allSettled(sending)
+  expect(sent.map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+  expect((await answer())?.match(/once/g)).toHaveLength(1)
+  expect(await isGift(a.run_id)).toBe(true)
+  expect((await engine.mail.inbox(a.caller, a.execution_id)).text).toBeNull()
+  expect(await engine.messages.list(owner, a.run_id, { limit: 10 })).toHaveLength(1)
+  expect(await engine.messages.list(owner, b.run_id, { limit: 10 })).toEqual([])
+})
+
+test.each([true, false])(
+  'a letter whose sender lost its connection is given once; kept already: %s',
+  async (is_kept) => {
+    const [lead, a] = (await family(['a'])) as [Runner, Runner]
+    let breaks = true
+    const other = await serverThatAsks(async (text, ask) => {
+      if (!breaks || !text.includes('insert into messages')) return ask()
+      breaks = false
+      if (is_kept) await ask()
+      throw new Error('Connection terminated unexpectedly')
+    })
+    const { answer } = await waits(a, { at: other })
+    const send = () =>
+      other.messages.send(lead.caller, { to: [a.run_id], subject: 'once', body: 'text' }, { key: 'the same' })
+    await expect(send()).rejects.toThrow('terminated')
+    const sent = await send()
+    // The call looks by itself now and then; this only spares the time.
+    other.bell.ring('mail', { execution_id: a.execution_id })
+    expect((await answer())?.match(/once/g)).toHaveLength(1)
+    expect(await isGift(a.run_id)).toBe(true)
+    expect((await other.mail.inbox(a.caller, a.execution_id)).text).toBeNull()
+    const headers = await engine.messages.list(owner, a.run_id, { limit: 10 })
+    expect(headers.map(({ message_id }) => message_id)).toEqual(sent.message_ids)
+  },
+)
 
 test('an execution that has ended writes no letters and starts no children, whoever still believes its token', async () => {
   const [lead, a] = (await family(['a'])) as [Runner, Runner]

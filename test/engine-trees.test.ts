@@ -1,7 +1,7 @@
 /** Trees in the engine: births and their limits, delivery, waking, storms, cascades. */
 import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { CreateRun, Fault, NO_USAGE } from '../src/contract/index.ts'
+import { CreateRun, Fault, ListRuns, NO_USAGE } from '../src/contract/index.ts'
 import type { Caller } from '../src/engine/caller.ts'
 import { familyHouse, type Opened, type Runner } from './house/family.ts'
 import { until } from './house/processes.ts'
@@ -408,6 +408,37 @@ test('a tree is stopped when an execution ends with more tokens than it may use'
     usage: USED,
   })
   expect(await stateOf(lead.run_id)).toBe('BLOCKED')
+})
+
+test('a tree in which nobody is at work any more is stopped, says so at its top, and is released', async () => {
+  await limit({ max_tree_tokens: 1000 })
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  const [child] = (await beginAll()) as [Runner]
+  const [late] = await spawn(lead, ['late'], 'call-2')
+  if (late === undefined || 'fault' in late) throw new Error('It was not born.')
+  await finish(lead)
+  await engine.executions.finish(child.caller, child.execution_id, {
+    outcome: { outcome: 'SUCCEEDED' },
+    entries: 0,
+    usage: USED,
+  })
+  const tops = async () => (await engine.runs.list(owner, ListRuns.parse({ tree_stopped: true }))).runs
+  expect(await tops()).toMatchObject([
+    {
+      run_id: lead.run_id,
+      state: 'SUCCEEDED',
+      tree_stopped: { reason: 'tokens', message: expect.stringMatching(/limit of 1000/) },
+    },
+  ])
+  expect((await types(lead.run_id)).slice(-2)).toEqual(['run_succeeded', 'tree_stopped'])
+  expect(await engine.runs.get(owner, late.run_id)).toMatchObject({ state: 'QUEUED', waiting_for: 'release' })
+  expect(await beginAll()).toEqual([])
+  await engine.trees.release(owner, late.run_id)
+  expect(await tops()).toEqual([])
+  expect(await types(lead.run_id)).toContain('tree_released')
+  expect(await stateOf(lead.run_id)).toBe('SUCCEEDED')
+  expect((await beginAll()).map(({ run_id }) => run_id)).toEqual([late.run_id])
 })
 
 test('a birth in a tree that used its tokens before the limit was set stops it', async () => {

@@ -34,8 +34,11 @@ const limit = (limits: object) => house.database.kysely.updateTable('teams').set
 const runOf = (run_id: string) => house.client.runs.get({ params: { run_id } })
 const treeOf = (run_id: string) => house.client.trees.get({ params: { run_id } })
 const release = (run_id: string) => house.client.trees.release({ params: { run_id } })
-const typesOf = async (run_id: string) =>
-  (await house.client.events.list({ query: { run_ids: [run_id], limit: 500 } })).map(({ event_type }) => event_type)
+const eventsOf = (run_id: string) => house.client.events.list({ query: { run_ids: [run_id], limit: 500 } })
+const typesOf = async (run_id: string) => (await eventsOf(run_id)).map(({ event_type }) => event_type)
+/** Tops of trees that wait for a person's release. */
+const stoppedTops = async () =>
+  (await house.client.runs.list({ query: { tree_stopped: true } })).runs.map(({ run_id }) => run_id)
 
 async function startParent(): Promise<Agent> {
   await house.client.runs.create({ body: { prompt: 'lead' } })
@@ -70,6 +73,7 @@ async function pingPong(
 async function expectStopped(root: Agent, reason: string, words: RegExp): Promise<void> {
   expect((await runOf(root.run_id)).state).toBe('BLOCKED')
   expect((await typesOf(root.run_id)).filter((type) => type === 'run_blocked')).toHaveLength(1)
+  expect((await eventsOf(root.run_id)).at(-1)).toMatchObject({ event_type: 'tree_stopped', ref_id: reason })
   expect((await treeOf(root.run_id)).stopped).toMatchObject({ reason, message: expect.stringMatching(words) })
   const born = await root.call('run_agents', {
     agent_run_configs: [{ name: 'late', prompt: 'x', harness_type: 'claude' }],
@@ -171,4 +175,54 @@ test('children of children are stopped by depth, and a tree by all its runs', as
   expect(grown.filter(({ agent_id }) => agent_id !== undefined)).toHaveLength(3)
   expect(grown.at(-1)?.error).toMatch(/max_tree_runs is 5/)
   expect((await treeOf(parent.run_id)).nodes).toHaveLength(5)
+})
+
+test('a tree whose root has ended stops all the same: the root says why and stays as it ended, and a person releases it', async () => {
+  await limit({ max_tree_messages: 2 })
+  const root = await startParent()
+  const names = ['sender', 'patient']
+  await root.call('run_agents', {
+    agent_run_configs: names.map((name) => ({ name, prompt: 'answer', harness_type: 'claude' })),
+  })
+  const sender = await takeAgent(house, worker)
+  const patient = await takeAgent(house, worker)
+  await patient.call('wait_for_events')
+  await root.finish({ outcome: 'SUCCEEDED', summary: 'Both are at work.' })
+  root.complete()
+  const { updated_at: _, ...ended } = await runOf(root.run_id)
+
+  for (const words of ['one', 'two']) expect((await say(sender, patient.run_id, words)).is_error).toBe(false)
+  expect((await say(sender, patient.run_id, 'three')).text).toMatch(/limit of 2/)
+  const why = { reason: 'messages', message: expect.stringMatching(/limit of 2/) }
+  expect((await treeOf(root.run_id)).stopped).toMatchObject(why)
+  expect(await runOf(root.run_id)).toMatchObject({ ...ended, child_states: expect.any(Object), tree_stopped: why })
+  expect((await runOf(sender.run_id)).tree_stopped).toBeUndefined()
+  const told = (await eventsOf(root.run_id)).slice(-2).map(({ event_type, ref_id }) => [event_type, ref_id])
+  expect(told).toEqual([
+    ['run_succeeded', null],
+    ['tree_stopped', 'messages'],
+  ])
+  expect(await stoppedTops()).toContain(root.run_id)
+  expect((await runOf(sender.run_id)).state).toBe('BLOCKED')
+  expect((await patient.call('wait_for_events')).text).not.toContain('one')
+
+  // A word to the root wakes it after the release, and not before: what is asked for later begins first.
+  await house.client.messages.send({ body: { to: [root.run_id], subject: 's', body: 'What of it?' } })
+  expect(await runOf(root.run_id)).toMatchObject({ state: 'QUEUED', waiting_for: 'release' })
+  const { run_id: other } = await house.client.runs.create({ body: { prompt: 'other' } })
+  const next = await takeAgent(house, worker)
+  expect(next.run_id).toBe(other)
+  await next.finish()
+
+  await release(patient.run_id)
+  expect(await stoppedTops()).not.toContain(root.run_id)
+  expect((await runOf(root.run_id)).tree_stopped).toBeUndefined()
+  expect(await typesOf(root.run_id)).toContain('tree_released')
+  await expect(release(root.run_id)).rejects.toMatchObject({ code: 'conflict' })
+  const woken = await takeAgent(house, worker)
+  expect(woken.run_id).toBe(root.run_id)
+  expect((await woken.call('wait_for_events')).text).toContain('What of it?')
+  expect((await patient.call('wait_for_events')).text).toMatch(/one[\s\S]*two/)
+  expect((await sender.call('wait_for_events')).text).toContain('a person has let it go on')
+  expect((await say(sender, patient.run_id, 'four')).is_error).toBe(false)
 })

@@ -353,6 +353,31 @@ test('a tree that was stopped says why and is released; the whole of it is cance
   await context.close()
 }, 60_000)
 
+test('a stopped tree whose top has ended is among what needs somebody, live, and is released at its top', async () => {
+  await limit({ max_tree_messages: 1 })
+  const lead = await begun('lead')
+  const survey = await begun('survey', { parent: lead })
+  const docs = await begun('docs', { parent: lead })
+  await lead.finish({ outcome: 'SUCCEEDED', summary: 'The rest is theirs.' })
+  const { page, context } = await visitSignedIn(browser, house)
+  await page.goto('/needs-you')
+  await page.getByText('Nothing needs you').waitFor()
+  const send = () => survey.runner.messages.send({ body: { to: [docs.run_id], subject: 'again', body: '' } })
+  await send()
+  await expect(send()).rejects.toThrow()
+  await page.getByLabel('Waits for a person').getByText('Its tree was stopped: Its runs sent 2 messages').waitFor()
+  await page.getByLabel('Waits for a person').getByRole('link', { name: 'The lead' }).click()
+  await status(page, 'Succeeded').waitFor()
+  await page.getByLabel('Why the tree was stopped').getByText('Its runs sent 2 messages').waitFor()
+  await page.getByRole('button', { name: 'Release' }).click()
+  await page.getByRole('button', { name: 'Release the tree' }).click()
+  await page.getByLabel('Why the tree was stopped').waitFor({ state: 'detached' })
+  await status(page, 'Succeeded').waitFor()
+  await page.goto('/needs-you')
+  await page.getByText('Nothing needs you').waitFor()
+  await context.close()
+}, 60_000)
+
 test('a tree of a thousand runs is a table that opens, closes and scrolls by keys', async () => {
   const lead = await begun('lead')
   const {

@@ -40,6 +40,9 @@ export function reasonOf(run: Run): string | undefined {
   return run.status_message?.message
 }
 
+const stopOf = ({ run_id, tree_stopped }: Run): string | undefined =>
+  tree_stopped && `was stopped: ${oneLine(tree_stopped.message)} Let it go on with: baton run release ${run_id}`
+
 export function titleOf(run: Run): string {
   return oneLine(run.title || run.prompt.split('\n')[0] || 'Untitled')
 }
@@ -67,6 +70,7 @@ export function runLines(run: Run, web: string): string[] {
     ['Run', run.run_id],
     ['State', paintState(run.state)],
     ['Why', reasonOf(run)],
+    ['Tree', stopOf(run)],
     ['Batch', run.is_batch ? `${plural(run.children.length, 'task')}: baton batch get ${run.run_id}` : undefined],
     ['Mode', run.mode === 'normal' ? undefined : run.mode],
     ['Harness', run.is_batch ? undefined : (run.agent_config.harness?.type ?? 'baton')],

@@ -95,7 +95,8 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 /**
  * Rows as aligned columns, two spaces between, no borders. With a width the widest columns give way until all fit, the
- * last of them first; ids never do, for a piece of one is of no use.
+ * last of them first; ids never do, for a piece of one is of no use. Where that is not enough, lines without an id end
+ * early, so that no row of a terminal goes on in the next.
  */
 export function alignColumns(rows: string[][], width?: number): string[] {
   const widths: number[] = []
@@ -103,25 +104,26 @@ export function alignColumns(rows: string[][], width?: number): string[] {
     row.forEach((cell, i) => {
       widths[i] = Math.max(widths[i] ?? 0, widthOf(cell))
     })
+  const ids = widths.map((_, i) => rows.some((row) => UUID.test(row[i] ?? '')))
   if (width !== undefined) {
     const over = widths.reduce((sum, w) => sum + w, 0) + 2 * (widths.length - 1) - width
-    const ids = widths.map((_, i) => rows.some((row) => UUID.test(row[i] ?? '')))
     for (let left = over; left > 0; left--) {
       const widest = Math.max(...widths.filter((_, i) => !ids[i]))
       if (widest <= NARROW) break
       widths[widths.findLastIndex((columns, i) => columns === widest && !ids[i])] = widest - 1
     }
   }
-  return rows.map((row) =>
-    row
+  return rows.map((row) => {
+    const line = row
       .map((cell, i) => {
         const columns = widths[i] ?? 0
         const text = width === undefined ? cell : truncate(cell, columns)
         return i === row.length - 1 ? text : text + ' '.repeat(Math.max(0, columns - widthOf(text)))
       })
       .join('  ')
-      .trimEnd(),
-  )
+      .trimEnd()
+    return width === undefined || ids.includes(true) ? line : truncate(line, width)
+  })
 }
 
 export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`

@@ -11,7 +11,9 @@ import { Delta, Entry } from './transcripts.ts'
  * execution begins), and ours: `run_queued` when a run is created, tried again or asked for again; `run_waiting` and
  * `run_resumed` when an agent waits for events with its turn ended, and goes on; `user_notified` when it told the person
  * behind it something, which is a notice of its run; `plan_proposed` and `plan_decided` (their `ref_id` is the plan's)
- * when a plan is put before a person and answered; `batch_paused` and `batch_resumed`. */
+ * when a plan is put before a person and answered; `batch_paused` and `batch_resumed`; `tree_stopped` and
+ * `tree_released`, of the top of a tree, whatever its state, when the storm guard stops the tree (the `ref_id` is the
+ * reason) and when a person lets it go on. */
 export const EVENT_TYPES = [
   'run_queued',
   'run_in_progress',
@@ -31,6 +33,8 @@ export const EVENT_TYPES = [
   'batch_paused',
   'batch_resumed',
   'user_notified',
+  'tree_stopped',
+  'tree_released',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 

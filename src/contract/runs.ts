@@ -10,6 +10,7 @@ import { Scope } from './roles.ts'
 import { QueryBoolean, queryNumber, repeated, route } from './route.ts'
 import { AskedTime, RUN_STATES, RunId, RunState, Timestamp } from './run-states.ts'
 import { SkillSpec } from './skills.ts'
+import { TreeStop } from './trees.ts'
 import { RequestUsage } from './usage.ts'
 
 export const RUN_SOURCES = [
@@ -205,6 +206,8 @@ export const Run = z.object({
   waiting_until: Timestamp.optional(),
   /** Ours: the top of its tree. */
   root_run_id: RunId,
+  /** Ours: of the top of a tree that the storm guard stopped, whether or not the run itself has ended. */
+  tree_stopped: TreeStop.optional(),
   depth: z.int(),
   mode: RunMode,
   /** Ours: the version of its plan that waits for a person; the run is BLOCKED until then. */
@@ -282,6 +285,8 @@ export const ListRuns = z.object({
   factory_uid: Id.optional(),
   /** Ours: only runs that no other run started. */
   top: QueryBoolean.optional(),
+  /** Ours: only tops of trees that the storm guard stopped and nobody has released. */
+  tree_stopped: QueryBoolean.optional(),
 })
 export type ListRuns = z.infer<typeof ListRuns>
 

@@ -269,6 +269,7 @@ function filtered(query: ListRuns): Condition[] {
   if (created_after) conditions.push(sql`runs.created_at > ${created_after}::timestamptz`)
   if (created_before) conditions.push(sql`runs.created_at < ${created_before}::timestamptz`)
   if (updated_after) conditions.push(sql`runs.updated_at > ${updated_after}::timestamptz`)
+  if (query.tree_stopped) conditions.push(sql`runs.stopped is not null`)
   if (ancestor_run_id) conditions.push(sql`runs.parent_run_id = ${ancestor_run_id}`)
   return conditions
 }

@@ -11,6 +11,7 @@ import {
   RunSource,
   RunState,
   skillNameOf,
+  TreeStop,
 } from '../contract/index.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
@@ -165,6 +166,7 @@ function render(row: Selected): Run {
     ...(row.parent_name === null ? {} : { parent_name: row.parent_name }),
     ...(row.execution_id === null ? {} : { execution_id: row.execution_id }),
     root_run_id: row.root_run_id,
+    ...(row.stopped === null ? {} : { tree_stopped: TreeStop.parse(row.stopped) }),
     depth: row.depth,
     mode: RunMode.parse(row.mode),
     ...(row.open_plan === null ? {} : { open_plan: row.open_plan }),

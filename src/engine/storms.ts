@@ -11,6 +11,7 @@ import type { Tables } from '../db/connect.ts'
 import type { Runs, Teams } from '../db/tables.ts'
 import { isOver, stoppedTree } from './births.ts'
 import type { Room } from './engine.ts'
+import { logged } from './log.ts'
 import { announce, followAll, type NamedStep } from './transitions.ts'
 
 type Reason = (typeof STOPS)[number]
@@ -137,7 +138,7 @@ export async function stopIfOverTokens(room: Room, root_run_id: string): Promise
 export async function stopTree(room: Room, { root_run_id, reason, message }: Storm): Promise<Fault> {
   const now = room.clock.now()
   const stopped = { reason, message, at: now.toISOString() }
-  const { runs, before } = await room.database.kysely.transaction().execute(async (write) => {
+  const { runs, before } = await logged(room, async (write, events) => {
     const runs = await lockTree(write, root_run_id)
     const root = runs.find((run) => run.run_id === root_run_id)
     if (root === undefined || root.stopped !== null) return { runs: [], before: root?.stopped }
@@ -151,6 +152,8 @@ export async function stopTree(room: Room, { root_run_id, reason, message }: Sto
       write,
       runs.flatMap((run) => haltOf(run, now, message) ?? []),
     )
+    // Of the top, whatever its state: one that has ended stays so, and is never BLOCKED.
+    events.push({ team_id: root.team_id, event_type: 'tree_stopped', run_id: root_run_id, ref_id: reason })
     return { runs, before: null }
   })
   announce(room)

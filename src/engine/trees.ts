@@ -185,6 +185,7 @@ export function treesEngine(room: Room) {
         return { name: 'rouse', run_id, now, set }
       }),
     )
+    events.push({ team_id: caller.team_id, event_type: 'tree_released', run_id: root_run_id })
     return runs
   }
 

@@ -233,17 +233,19 @@ export const queries = (client: Client) => ({
       queryFn: async ({ signal }) => (await client.plans.ofRun({ params: { run_id }, signal })).plans,
     }),
 
-  /** Plans that wait for a person, and tops of trees that do so without a plan. */
+  /** Plans that wait for a person, and tops of trees that do so without a plan, or whose tree does. */
   needs: () =>
     queryOptions({
       queryKey: keys.needs,
       queryFn: async ({ signal }) => {
-        const [{ plans }, { runs }] = await Promise.all([
+        const [{ plans }, stopped, blocked] = await Promise.all([
           client.plans.list({ query: { state: 'proposed', limit: NEEDS_READ }, signal }),
+          client.runs.list({ query: { tree_stopped: true, limit: NEEDS_READ }, signal }),
           client.runs.list({ query: { state: ['BLOCKED'], top: true, limit: NEEDS_READ }, signal }),
         ])
         const planned = new Set(plans.map((plan) => plan.run_id))
-        return { plans, blocked: runs.filter((run) => !planned.has(run.run_id)) }
+        const tops = new Map([...stopped.runs, ...blocked.runs].map((run) => [run.run_id, run]))
+        return { plans, blocked: [...tops.values()].filter((run) => !planned.has(run.run_id)) }
       },
     }),
 

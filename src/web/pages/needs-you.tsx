@@ -3,6 +3,7 @@ import { useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { ClipboardList, Hand } from 'lucide-react'
 import type { ReactNode } from 'react'
+import type { Run } from '../../contract/index.ts'
 import { useAsking } from '../data/context.tsx'
 import { useMay } from '../data/may.ts'
 import { When } from '../parts/clock.tsx'
@@ -56,7 +57,7 @@ export function NeedsYouPage() {
               ))}
               {needs.data.blocked.map((run) => (
                 <Need key={run.run_id} run_id={run.run_id} Icon={Hand} title={run.title} since={run.updated_at}>
-                  {run.status_message?.message ?? 'The run is held until a person answers it.'}
+                  {needWords(run)}
                 </Need>
               ))}
             </ul>
@@ -65,6 +66,11 @@ export function NeedsYouPage() {
       )}
     </div>
   )
+}
+
+function needWords({ tree_stopped, status_message }: Run): string {
+  if (tree_stopped) return `Its tree was stopped: ${tree_stopped.message}`
+  return status_message?.message ?? 'The run is held until a person answers it.'
 }
 
 const agentsWords = (count: number): string => (count === 0 ? 'no agents' : count === 1 ? '1 agent' : `${count} agents`)
