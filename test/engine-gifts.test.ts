@@ -101,7 +101,7 @@ test('it reads as in the inbox, its event comes before that of its reader going 
     const signal = new AbortController().signal
     const again = await engine.mail.wait(a.caller, { call_key, hold_ms: 0, timeout_s: 60, signal })
     expect(again.text).toBe(inbox)
-    if (a.caller.kind === 'execution') await engine.mail.heard(a.caller)
+    if (a.caller.kind === 'execution') await engine.mail.heard(a.caller, performance.now())
   }
   const headers = await engine.messages.list(owner, a.run_id, { limit: 10 })
   expect(headers.map(({ delivered_at }) => delivered_at === null)).toEqual([false, false, false, false])
@@ -257,7 +257,7 @@ test('what fails after letters were accepted is no refusal of them', async () =>
   )
   await sql`create trigger refuse before delete on givings execute function refuse()`.execute(database.kysely)
   const word = (body: string) =>
-    engine.messages.send(lead.caller, { to: [a.run_id], subject: 's', body }, { heard: true })
+    engine.messages.send(lead.caller, { to: [a.run_id], subject: 's', body }, { heard: performance.now() })
   await Promise.all([word('one'), word('two')])
   expect(await engine.messages.list(owner, a.run_id, { limit: 10 })).toHaveLength(2)
 })
