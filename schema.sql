@@ -196,6 +196,7 @@ create table runs (
   sort_title text not null generated always as (lower("left"(title, 64))) stored,
   sort_agent text generated always as (run_agent(config)) stored,
   halted boolean not null default false,
+  claim_id uuid,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_creator_id_fkey FOREIGN KEY (creator_id) REFERENCES users(user_id),
   constraint runs_lane_run_id_fkey FOREIGN KEY (lane_run_id) REFERENCES runs(run_id),
@@ -502,6 +503,7 @@ create table givings (
   sequence bigint not null,
   text text not null,
   given_at timestamp with time zone not null,
+  sent boolean not null default false,
   constraint givings_pkey PRIMARY KEY (execution_id),
   constraint givings_execution_id_fkey FOREIGN KEY (execution_id) REFERENCES executions(execution_id) ON DELETE CASCADE
 );

@@ -1,6 +1,11 @@
 /** Waiting for mail in the engine: what is given, confirmed, given back and given again. */
 import { randomUUID } from 'node:crypto'
-import { expect, test } from 'vitest'
+import { tmpdir } from 'node:os'
+import pino from 'pino'
+import { expect, onTestFinished, test } from 'vitest'
+import { folderBlobs } from '../src/engine/blobs.ts'
+import type { ExecutionCaller } from '../src/engine/caller.ts'
+import { openEngine } from '../src/engine/engine.ts'
 import { familyHouse, type Opened, type Runner } from './house/family.ts'
 
 let database: Opened['database']
@@ -46,8 +51,14 @@ test('a held wait returns when a message comes', async () => {
 })
 
 /** An agent's call of `wait_for_events` that is answered at once. */
-const waitAs = (runner: Runner, call_key: string = randomUUID()) =>
-  engine.mail.wait(runner.caller, { call_key, hold_ms: 0, timeout_s: 60, signal: new AbortController().signal })
+const waitAs = (runner: Runner, call_key: string = randomUUID(), more: { sent?: AbortSignal; hold_ms?: number } = {}) =>
+  engine.mail.wait(runner.caller, {
+    call_key,
+    hold_ms: 0,
+    timeout_s: 60,
+    signal: new AbortController().signal,
+    ...more,
+  })
 const deliveredOf = async (run_id: string) =>
   (await engine.messages.list(owner, run_id, { limit: 100 })).map((header) => header.delivered_at !== null)
 
@@ -66,6 +77,86 @@ test('what a wait answered is delivered when the agent goes on, and answered aga
   expect((await engine.mail.inbox(lead.caller, lead.execution_id, { turn_over: true })).text).toBeNull()
   expect(await deliveredOf(lead.run_id)).toEqual([true, true])
   expect(await finish(lead)).toMatchObject({ state: 'SUCCEEDED' })
+})
+
+/** An agent's answer that is on its way, until it is sent or lost. */
+async function answerOnItsWay(lead: Runner) {
+  await send(owner, [lead.run_id], 's', 'on its way')
+  const sent = new AbortController()
+  expect((await waitAs(lead, 'on its way', { sent: sent.signal })).text).toContain('on its way')
+  return { sent: () => sent.abort(), lose: () => engine.mail.giveBack(lead.execution_id, 'on its way') }
+}
+
+const goesOn = {
+  'a tool that it calls': (lead: Runner, began: number) => engine.mail.heard(lead.caller as ExecutionCaller, began),
+  'a letter that it writes': (lead: Runner, began: number) =>
+    engine.messages.send(lead.caller, { to: [owed], subject: 's', body: 'b' }, { heard: began }),
+  'another call that waits': async (lead: Runner, began: number) => {
+    const waits = { call_key: randomUUID(), hold_ms: 0, timeout_s: 60, signal: new AbortController().signal, began }
+    expect((await engine.mail.wait(lead.caller, waits)).text ?? '').not.toContain('on its way')
+  },
+}
+let owed = ''
+
+test.each(Object.entries(goesOn))('%s shows nothing of an answer beside it, which may be lost', async (_, goOn) => {
+  const lead = await parent()
+  await spawn(lead, ['a'])
+  owed = ((await beginAll()) as [Runner])[0].run_id
+  const lost = await answerOnItsWay(lead)
+  await goOn(lead, performance.now())
+  expect(await deliveredOf(lead.run_id)).toEqual([false])
+  await lost.lose()
+  expect((await waitAs(lead)).text).toContain('on its way')
+  await engine.mail.inbox(lead.caller, lead.execution_id, { turn_over: true })
+  expect(await deliveredOf(lead.run_id)).toEqual([true])
+
+  const read = await answerOnItsWay(lead)
+  const before = performance.now()
+  read.sent()
+  await goOn(lead, before)
+  expect(await deliveredOf(lead.run_id)).toEqual([true, false])
+  await goOn(lead, performance.now())
+  expect(await deliveredOf(lead.run_id)).toEqual([true, true])
+})
+
+test('a call that waits beside an answer on its way has the letter if that is lost', async () => {
+  const lead = await parent()
+  const lost = await answerOnItsWay(lead)
+  const beside = waitAs(lead, 'beside', { hold_ms: 20_000 })
+  expect(await Promise.race([beside, new Promise((resolve) => setTimeout(resolve, 500, 'held'))])).toBe('held')
+  await lost.lose()
+  expect((await beside).text).toContain('on its way')
+})
+
+test('an answer that is not sent when the turn is over is in the inbox again', async () => {
+  const lead = await parent()
+  await answerOnItsWay(lead)
+  const inbox = await engine.mail.inbox(lead.caller, lead.execution_id, { turn_over: true })
+  expect(inbox.text).toContain('on its way')
+})
+
+test('another server takes an answer as read when it is written that it was sent; what nobody sent comes back', async () => {
+  const lead = await parent()
+  const log = pino({ level: 'silent' })
+  const other = await openEngine({ database, clock, blobs: folderBlobs(tmpdir()), log, server_id: randomUUID() })
+  onTestFinished(() => other.close())
+  const read = await answerOnItsWay(lead)
+  await other.mail.heard(lead.caller as ExecutionCaller, performance.now())
+  expect(await deliveredOf(lead.run_id)).toEqual([false])
+  read.sent()
+  await expect
+    .poll(async () => {
+      await other.mail.heard(lead.caller as ExecutionCaller, performance.now())
+      return deliveredOf(lead.run_id)
+    })
+    .toEqual([true])
+  await answerOnItsWay(lead)
+  clock.advance(4_000)
+  await other.sweep.run()
+  expect((await engine.mail.inbox(lead.caller, lead.execution_id)).text).toBeNull()
+  clock.advance(2_000)
+  await other.sweep.run()
+  expect((await engine.mail.inbox(lead.caller, lead.execution_id)).text).toContain('on its way')
 })
 
 test('an answer that did not arrive is given again, its news too', async () => {

@@ -2,20 +2,28 @@
 import { randomUUID } from 'node:crypto'
 import { Agent as Connections, request } from 'node:http'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type FreshDatabase, freshDatabase } from './house/database.ts'
 import { type House, startHouse } from './house/house.ts'
 import { takeAgent } from './house/mcp-agent.ts'
+import { startServerProcess } from './house/processes.ts'
 import type { ScriptedWorker } from './house/worker.ts'
 
+let database: FreshDatabase
 let house: House
 let worker: ScriptedWorker
 
 beforeAll(async () => {
-  house = await startHouse({ max_concurrent_runs: 500 })
+  database = await freshDatabase()
+  house = await startHouse({ database, max_concurrent_runs: 500 })
   worker = await house.worker({ capacity: 500 })
 })
-afterAll(() => house.close())
+afterAll(async () => {
+  await house.close()
+  await database.close()
+})
 
 /** A parent and one child of it, both at work. */
 async function startPair() {
@@ -77,40 +85,51 @@ test('an agent that gives its call up loses nothing, whenever it does', async ()
   expect(heard.size).toBe(18)
 })
 
-test('what was in a lost answer is not taken as read because the database was away when it was lost', async () => {
-  const { parent, child } = await startPair()
-  const { kysely } = house.database
-  // Nothing leaves the table of what was given; a sequence counts the tries, whatever becomes of their transactions.
-  await sql`create sequence refusals`.execute(kysely)
-  await sql`create function refuse() returns trigger language plpgsql as
+test.each(['goes on', 'is killed'])(
+  'what was in a lost answer is not taken as read because the database was away when it was lost: the server %s',
+  async (how) => {
+    const { parent, child } = await startPair()
+    const { kysely } = house.database
+    const server =
+      how === 'goes on'
+        ? null
+        : await startServerProcess({ connection: database.connection, port: 0, blobs_dir: tmpdir() })
+    // Nothing leaves the table of what was given; a sequence counts the tries, whatever becomes of their transactions.
+    await sql`create sequence if not exists refusals`.execute(kysely)
+    await sql`alter sequence refusals restart`.execute(kysely)
+    await sql`create or replace function refuse() returns trigger language plpgsql as
     $$ begin perform nextval('refusals'); raise exception 'not now'; end $$`.execute(kysely)
-  await sql`create trigger refuse before delete on givings for each row execute function refuse()`.execute(kysely)
-  try {
-    const { port } = new URL(house.url)
-    const socket = connect(Number(port), '127.0.0.1').pause()
-    const params = { name: 'wait_for_events', arguments: {} }
-    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params })
-    socket.write(
-      `POST /mcp?hold_ms=30000 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${parent.token}\r\n` +
-        'Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n' +
-        `MCP-Protocol-Version: 2025-11-25\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-    )
-    const given = () => kysely.selectFrom('givings').select('text').where('run_id', '=', parent.run_id).execute()
-    await house.client.messages.send({
-      body: { to: [parent.run_id], sender_run_id: child.run_id, subject: 's', body: 'the one letter' },
-    })
-    await expect.poll(given, { timeout: 10_000 }).toHaveLength(1)
-    socket.resetAndDestroy()
-    const refused = async () =>
-      (await sql<{ tried: boolean }>`select is_called as tried from refusals`.execute(kysely)).rows
-    await expect.poll(refused, { timeout: 10_000 }).toEqual([{ tried: true }])
-  } finally {
-    await sql`drop trigger refuse on givings`.execute(kysely)
-  }
-  await parent.call('list_agents')
-  expect((await parent.call('wait_for_events')).text).toContain('the one letter')
-  expect((await parent.call('wait_for_events')).text).not.toContain('the one letter')
-})
+    await sql`create trigger refuse before delete on givings for each row execute function refuse()`.execute(kysely)
+    try {
+      const { port } = new URL(server?.url ?? house.url)
+      const socket = connect(Number(port), '127.0.0.1').pause()
+      const params = { name: 'wait_for_events', arguments: {} }
+      const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params })
+      socket.write(
+        `POST /mcp?hold_ms=30000 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${parent.token}\r\n` +
+          'Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n' +
+          `MCP-Protocol-Version: 2025-11-25\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+      )
+      const given = () => kysely.selectFrom('givings').select('text').where('run_id', '=', parent.run_id).execute()
+      await house.client.messages.send({
+        body: { to: [parent.run_id], sender_run_id: child.run_id, subject: 's', body: 'the one letter' },
+      })
+      await expect.poll(given, { timeout: 10_000 }).toHaveLength(1)
+      socket.resetAndDestroy()
+      const refused = async () =>
+        (await sql<{ tried: boolean }>`select is_called as tried from refusals`.execute(kysely)).rows
+      await expect.poll(refused, { timeout: 10_000 }).toEqual([{ tried: true }])
+    } finally {
+      await server?.kill()
+      await sql`drop trigger refuse on givings`.execute(kysely)
+    }
+    await parent.call('list_agents')
+    const heard = async () => (await parent.call('wait_for_events')).text
+    // Of what a server gave that was killed nobody knows at once that it never left.
+    await expect.poll(heard, { timeout: 15_000 }).toContain('the one letter')
+    expect(await heard()).not.toContain('the one letter')
+  },
+)
 
 /** One call over a connection of its own, which is closed as soon as the whole answer is read, without a word of that. */
 function waitAndClose(token: string): Promise<string> {

@@ -193,6 +193,7 @@ export interface Givings {
   given_at: Timestamp
   message_ids: string[]
   run_id: string
+  sent: Generated<boolean>
   sequence: number
   text: string
 }
@@ -408,6 +409,7 @@ export interface Runs {
   cancel_requested_at: Timestamp | null
   cancel_requested_by: string | null
   cause_id: string | null
+  claim_id: string | null
   config: Json
   conversation_id: string
   created_at: Timestamp

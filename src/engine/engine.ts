@@ -9,6 +9,7 @@ import type { Clock } from '../db/clock.ts'
 import type { Database } from '../db/connect.ts'
 import { accessEngine } from './access.ts'
 import { agentsEngine } from './agents.ts'
+import { type Answers, openAnswers } from './answers.ts'
 import { artifactsEngine } from './artifacts.ts'
 import { attachmentsEngine } from './attachments.ts'
 import { batchesEngine } from './batches.ts'
@@ -119,9 +120,11 @@ export async function openEngine(options: EngineOptions) {
   const keyed = { ...options, keyring: options.keyring ?? NO_KEYS }
   const workload = workloadTokens(keyed)
   const redactorOf = redactors(keyed)
+  const answers = openAnswers(db, options.log)
   const room = {
     ...keyed,
     ...own,
+    answers,
     workload,
     redactorOf,
     follow: follower(db),
@@ -184,7 +187,10 @@ export async function openEngine(options: EngineOptions) {
     dispatch: dispatchEngine(room),
     sweep: sweepEngine(room, { deletion }),
     mergeSearchIndex: () => mergeSearchIndex(room),
-    close: () => bell.close(),
+    async close(): Promise<void> {
+      await answers.close()
+      await bell.close()
+    },
   }
 }
 
@@ -195,6 +201,7 @@ export type Room = Omit<EngineOptions, 'limits' | 'keyring'> & {
   workload: Workload
   redactorOf: RedactorOf
   bell: Awaited<ReturnType<typeof openBell>>
+  answers: Answers
   follow: Follow
   enqueue: Enqueue
   brings: Bringing

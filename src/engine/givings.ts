@@ -32,15 +32,23 @@ export type Seen = {
   halted: boolean
 }
 
-/** `if_quiet`: only if nothing is there that the agent has yet to be told. */
-type Parking = { execution_id: string; waiting_until: Date; call_key: string; if_quiet: boolean }
+/** `if_quiet`: only if nothing is there that the agent has yet to be told. `read`: the call whose answer it has read. */
+type Parking = {
+  execution_id: string
+  waiting_until: Date
+  call_key: string
+  read: string | null
+  if_quiet: boolean
+}
 
 /** Of one statement. */
 const GIVINGS_MAX = 50
 const UNIQUE_VIOLATION = '23505'
+/** An answer that is not known to have left its server after this was lost with that; in milliseconds. */
+const UNSENT_MS = 5_000
 
 export function givings(room: Room) {
-  const { clock, bell } = room
+  const { clock, bell, answers } = room
   const db = room.database.kysely
   const giveOne = batched({
     most: GIVINGS_MAX,
@@ -67,10 +75,13 @@ export function givings(room: Room) {
 
     /**
      * Its turn may end now: the run keeps its session, costs nothing and takes up no slot. It has what the last answer
-     * gave it, unless that was to the same call. Undefined: the execution is no longer the current one.
+     * gave it, if the call that asks for this began after that was sent. Undefined: the execution is no longer the
+     * current one.
      */
-    async park(parking: Parking): Promise<Parked | undefined> {
-      const parked = await parkOne(parking)
+    async park({ began, ...asked }: Omit<Parking, 'read'> & { began: number }): Promise<Parked | undefined> {
+      const read = answers.readBy(asked.execution_id, began)
+      const parked = await parkOne({ ...asked, read })
+      if (read !== null) answers.forget(asked.execution_id, read)
       if (parked?.anew) {
         bell.ring('log', {})
         if (parked.crowded) bell.ring('queue', {})
@@ -78,12 +89,17 @@ export function givings(room: Room) {
       return parked
     },
 
-    /** The agent has what the last answer of a tool gave it, for it went on. */
-    confirm: (execution_id: string): Promise<boolean> =>
-      confirmWhere(db, sql`givings.execution_id = ${execution_id}`, clock.now()),
+    /** The agent has what the last answer of a tool gave it, for it went on after that was sent. */
+    async confirm(execution_id: string, began: number): Promise<void> {
+      const read = answers.readBy(execution_id, began)
+      const was_read = sql`(givings.sent or givings.call_key = ${read}::text)`
+      await confirmWhere(db, sql`givings.execution_id = ${execution_id} and ${was_read}`, clock.now())
+      if (read !== null) answers.forget(execution_id, read)
+    },
 
     /** The answer to this call did not arrive. */
     async giveBack(execution_id: string, call_key: string | null): Promise<void> {
+      answers.forget(execution_id, call_key)
       const own = sql`givings.execution_id = ${execution_id} and (${call_key}::text is null or call_key = ${call_key})`
       if (await giveBackWhere(db, own)) bell.ring('mail', { execution_id })
     },
@@ -102,6 +118,24 @@ export function givings(room: Room) {
         await (outcome === 'SUCCEEDED' ? confirmWhere(db, own, clock.now()) : giveBackWhere(db, own))
       }
       return left.length
+    },
+
+    /** What a server that is gone had given, and is not known to have sent. */
+    async giveBackUnsent(): Promise<number> {
+      const left = await db
+        .selectFrom('givings')
+        .select(['execution_id', 'call_key'])
+        .where('sent', '=', false)
+        .where('given_at', '<', new Date(clock.now().getTime() - UNSENT_MS))
+        .execute()
+      const lost = left.filter(
+        ({ execution_id, call_key }) => answers.readBy(execution_id, performance.now()) !== call_key,
+      )
+      for (const { execution_id, call_key } of lost) {
+        const own = sql`givings.execution_id = ${execution_id} and givings.call_key = ${call_key} and not givings.sent`
+        if (await giveBackWhere(db, own)) bell.ring('mail', { execution_id })
+      }
+      return lost.length
     },
   }
 }
@@ -136,42 +170,57 @@ async function giveAll(db: Kysely<Tables>, all: Giving[], now: Date): Promise<bo
 }
 
 /**
- * `anew`: it waits only now. `messages`: how many it was ever sent, with the `undelivered`. `since`: the number up to
- * which it has all news. `crowded`: a run of its team is queued, perhaps for the place that it leaves.
+ * `anew`: it waits only now. `own_until`: until when, for this call; null: not by this call. A call that comes while
+ * another is held takes that one's place: it moves the time by a millisecond, by which the other knows. `messages`: how
+ * many it was ever sent, with the `undelivered`. `since`: the number up to which it has all news. `crowded`: a run of
+ * its team is queued, perhaps for the place that it leaves.
  */
-type Parked = { anew: boolean; messages: number; undelivered: number; since: number | null; crowded: boolean }
+type Parked = {
+  anew: boolean
+  own_until: Date | null
+  messages: number
+  undelivered: number
+  since: number | null
+  crowded: boolean
+}
 
+/** Whoever changed a run's row while this waited for it may have given it something, which this does not see. */
 async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(Parked | undefined)[]> {
   const { rows } = await sql<Parked & { execution_id: string }>`
     with asked as (
       select x.run_id, a.* from unnest(
         ${arrayOf('uuid', all, (one) => one.execution_id)}, ${arrayOf('timestamptz', all, (one) => one.waiting_until)},
-        ${arrayOf('text', all, (one) => one.call_key)}, ${arrayOf('bool', all, (one) => one.if_quiet)}
-      ) as a(execution_id, waiting_until, call_key, if_quiet) join executions x using (execution_id)
+        ${arrayOf('text', all, (one) => one.call_key)}, ${arrayOf('text', all, (one) => one.read)},
+        ${arrayOf('bool', all, (one) => one.if_quiet)}
+      ) as a(execution_id, waiting_until, call_key, read, if_quiet) join executions x using (execution_id)
     ), ${inOrder(sql`(select run_id from asked)`)}, gone as (
       delete from givings using asked a join ordered using (run_id)
       where givings.execution_id = a.execution_id and givings.call_key <> a.call_key
+        and (givings.sent or givings.call_key = a.read)
       returning givings.*
     ), marked as (
       update messages set delivered_at = ${now} from gone
       where messages.message_id = any(gone.message_ids) and delivered_at is null
     ), judged as materialized (
       select a.*, nullif(greatest(coalesce(o.seen, -1), coalesce(gone.sequence, -1)), -1) as seen,
-        o.parks and not (a.if_quiet and (o.undelivered > 0
-          or exists (select from givings g
-            where g.run_id = a.run_id and (g.execution_id <> a.execution_id or g.call_key = a.call_key))
-          or ${hasNews(sql`a.run_id`, sql`greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))`)})) as parks
+        o.waited, o.works and (o.waited > ${now}) is not false and not exists (select from givings g
+            where g.run_id = a.run_id and not exists (select from gone where gone.execution_id = g.execution_id))
+          and not (a.if_quiet and (o.undelivered > 0
+            or not exists (select from runs r where r.run_id = a.run_id and r.xmin = o.version)
+            or ${hasNews(sql`a.run_id`, sql`greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))`)})) as parks
       from asked a join ordered o using (run_id) left join gone on gone.execution_id = a.execution_id
     ), held as (
-      update runs set waiting_until = case when judged.parks then judged.waiting_until else runs.waiting_until end,
-        last_event_sequence = judged.seen
+      update runs set last_event_sequence = judged.seen, waiting_until = case
+          when not judged.parks then runs.waiting_until
+          when judged.waited is null then judged.waiting_until
+          else judged.waited + interval '1 millisecond' end
       from judged where runs.run_id = judged.run_id and runs.execution_id = judged.execution_id
       returning runs.team_id, runs.run_id, runs.execution_id, runs.messages, runs.undelivered, judged.seen as since,
-        judged.parks as anew
+        case when judged.parks then runs.waiting_until end as own_until, judged.parks and judged.waited is null as anew
     ), parked as (
       select * from held where anew
     ), ${says('run_waiting', sql`parked`, now)}
-    select execution_id, messages, undelivered, since, anew,
+    select execution_id, messages, undelivered, since, anew, own_until,
       exists (select from runs queued where queued.team_id = held.team_id and queued.state = 'QUEUED') as crowded
     from held`.execute(db)
   const parked = new Map(rows.map((row) => [row.execution_id, row]))
@@ -181,8 +230,8 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
 /** A part of a statement, which locks several runs as every writer does: in the order of their ids. */
 const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`
     ordered as materialized (
-      select run_id, undelivered, last_event_sequence as seen,
-        state = 'INPROGRESS' and not halted and waiting_until is null as parks
+      select run_id, undelivered, last_event_sequence as seen, waiting_until as waited, xmin as version,
+        state = 'INPROGRESS' and not halted as works
       from runs where run_id in ${run_ids} order by run_id for no key update
     )`
 

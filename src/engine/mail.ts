@@ -6,6 +6,7 @@
  * News are the last lifecycle change of each child since the run's cursor; what a later change superseded is left out.
  * In a tree that is stopped nobody is given anything.
  */
+import { setTimeout as pause } from 'node:timers/promises'
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { CHILD_EVENTS, Fault, type Inbox } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
@@ -37,15 +38,21 @@ export type Waiting = {
   hold_ms: number
   timeout_s: number
   signal: AbortSignal
+  /** When the agent made it, by `performance.now()`; absent: now. */
+  began?: number
+  /** Aborted when the whole answer has been handed over; absent: it is with its return. */
+  sent?: AbortSignal
 }
 
 /** Null: nothing came until the call had to end; the run waits until then. */
 export type Held = { text: string } | { text: null; waiting_until: string | null }
 
+type Given = { call_key: string; text: string; sent: boolean }
+
 type Look = {
   run_id: string
   seen: Seen
-  given: { call_key: string; text: string } | null
+  given: Given | null
   /** How many messages the agent was given so far, by whomever. */
   taken: number
   inbox: Inbox
@@ -121,8 +128,9 @@ export function mailEngine(room: Room, listeners: Listeners) {
     /** `turn_over`: the agent's turn has ended, and with it whatever its tools had answered has arrived. */
     async inbox(caller: Caller, execution_id: string, { turn_over = false } = {}): Promise<Inbox> {
       own(caller, execution_id)
-      if (turn_over) await mail.confirm(execution_id)
-      return (await look(execution_id)).inbox
+      if (turn_over) await mail.confirm(execution_id, performance.now())
+      const seen = await look(execution_id)
+      return (turn_over && seen.given !== null ? await settleTurn(execution_id) : seen).inbox
     },
 
     async delivered(
@@ -134,10 +142,8 @@ export function mailEngine(room: Room, listeners: Listeners) {
       return (await claim(caller.run_id, execution_id, given)) ? {} : { already: true }
     },
 
-    /** The agent calls a tool: it has read the answer to its call before. */
-    async heard(caller: ExecutionCaller): Promise<void> {
-      await mail.confirm(caller.execution_id)
-    },
+    /** The agent called a tool then, by `performance.now()`: what had been sent until then it has read. */
+    heard: (caller: ExecutionCaller, began: number): Promise<void> => mail.confirm(caller.execution_id, began),
 
     /** The answer to this call did not arrive. */
     giveBack: (execution_id: string, call_key: string): Promise<void> => mail.giveBack(execution_id, call_key),
@@ -146,7 +152,7 @@ export function mailEngine(room: Room, listeners: Listeners) {
      * What an agent's `wait_for_events` answers. Text: it is given, and delivered when the agent goes on. Null: the run
      * now waits until `timeout_s` are over, and its agent is to end its turn. The same call again gets the same text.
      */
-    async wait(caller: Caller, options: Waiting): Promise<Held> {
+    async wait(caller: Caller, { began = performance.now(), ...options }: Waiting): Promise<Held> {
       if (caller.kind !== 'execution') throw new Fault('not_authorized', 'Only a running agent can wait for events.')
       const { execution_id } = caller
       const { call_key } = options
@@ -156,12 +162,25 @@ export function mailEngine(room: Room, listeners: Listeners) {
       const listener = listeners.open(caller.run_id, { call_key, wake: ringing.ring })
       let taken: number | null = null
       let parked = false
+      let own_until: Date | null = null
+      let yields_until: number | null = null
+      const yields = ({ waiting_until: until_now }: Seen): boolean =>
+        own_until !== null &&
+        until_now !== null &&
+        own_until.getTime() !== until_now.getTime() &&
+        (yields_until === null || performance.now() < yields_until)
+      const answer = (text: string): Held => {
+        room.answers.follow(execution_id, call_key, options.sent)
+        return { text }
+      }
       const park = async (if_quiet: boolean): Promise<void> => {
-        const row = await mail.park({ execution_id, waiting_until, call_key, if_quiet })
-        const quiet = if_quiet ? row?.anew : row?.undelivered === 0
-        if (if_quiet && row?.anew) {
-          taken = row.messages
-          listener.listen({ execution_id, waiting_until, messages: row.messages, last_event_sequence: row.since })
+        const row = await mail.park({ execution_id, waiting_until, call_key, began, if_quiet })
+        own_until = row?.own_until ?? null
+        const quiet = if_quiet ? own_until !== null : row?.undelivered === 0
+        if (if_quiet && row !== undefined && own_until !== null) {
+          const { messages, since: last_event_sequence } = row
+          taken = messages
+          listener.listen({ execution_id, waiting_until: own_until, messages, last_event_sequence })
         }
         parked = quiet === true || !if_quiet
         // What was rung for since it began to listen is heard; a call that is not held must look for itself.
@@ -172,7 +191,7 @@ export function mailEngine(room: Room, listeners: Listeners) {
         if (!options.signal.aborted) await park(true)
         for (;;) {
           const told = await listener.told()
-          if (told !== null) return { text: told }
+          if (told !== null) return answer(told)
           const { inbox, run_id, seen, given, taken: taken_now } = await look(execution_id)
           // What it was told, the look may have seen as well.
           if (listener.hasWord()) continue
@@ -181,18 +200,25 @@ export function mailEngine(room: Room, listeners: Listeners) {
             if (inbox.text !== null) ringing.ring()
             return { text: null, waiting_until: inbox.waiting_until }
           }
-          if (given?.call_key === call_key) return { text: given.text }
-          if (given !== null && taken === null && inbox.text !== null) {
-            await mail.confirm(execution_id)
+          if (given?.call_key === call_key) return answer(given.text)
+          if (given !== null) {
+            // Another call of this agent was given it beside this one, and it may not arrive there.
+            if (isSent(execution_id, given) || performance.now() >= until) return { text: GIVEN_ELSEWHERE }
+            await ringing.next(Math.min(until, performance.now() + UNSENT_POLL_MS), options.signal)
             continue
           }
           taken ??= taken_now
           // Also when the runner says that what it joined to the turn before this call is what the agent waits for.
           const ended = parked && seen.waiting_until === null && !seen.halted
           if (taken_now > taken || ended) return { text: GIVEN_ELSEWHERE }
-          if (inbox.text !== null) {
+          if (inbox.text !== null && yields(seen)) {
+            // A caller whose connection has died unseen asks again: the newer call is the likelier to be heard.
+            yields_until ??= Math.min(until, performance.now() + YIELD_MS)
+            await ringing.next(yields_until, options.signal)
+          } else if (inbox.text !== null) {
             const { message_ids, sequence, text } = inbox
-            if (await mail.give({ execution_id, run_id, call_key, message_ids, sequence, text, seen })) return { text }
+            if (await mail.give({ execution_id, run_id, call_key, message_ids, sequence, text, seen }))
+              return answer(text)
           } else if (!parked) {
             // Waiting is a row before the last look, so that whatever comes after the look finds it.
             await park(false)
@@ -211,6 +237,22 @@ export function mailEngine(room: Room, listeners: Listeners) {
 
     /** Whether a call is held here that looks as soon as the bell rings for this execution's mail. */
     holds: (execution_id: string): boolean => held.has(execution_id),
+  }
+
+  function isSent(execution_id: string, given: Given): boolean {
+    return given.sent || room.answers.readBy(execution_id, performance.now()) === given.call_key
+  }
+
+  /** What was not sent when the turn was over, nobody has read; another server writes a little later that it was. */
+  async function settleTurn(execution_id: string): Promise<Look> {
+    const until = performance.now() + WRITTEN_MS_MAX
+    for (;;) {
+      const seen = await look(execution_id)
+      if (seen.given === null) return seen
+      if (performance.now() >= until) await mail.giveBack(execution_id, seen.given.call_key)
+      else if (isSent(execution_id, seen.given)) await mail.confirm(execution_id, performance.now())
+      else await pause(UNSENT_POLL_MS / 5)
+    }
   }
 
   /** Resolves when the bell rings for this execution; rings while nobody listens are kept. */
@@ -259,6 +301,12 @@ export function mailEngine(room: Room, listeners: Listeners) {
 
 /** A held call looks for itself this often; the bell comes sooner. */
 const POLL_MS = 10_000
+/** And this often whether an answer beside it has been sent. */
+const UNSENT_POLL_MS = 250
+/** In which a server writes down that an answer was sent, or it was not. */
+const WRITTEN_MS_MAX = 1_000
+/** How long an older call leaves to the newer one what has come. */
+const YIELD_MS = 1_000
 
 const CHANGES: Record<string, string> = {
   run_succeeded: 'has succeeded',
@@ -282,7 +330,7 @@ const GIVEN_ELSEWHERE =
 async function readMail(db: Kysely<Tables>, execution_ids: string[]): Promise<(Row | undefined)[]> {
   const { rows } = await sql<Row>`
     select x.execution_id, r.run_id, r.messages, r.undelivered, r.last_event_sequence, r.waiting_until,
-      r.halted, g.call_key, g.text,
+      r.halted, g.call_key, g.text, g.sent,
       greatest(coalesce(r.last_event_sequence, 0), coalesce(g.sequence, 0)) as since,
       exists (select from givings old where old.run_id = r.run_id and old.execution_id <> x.execution_id) as stale,
       letters.all as letters, news.all as news
@@ -327,6 +375,7 @@ type Row = Seen & {
   run_id: string
   call_key: string | null
   text: string | null
+  sent: boolean | null
   since: number
   stale: boolean
   letters: Letter[]
@@ -348,7 +397,10 @@ function lookOf(row: Row, now: Date): Look {
   return {
     run_id,
     seen: { messages, undelivered, last_event_sequence, waiting_until, halted },
-    given: row.call_key === null || row.text === null ? null : { call_key: row.call_key, text: row.text },
+    given:
+      row.call_key === null || row.text === null
+        ? null
+        : { call_key: row.call_key, text: row.text, sent: row.sent === true },
     taken: messages - undelivered,
     inbox: {
       text: found.length > 0 ? joinPieces(found.map((piece) => piece.text)) : timed_out ? TIMED_OUT : null,

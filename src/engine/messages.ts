@@ -48,7 +48,7 @@ export function messagesEngine(room: Room, listeners: Listeners) {
   async function send(
     caller: Caller,
     body: SendMessage,
-    options: { key?: string | undefined; mode?: RunMode | undefined; heard?: boolean } = {},
+    options: { key?: string | undefined; mode?: RunMode | undefined; heard?: number } = {},
   ) {
     const sender_run_id = senderOf(caller, body)
     const to = [...new Set(body.to.map((run_id) => run_id.toLowerCase()))]
@@ -199,8 +199,8 @@ type Sending = {
   key?: string | undefined
   /** The agents are asked to plan or orchestrate from now on. */
   mode?: RunMode | undefined
-  /** An agent's own call: it has read what a tool answered it before. */
-  heard?: boolean
+  /** An agent's own call, made then by `performance.now()`: it has read what had been sent to it. */
+  heard?: number
 }
 
 /** What a send key stands for: another of these under the same key is another message. */
@@ -234,10 +234,15 @@ async function sendAll(room: Room, listeners: Listeners, all: Sending[]): Promis
       throw error
     })
   const { confirm, giveBack } = givings(room)
+  const began = new Map(
+    all.flatMap(({ caller, heard }) =>
+      caller.kind === 'execution' && heard !== undefined ? [[caller.execution_id, heard] as const] : [],
+    ),
+  )
   const missed = kept.gifts.filter(({ giving, reserved }) => !reserved.tell(giving.text))
   if (events.length > 0) room.bell.ring('log', {})
   const after = [
-    ...unconfirmed.map(confirm),
+    ...unconfirmed.map((execution_id) => confirm(execution_id, began.get(execution_id) ?? 0)),
     ...missed.map((gift) => giveBack(gift.giving.execution_id, gift.giving.call_key)),
   ]
   // All of it is accepted: to refuse it now would have it sent twice.
@@ -299,7 +304,9 @@ async function lockRuns(write: Kysely<Tables>, { all, listeners }: Accepting): P
   const keys = all.flatMap(({ place, caller, sender_run_id, to, key }) =>
     key === undefined ? [] : to.map((_, at) => ({ place, sender: nameOf(caller, sender_run_id), key: `${key}#${at}` })),
   )
-  const heard = all.flatMap(({ caller, heard }) => (heard && caller.kind === 'execution' ? [caller.execution_id] : []))
+  const heard = all.flatMap(({ caller, heard }) =>
+    heard !== undefined && caller.kind === 'execution' ? [caller.execution_id] : [],
+  )
   const listening = [...new Set(named.map(({ run_id }) => run_id))].flatMap((run_id) => {
     const quiet = listeners?.quiet(run_id)
     return quiet ? [{ run_id, since: quiet.last_event_sequence ?? 0 }] : []

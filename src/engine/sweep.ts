@@ -118,6 +118,7 @@ export function sweepEngine(room: Room, { deletion }: { deletion: ReturnType<typ
         }
       }
       swept += await mail.settle(null)
+      swept += await mail.giveBackUnsent()
       if (swept > 0) bell.ring('queue', {})
       if (clock.now().getTime() - tidied.getTime() >= TIDY_MS) await tidy()
       return { swept }

@@ -14,10 +14,14 @@ export type ToolRoom = {
   /** How long this harness bears a tool call, in milliseconds. */
   hold_ms: number
   trace_id: string
+  /** When its request came, by `performance.now()`. */
+  began: number
   /** Aborted when the server closes. */
   closing: AbortSignal
   /** Aborted when the connection ended before the whole answer was handed over. */
   lost: AbortSignal
+  /** Aborted when the whole answer was handed over to its connection. */
+  sent: AbortSignal
   /** Aborted when the whole answer has been read at the other end of its connection. */
   read: AbortSignal
   held: HeldCalls
@@ -44,10 +48,10 @@ export function answer(structuredContent: Record<string, unknown>, text: string)
   return { structuredContent, content: [{ type: 'text', text }] }
 }
 
-/** Whoever calls a tool has read what the one before answered. */
+/** Whoever calls a tool has read what had been sent before. */
 export function answerOrSay(its: ToolRoom, work: () => Promise<CallToolResult>): Promise<CallToolResult> {
   return sayFaults(its, async () => {
-    const [result] = await Promise.all([work(), its.room.engine.mail.heard(its.caller)])
+    const [result] = await Promise.all([work(), its.room.engine.mail.heard(its.caller, its.began)])
     return result
   })
 }

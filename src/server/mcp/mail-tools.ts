@@ -107,7 +107,7 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
   const { message_ids } = await room.engine.messages.send(
     caller,
     { to, subject: asked.subject, body: asked.message, ...(asked.urgent ? { urgent: true } : {}) },
-    { key, heard: true },
+    { key, heard: its.began },
   )
   const who = to.length === 1 ? 'the agent' : `${to.length} agents`
   const advice = 'If you need an answer before you go on, call wait_for_events.'
@@ -118,7 +118,7 @@ async function send(its: ToolRoom, asked: z.infer<typeof SendInput>, key: string
 }
 
 async function wait(its: ToolRoom, timeout_s: number, ctx: ServerContext) {
-  const { room, caller, hold_ms, closing, lost, read } = its
+  const { room, caller, hold_ms, began, closing, lost, sent, read } = its
   const call_key = keyOf(its, ctx, 'wait_for_events', timeout_s)
   const progress = showProgress(ctx, hold_ms)
   const call = its.held.open(caller.execution_id, ctx.mcpReq.id)
@@ -126,7 +126,7 @@ async function wait(its: ToolRoom, timeout_s: number, ctx: ServerContext) {
   let answered: { read: AbortSignal } | undefined
   try {
     const signal = AbortSignal.any([gone, closing, ctx.mcpReq.signal])
-    const held = await room.engine.mail.wait(caller, { call_key, hold_ms, timeout_s, signal })
+    const held = await room.engine.mail.wait(caller, { call_key, hold_ms, timeout_s, signal, began, sent })
     if (held.text !== null) {
       answered = { read }
       onceAborted(gone, () => giveBack(its, call_key))

@@ -26,13 +26,14 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
   const fateOf = answerFates()
   const endpoint = once(async () => (await import('./endpoint.ts')).openMcp(room, closing))
   return async (c) => {
+    const began = performance.now()
     const { incoming } = c.env
     const trace_id = c.get('trace_id')
     checkOrigin(incoming.headers, room.public_hosts)
     const caller = await admit(room, c)
     const hold_ms = holdOf(c.req.query('hold_ms') ?? c.req.header('x-baton-hold-ms'))
-    const { lost, read } = fateOf(c)
-    const response = await (await endpoint()).answer(c.req.raw, { caller, hold_ms, trace_id, lost, read })
+    const fate = fateOf(c)
+    const response = await (await endpoint()).answer(c.req.raw, { caller, hold_ms, trace_id, began, ...fate })
     const headers = new Headers(response.headers)
     headers.set('x-trace-id', trace_id)
     if (!headers.has('cache-control')) headers.set('cache-control', 'no-store')
@@ -44,12 +45,13 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
  * Tells what became of answers. `lost`: aborted when the connection ended before all of the answer was handed to it,
  * broke before another request came over it, or was closed right after, unless all of the answer is known to have
  * arrived. A client that has read an answer keeps its connection for the next call, unless either side said that it
- * would not. `read`: aborted when another request came over the connection, which HTTP/1.1 clients send only when they
+ * would not. `sent`: aborted when all of it was handed to the connection. `read`: aborted when another request came over the connection, which HTTP/1.1 clients send only when they
  * have read the answer to its end.
  */
-function answerFates(): (c: Context<Env>) => { lost: AbortSignal; read: AbortSignal } {
+function answerFates(): (c: Context<Env>) => { lost: AbortSignal; sent: AbortSignal; read: AbortSignal } {
   type Fate = {
     lost: AbortController
+    sent: AbortController
     read: AbortController
     once: boolean
     outgoing: HttpBindings['outgoing']
@@ -81,6 +83,7 @@ function answerFates(): (c: Context<Env>) => { lost: AbortSignal; read: AbortSig
     } else if (before.outgoing.writableEnded) before.read.abort()
     const own: Fate = {
       lost: new AbortController(),
+      sent: new AbortController(),
       read: new AbortController(),
       once: incoming.headers.connection === 'close',
       outgoing,
@@ -91,8 +94,9 @@ function answerFates(): (c: Context<Env>) => { lost: AbortSignal; read: AbortSig
     outgoing.once('finish', () => {
       own.finished_at = performance.now()
       own.once ||= !outgoing.shouldKeepAlive
+      own.sent.abort()
     })
-    return { lost: own.lost.signal, read: own.read.signal }
+    return { lost: own.lost.signal, sent: own.sent.signal, read: own.read.signal }
   }
 }
 
