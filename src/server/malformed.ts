@@ -18,7 +18,8 @@ export function refuseMalformed(http: HttpServer, request_ms: number): void {
     const said = `An answer cannot be what ${JSON.stringify(`Expect: ${expect}`)} asks for: leave it out.`
     const fault = new Fault('invalid_request', said, { status: 417 })
     const { status, headers, body } = renderFault(fault, traceOf(undefined), pathOf(url))
-    outgoing.writeHead(status, { ...headers, connection: 'close' }).end(body)
+    const length = { 'content-length': Buffer.byteLength(body) }
+    outgoing.writeHead(status, { ...headers, ...length, connection: 'close' }).end(body)
   })
   http.on('connect', (_, socket) => {
     socket.on('error', () => {})
