@@ -7,6 +7,7 @@ import { manualClock } from '../src/db/clock.ts'
 import { skillReader } from '../src/engine/skill-reader.ts'
 import { type GitHub, openGitHub } from './house/github.ts'
 import { type House, startHouse } from './house/house.ts'
+import { newKeyring } from './house/route-table.ts'
 
 let github: GitHub
 let folder: string
@@ -19,7 +20,11 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'baton-readings-'))
   clock = manualClock()
   // As a server that others use, not as somebody's own machine.
-  house = await startHouse({ clock, skills: skillReader({ folder, env: github.env, own_machine: false }) })
+  house = await startHouse({
+    clock,
+    keyring: await newKeyring(),
+    skills: skillReader({ folder, env: github.env, own_machine: false }),
+  })
 })
 afterAll(async () => {
   await house.close()
@@ -104,6 +109,45 @@ test.each([
   expect(absent?.error).toBe(closed.repositories[0]?.error)
   expect(JSON.stringify([closed, absent])).not.toMatch(/ghp_|fatal|Repository not found/)
   expect(github.leaks).toEqual([])
+})
+
+test('the secrets of an environment and of its team open what no variable opens, and stand in nothing that is told', async () => {
+  const { client } = house
+  const repo = 'octo/by-secret'
+  const told = { '.agents/skills/odd/SKILL.md': '---\nname: {ghp_reader\n---\nWith ghp_reader.\n' }
+  github.add(repo, { ...skill('by-ghp_reader'), ...told }, ['ghp_reader'])
+  const place = await environment(`https://github.com/${repo}`)
+  const elsewhere = await environment(`https://elsewhere.example/${repo}`)
+  const keep = (value: string, more: object = {}) =>
+    client.secrets.create({ body: { name: 'GITHUB_TOKEN', value, ...more } })
+  const look = () => client.agents.list({ query: { repo, include_malformed_skills: true } })
+  const personal = await keep('ghp_reader', { team: false })
+  const teams = await keep('ghp_stranger')
+  const errorAt = async (uid: string) =>
+    (await look()).repositories.find(({ environments }) => environments.some((one) => one.uid === uid))?.error
+  expect(await errorAt(place.uid)).toMatch(/the login that the environment gives does not open it/)
+  const own = await client.environments.create({
+    body: { name: `place ${++names}`, repositories: [{ url: `git@github.com:${repo}` }], team: false },
+  })
+  expect(await errorAt(own.uid)).toBeUndefined()
+  await client.secrets.delete({ params: { secret_uid: personal.uid } })
+  await keep('ghp_reader', { environment_id: place.uid })
+  expect(await errorAt(place.uid)).toBeUndefined()
+  // Another value counts at once.
+  await client.secrets.replace({ params: { secret_uid: teams.uid }, body: { value: 'ghp_reader' } })
+  expect(await errorAt(own.uid)).toBeUndefined()
+  const { agents } = await look()
+  expect(agents.flatMap(({ variants }) => variants.filter(({ error }) => error !== undefined))).toHaveLength(1)
+  expect(agents.map(({ name }) => name)).toContain('by-•••')
+  const kept = await house.database.kysely.selectFrom('skill_repositories').selectAll().execute()
+  expect(JSON.stringify([agents, kept])).not.toContain('ghp_')
+  expect(await errorAt(elsewhere.uid)).toEqual(expect.any(String))
+  const there = github.asked.filter(({ host }) => host.startsWith('elsewhere'))
+  expect(there.length).toBeGreaterThan(0)
+  expect(there.filter(({ authorization }) => authorization !== undefined)).toEqual([])
+  expect(github.leaks).toEqual([])
+  for (const { uid } of (await client.secrets.list({})).secrets)
+    await client.secrets.delete({ params: { secret_uid: uid } })
 })
 
 test('one who has the token and one who has not see each what is theirs', async () => {

@@ -1,7 +1,7 @@
 /** Artifacts: files that a run keeps, how they are read again, and who may. */
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { ARTIFACT_BYTES_MAX, type Artifact, type NewFile, type ReportArtifact } from '../src/contract/index.ts'
+import { ARTIFACT_BYTES_MAX, type Artifact, type NewFile, Problem, type ReportArtifact } from '../src/contract/index.ts'
 import { manualClock } from '../src/db/clock.ts'
 import { send, sendFile } from './house/files.ts'
 import { type House, startHouse } from './house/house.ts'
@@ -145,7 +145,10 @@ test('a file is served in ranges, so that a broken download goes on', async () =
   expect(await ask({ range: 'bytes=-3' })).toEqual([206, 'bytes 7-9/10', '789'])
   expect(await ask({ range: 'bytes=8-99', 'if-range': etag })).toEqual([206, 'bytes 8-9/10', '89'])
   expect(await ask({ range: 'bytes=8-', 'if-range': '"another"' })).toEqual([200, null, '0123456789'])
-  expect(await ask({ range: 'bytes=10-' })).toEqual([416, 'bytes */10', ''])
+  const [status, where, text] = await ask({ range: 'bytes=10-' })
+  expect([status, where]).toEqual([416, 'bytes */10'])
+  expect(Problem.parse(JSON.parse(String(text)))).toMatchObject({ status: 416, error: expect.stringContaining('10') })
+  expect(await ask({ range: 'bytes=10-' }, 'HEAD')).toEqual([416, 'bytes */10', ''])
   for (const odd of ['bytes=0-1,3-4', 'bytes=5-2', 'lines=1-2', 'bytes=-'])
     expect(await ask({ range: odd }), odd).toEqual([200, null, '0123456789'])
   expect(await ask({}, 'HEAD')).toEqual([200, null, ''])

@@ -107,6 +107,10 @@ test('a raw request takes fields, a whole body from anywhere, null and a query, 
   const headers = ['-H', 'Idempotency-Key: raw-1']
   const once = ['api', 'post', 'agent/runs', '-d', body, ...headers, '--jq', '.run_id']
   expect((await baton(once)).stdout).toBe((await baton(once)).stdout)
+  const issuer = await json<{ issuer: string; jwks_uri: string }>(['api', 'GET', '/.well-known/openid-configuration'])
+  expect(issuer.jwks_uri).toBe(`${issuer.issuer}/.well-known/jwks.json`)
+  expect(await json<object>(['api', 'GET', new URL(issuer.jwks_uri).pathname])).toHaveProperty('keys')
+  expect(await json<object>(['api', 'GET', 'current_time'])).toHaveProperty('current_time')
   const refused = await baton(['api', 'GET', 'agent/runs?limit=0', '--json'])
   expect(refused.code).not.toBe(0)
   expect(JSON.parse(refused.stderr)).toMatchObject({ code: 'invalid_request', status: 400 })

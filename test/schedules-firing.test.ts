@@ -403,6 +403,16 @@ test('run now makes a run at once, also of a paused schedule, and once for a key
   expect((await get(id)).history).toMatchObject({ last_run_id: second.run_id, next_run: null })
 })
 
+test('what keeps run now from making a run is told in the words of the schedule', async () => {
+  const { uid } = await house.client.identities.create({ body: { name: 'soon gone' } })
+  const { id } = await create({ agent_uid: uid, enabled: false })
+  await house.client.identities.delete({ params: { identity_uid: uid } })
+  await expect(house.client.schedules.runNow({ params: { schedule_id: id } })).rejects.toMatchObject({
+    status: 400,
+    details: { errors: [{ pointer: '/agent_uid' }] },
+  })
+})
+
 test('a personal schedule makes personal runs', async () => {
   const { id, scope } = await create({ team: false })
   expect(scope).toEqual({ type: 'User', uid: house.owner.user_id })

@@ -137,6 +137,7 @@ const refused: [string, object, RegExp, string][] = [
   ['no times', { ...LEAST, cron_schedule: undefined }, /`cron_schedule`/, '/cron_schedule'],
   ['seconds', { ...LEAST, cron_schedule: '0 0 9 * * 1' }, /has 6\. Seconds and years have none/, '/cron_schedule'],
   ['a nickname', { ...LEAST, cron_schedule: '@daily' }, /write @daily as 0 0 \* \* \*/, '/cron_schedule'],
+  ['what objects have by nature', { ...LEAST, cron_schedule: 'constructor' }, /This one has 1\./, '/cron_schedule'],
   ['an hour that is none', { ...LEAST, cron_schedule: '0 25 * * *' }, /hour "25" is not valid/, '/cron_schedule'],
   ['words', { ...LEAST, cron_schedule: 'every day' }, /five fields.*This one has 2/, '/cron_schedule'],
   ['a day that never comes', { ...LEAST, cron_schedule: '0 0 31 2,4 *' }, /never comes/, '/cron_schedule'],

@@ -35,6 +35,12 @@ describe('the environment of a harness', () => {
     expect(env).toMatchObject({ ONE: 'worker', TWO: 'chosen', THREE: 'run', FOUR: 'secret', FIVE: 'run' })
   })
 
+  test('has variables that are called as what all objects have', () => {
+    const variables = { constructor: 'secret', toString: 'secret' }
+    const env = environment({}, { variables } as unknown as Partial<GivenSecrets>)
+    expect(Object.entries(env)).toEqual(expect.arrayContaining(Object.entries(variables)))
+  })
+
   test('never has the key of one and the address of the other', () => {
     const worker = { OPENAI_API_KEY: 'worker', ANTHROPIC_BASE_URL: 'http://broker', ANTHROPIC_API_KEY: 'token' }
     const openai = { OPENAI_API_KEY: 'secret', OPENAI_BASE_URL: 'http://secret' }

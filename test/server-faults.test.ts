@@ -1,5 +1,7 @@
 /** What a caller is told when the server itself cannot: no database, no disk, a bug. */
+import { connect } from 'node:net'
 import { Writable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { pino } from 'pino'
 import { expect, test } from 'vitest'
 import { Problem } from '../src/contract/index.ts'
@@ -102,5 +104,44 @@ test("the caller's own trace is kept", async () => {
       headers: { traceparent: `00-${trace}-${'b'.repeat(16)}-01` },
     })
     expect(answer.headers.get('x-trace-id')).toBe(trace)
+  })
+})
+
+test('what HTTP itself refuses is a problem as every other, and leaves no worker behind', async () => {
+  await inHouse({}, async (house, logged) => {
+    /** What comes back for these lines, to the end of the connection. */
+    const raw = async (...lines: string[]) => {
+      const [first, ...others] = lines
+      const head = [first, 'Host: 127.0.0.1', `Authorization: Bearer ${house.api_key}`, ...others, '', '']
+      const socket = connect(house.server.port, '127.0.0.1', () => socket.write(head.join('\r\n')))
+      const [said = '', body = ''] = (await text(socket)).split('\r\n\r\n')
+      const { status, instance } = Problem.parse(JSON.parse(body))
+      expect(said).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
+      expect(said).toMatch(/content-type: application\/problem\+json/i)
+      return { status, instance, head: said.toLowerCase() }
+    }
+    const path = '/api/v1/selfhosted/worker/ws'
+    const upgrade = ['Connection: Upgrade', 'Upgrade: websocket']
+    const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='
+    const get = `GET ${path}?worker_id=w HTTP/1.1`
+    expect(await raw('GET /api/v1/health HTTP/1.1', 'Expect: magic')).toMatchObject({ status: 417 })
+    expect(await raw('CONNECT elsewhere:443 HTTP/1.1')).toMatchObject({ status: 405 })
+    const plain = await raw(get, 'Connection: close')
+    expect(plain).toMatchObject({ status: 426, instance: path, head: expect.stringContaining('upgrade: websocket') })
+    expect(await raw(get, ...upgrade, 'Sec-WebSocket-Version: 13')).toMatchObject({ status: 400, instance: path })
+    const old = await raw(get, ...upgrade, key, 'Sec-WebSocket-Version: 7')
+    expect(old).toMatchObject({ status: 400, head: expect.stringContaining('sec-websocket-version: 13') })
+    const post = await raw(get.replace('GET', 'POST'), ...upgrade, key, 'Sec-WebSocket-Version: 13')
+    expect(post).toMatchObject({ status: 405, head: expect.stringContaining('allow: get') })
+    for (const [address, status] of [
+      ['/nowhere', 404],
+      ['http://[', 400],
+    ] as const)
+      expect(await raw(`GET ${address} HTTP/1.1`, ...upgrade, key, 'Sec-WebSocket-Version: 13')).toMatchObject({
+        status,
+        instance: address,
+      })
+    expect(logged().filter((line) => line.msg === 'request.bug')).toEqual([])
+    await expect.poll(async () => (await house.client.workers.list()).workers).toEqual([])
   })
 })

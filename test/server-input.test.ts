@@ -58,6 +58,34 @@ test.each(refused)('%s is refused in a sentence', async (_, body, sentence) => {
   expect(Problem.parse(answer).error).toMatch(sentence)
 })
 
+test.each([
+  ['metadata', '{"prompt":"x","metadata":{"__proto__":"y"}}', '/metadata/__proto__'],
+  ['metadata, spelled otherwise', '{"prompt":"x","metadata":{"\\u005f_proto__":"y"}}', '/metadata/__proto__'],
+  [
+    'variables',
+    '{"prompt":"x","config":{"environment":{"variables":{"__proto__":"y"}}}}',
+    '/config/environment/variables/__proto__',
+  ],
+  [
+    'MCP servers',
+    '{"prompt":"x","config":{"mcp_servers":{"__proto__":{"command":"c"}}}}',
+    '/config/mcp_servers/__proto__',
+  ],
+  ['a body', '{"prompt":"x","__proto__":{"title":"forged"}}', '/__proto__'],
+])('in %s the key that no object can keep is refused by name, not dropped', async (_, body, pointer) => {
+  const { status, answer } = await create(body)
+  expect(status).toBe(400)
+  expect(Problem.parse(answer)).toMatchObject({
+    error: expect.stringMatching(/No object may have the key "__proto__"/),
+    errors: [{ pointer }],
+  })
+})
+
+test('a pointer to a name with a slash leads there', async () => {
+  const { answer } = await create('{"prompt":"x","config":{"mcp_servers":{"a/b~c":{"warp_id":"linear"}}}}')
+  expect(Problem.parse(answer).errors).toMatchObject([{ pointer: '/config/mcp_servers/a~1b~0c' }])
+})
+
 test('a prompt of ten megabytes is refused, and one of a megabyte is taken', async () => {
   const { status, answer } = await create(JSON.stringify({ prompt: 'x'.repeat(10 * 1024 * 1024) }))
   expect(status).toBe(400)
@@ -94,8 +122,6 @@ const taken: [string, string, object][] = [
       metadata: { constructor: 'a', toString: 'b' },
     },
   ],
-  ['a prototype', '{"prompt":"x","__proto__":{"title":"forged"},"metadata":{"__proto__":"y"}}', { metadata: {} }],
-  ['a prototype spelled otherwise', '{"prompt":"x","\\u005f_proto__":{"title":"forged"}}', { title: 'x' }],
   ['keys that we do not know', '{"prompt":"x","constructor":{"prototype":{"a":1}},"hasOwnProperty":1}', { title: 'x' }],
   ['the same key in different objects', '{"prompt":"x","title":"t","config":{"name":"t"}}', { title: 't' }],
   ['a whole surrogate pair', '{"prompt":"\\ud83d\\ude00"}', { prompt: '😀' }],
@@ -135,13 +161,24 @@ test('what a program wrote is kept, whatever it wrote', async () => {
   piece.claim()
   await piece.start()
   await piece.append({ kind: 'text', text: 'a\0b \ud800 c 😀' })
+  const details = JSON.parse('{"__proto__":"kept","constructor":"kept"}') as Record<string, unknown>
+  await piece.append({ kind: 'system', level: 'info', name: 'odd', text: 'odd', details })
   const message = 'died \0 of \udfff'
   await piece.finish({
     outcome: 'FAILED',
     failure: { error_code: 'environment_setup_failed', message, retryable: false },
   })
   const { entries } = await house.client.transcripts.list({ params: { run_id } })
-  expect(entries.map(({ body }) => body)).toEqual([{ kind: 'text', text: 'a\ufffdb \ufffd c 😀' }])
+  expect(entries.map(({ body }) => body)).toEqual([
+    { kind: 'text', text: 'a\ufffdb \ufffd c 😀' },
+    {
+      kind: 'system',
+      level: 'info',
+      name: 'odd',
+      text: 'odd',
+      details: { '__proto__\ufffd': 'kept', constructor: 'kept' },
+    },
+  ])
   const run = await house.client.runs.get({ params: { run_id } })
   expect(run.status_message?.message).toBe('died \ufffd of \ufffd')
 })

@@ -39,6 +39,16 @@ test('a run goes through a worker from create to SUCCEEDED, and its events come 
   ])
 })
 
+test('a harness called as what all objects have is one that nobody knows, and keeps no other run waiting', async () => {
+  const house = await start()
+  const worker = await house.worker()
+  const body = { prompt: 'odd', config: { harness: { type: 'constructor' } } }
+  const odd = await house.client.runs.create({ body })
+  const plain = await create(house)
+  const pieces = [await worker.next(), await worker.next()]
+  expect(pieces.map(({ run_id }) => run_id).sort()).toEqual([odd.run_id, plain.run_id].sort())
+})
+
 test('a run is offered within 100 ms of its creation, most of the time', async () => {
   const house = await start()
   const worker = await house.worker()

@@ -1,5 +1,6 @@
 /** Which model answers, and how it is reached. Provider packages are imported when they are chosen. */
 import type { LanguageModel } from 'ai'
+import { entryOf } from '../contract/entry-of.ts'
 import { DEFAULT_MODELS } from '../contract/models.ts'
 import { AgentFailure } from './failure.ts'
 import type { Settings } from './settings.ts'
@@ -83,7 +84,7 @@ function parseName(
   wanted: string,
 ): { provider: Exclude<ProviderName, 'scripted'>; model_id: string } | undefined {
   const slash = wanted.indexOf('/')
-  const provider = slash > 0 ? PROVIDERS[wanted.slice(0, slash)] : undefined
+  const provider = slash > 0 ? entryOf(PROVIDERS, wanted.slice(0, slash)) : undefined
   if (provider) return { provider, model_id: wanted.slice(slash + 1) }
   if (slash < 0 && wanted !== settings.BATON_MODEL_ID) {
     if (wanted.startsWith('claude')) return { provider: 'anthropic', model_id: wanted }

@@ -7,6 +7,7 @@ import { AgentConfig, CreateRun, McpServer, PROMPT_BYTES_MAX, RunMode, readTyped
 import { askLine } from './ask.ts'
 import { type Context, readAll } from './context.ts'
 import { CommandFailure } from './exits.ts'
+import { checkKeys } from './keys.ts'
 import { collect } from './named.ts'
 import { declareOzOptions, ozConfig } from './oz-options.ts'
 import { repositoryOf } from './repositories.ts'
@@ -250,7 +251,7 @@ export async function readText(context: Context, path: string, what: string): Pr
 
 /** A JSON or YAML file, parsed as `shape`. */
 export async function readConfigFile<T>(context: Context, path: string, shape: z.ZodType<T>): Promise<T> {
-  const parsed = shape.safeParse(await parseConfig(await readText(context, path, 'The file'), path))
+  const parsed = shape.safeParse(checkKeys(await parseConfig(await readText(context, path, 'The file'), path), path))
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   const where = issue === undefined || issue.path.length === 0 ? '' : ` ${issue.path.join('.')}:`
@@ -283,6 +284,7 @@ export async function mcpServers(context: Context, specs: string[]): Promise<Rec
       inline ? spec : await readText(context, spec, 'The MCP file'),
       `--mcp ${inline ? 'value' : spec} is not JSON.`,
     )
+    checkKeys(value, '--mcp')
     const wrapped = z.looseObject({ mcpServers: z.unknown() }).safeParse(value)
     const parsed = z
       .record(z.string(), McpServer)

@@ -5,6 +5,7 @@
 import type { z } from 'zod'
 import { BATCH_TASKS_MAX, BatchTaskSpec, CreateBatch } from '../contract/index.ts'
 import { CommandFailure, type Wrong } from './exits.ts'
+import { checkKeys } from './keys.ts'
 import { nearest } from './text.ts'
 
 /** A batch with the place of each part of it in what it was written in. */
@@ -73,8 +74,9 @@ export async function readDocument(text: string, name: string): Promise<ReadBatc
 
 function toPlain(document: { toJS(options: { maxAliasCount: number }): unknown }, name: string): unknown {
   try {
-    return document.toJS({ maxAliasCount: 100 })
+    return checkKeys(document.toJS({ maxAliasCount: 100 }), name)
   } catch (error) {
+    if (error instanceof CommandFailure) throw error
     throw new CommandFailure('usage', `${name}: ${error instanceof Error ? error.message : String(error)}`)
   }
 }

@@ -1,5 +1,5 @@
 /** Harness profiles by the names that a person gives. */
-import { HARNESS_ALIASES } from '../contract/index.ts'
+import { harnessNamed } from '../contract/index.ts'
 import type { Profile } from '../runner/harnesses/profile.ts'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
@@ -11,7 +11,7 @@ export async function chosenProfiles(
 ): Promise<{ cache: string | null; profiles: Profile[] }> {
   const { harnessCache, profiles } = await import('../runner/harnesses/registry.ts')
   const chosen = names.map((name) => {
-    const profile = profiles.find((one) => one.name === (HARNESS_ALIASES[name] ?? name))
+    const profile = profiles.find((one) => one.name === harnessNamed(name))
     if (profile) return profile
     const known = profiles.map((one) => one.name)
     const meant = nearest(name, known)

@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Context } from './context.ts'
 import { CommandFailure } from './exits.ts'
+import { checkKeys } from './keys.ts'
 import { repositoryOf } from './repositories.ts'
 import { type Rendered, readValues, renderWith, Template, TemplateTrouble } from './template-rendering.ts'
 
@@ -38,7 +39,7 @@ async function parseTemplate(name: string, text: string): Promise<Template> {
     const why = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
     throw new CommandFailure('usage', `Template ${name} is not YAML: ${why}`)
   }
-  const parsed = Template.safeParse(value)
+  const parsed = Template.safeParse(checkKeys(value, `Template ${name}`))
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   throw new CommandFailure('usage', `Template ${name}: ${issue?.path.join('.')}: ${issue?.message}`)

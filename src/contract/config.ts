@@ -4,6 +4,7 @@
  * Unknown fields are dropped, never refused: newer clients send more than we know.
  */
 import { z } from 'zod'
+import { entryOf } from './entry-of.ts'
 import { SkillSpec } from './skills.ts'
 
 /** Built-in harness names and their other spellings. Any other name must be configured on the worker. */
@@ -181,5 +182,8 @@ export type AgentConfig = z.infer<typeof AgentConfig>
 /** The harness that a configuration asks for, by its own name. */
 export function harnessOf(config: AgentConfig): string {
   const type = config.harness?.type ?? 'oz'
-  return HARNESS_ALIASES[type] ?? type
+  return harnessNamed(type)
 }
+
+/** By its own name; other than ours as it is spelled. */
+export const harnessNamed = (spelling: string): string => entryOf(HARNESS_ALIASES, spelling) ?? spelling

@@ -3,6 +3,7 @@
  * steps. What other programs add to it (seconds, years, `@daily`, `L`, `W`, `#`, `?`) is refused in a sentence that
  * says what to write instead, where there is something.
  */
+import { entryOf } from './entry-of.ts'
 
 type Field = { name: string; least: number; most: number; words: readonly string[] }
 
@@ -34,7 +35,7 @@ export function cronFault(text: string): string | null {
   const cron = text.trim()
   const shape = 'A cron schedule has five fields: minute, hour, day of the month, month, day of the week'
   if (cron === '') return `${shape}, such as 0 9 * * 1-5.`
-  const nickname = NICKNAMES[cron.toLowerCase()]
+  const nickname = entryOf(NICKNAMES, cron.toLowerCase())
   if (nickname !== undefined) return `${shape}; write ${cron} as ${nickname}.`
   const fields = cron.split(/\s+/)
   if (cron.startsWith('@')) return `${shape}; ${JSON.stringify(cron)} cannot be said in these.`

@@ -48,6 +48,8 @@ export type Problem = z.infer<typeof Problem>
 export type FaultDetails = {
   /** HTTP status where it is narrower than the code's own: 413, 415, 421, 503. */
   status?: number
+  /** Which the answer must have by that status: `allow` with 405, `content-range` with 416. */
+  headers?: Record<string, string>
   /** Overrides the code's own. False on a 409 stops clients that retry every 409. */
   retryable?: boolean
   /** Seconds after which trying again may help. */
@@ -75,6 +77,10 @@ export class Fault extends Error {
     return this.details.retryable ?? FAULTS[this.code].retryable
   }
 }
+
+/** RFC 6901: the way to a place in a body. */
+export const pointerOf = (path: PropertyKey[]): string =>
+  path.map((part) => `/${String(part).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 
 export function renderProblem(fault: Fault, trace_id: string, instance?: string): Problem {
   return {

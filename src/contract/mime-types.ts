@@ -1,4 +1,6 @@
 /** What a file is by the ending of its name. */
+import { entryOf } from './entry-of.ts'
+
 const TYPES: Record<string, string> = {
   md: 'text/markdown',
   txt: 'text/plain',
@@ -27,5 +29,5 @@ const TYPES: Record<string, string> = {
 
 export function mimeTypeOf(filename: string, is_text: boolean): string {
   const ending = /\.([a-z0-9]+)$/i.exec(filename)?.[1]?.toLowerCase() ?? ''
-  return TYPES[ending] ?? (is_text ? 'text/plain' : 'application/octet-stream')
+  return entryOf(TYPES, ending) ?? (is_text ? 'text/plain' : 'application/octet-stream')
 }

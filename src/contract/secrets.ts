@@ -51,8 +51,8 @@ export const SecretParts = {
 const Value = z.union([z.string(), z.record(z.string().max(64), z.string())])
 const Description = NoNul.max(1024).nullable()
 
-/** Names that Baton itself sets, or that decide which programs run. */
-const RESERVED = /^(OZ_|WARP_|BATON_(?!MODEL_)|LD_|DYLD_|TASK_ID$|PATH$|HOME$|NODE_OPTIONS$)/
+/** Names that Baton itself sets, or that decide which programs run; and one under which no object keeps anything. */
+const RESERVED = /^(OZ_|WARP_|BATON_(?!MODEL_)|LD_|DYLD_|TASK_ID$|PATH$|HOME$|NODE_OPTIONS$|__proto__$)/
 
 const Name = VariableName.refine((name) => !RESERVED.test(name), 'This name is not free: Baton or the system sets it.')
 

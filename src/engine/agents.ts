@@ -10,15 +10,18 @@ import {
   Fault,
   FrozenEnvironment,
   type ListAgents,
+  makeRedactor,
   ownerAndName,
   type SkillAgent,
   type SkillRepository,
   type SkillVariant,
 } from '../contract/index.ts'
-import type { SkillRepositories } from '../db/tables.ts'
+import type { Secrets, SkillRepositories } from '../db/tables.ts'
 import type { Caller } from './caller.ts'
 import type { Room } from './engine.ts'
-import { ReadingFailed, type SkillSource } from './skill-reader.ts'
+import { reachableBy } from './secret-giving.ts'
+import { openValue } from './secret-opening.ts'
+import { isOfGitHub, ReadingFailed, type SkillSource } from './skill-reader.ts'
 import { visibleRuns, visibleTo } from './visible.ts'
 
 /** What was read before that is read again while the old is answered. */
@@ -30,7 +33,7 @@ const LEASE_MS = 90_000
 const READINGS_MAX = 4
 /** Rows that nobody asked for in so long go. */
 const FORGET_MS = 30 * 24 * 60 * 60_000
-/** Variables of an environment that hold a login for github.com, as CI services call them. */
+/** Variables and secrets of an environment that hold a login for github.com, as CI services call them. */
 const GITHUB_TOKENS = ['GITHUB_ACCESS_TOKEN', 'GITHUB_TOKEN', 'GH_TOKEN']
 
 const Skills = z.array(
@@ -45,10 +48,13 @@ const Skills = z.array(
 
 type Place = SkillSource & {
   repository_key: string
+  /** Holds the login, where no variable does; opened when it is needed, by whoever reads. */
+  secret: Token | null
   owner: string
   name: string
   environments: { uid: string; name: string }[]
 }
+type Token = Pick<Selectable<Secrets>, 'secret_uid' | 'name' | 'version' | 'owner_user_id' | 'environment_uid'>
 type Row = Selectable<SkillRepositories>
 
 export function agentsEngine(room: Room) {
@@ -85,24 +91,31 @@ export function agentsEngine(room: Room) {
   async function placesOf(caller: Caller): Promise<Place[]> {
     const environments = await db
       .selectFrom('environments')
-      .select(['environment_uid', 'name', 'repositories', 'variables'])
+      .select(['environment_uid', 'owner_user_id', 'name', 'repositories', 'variables'])
       .where('deleted_at', 'is', null)
       .where(visibleTo(caller, 'environments'))
       .orderBy(sql`lower(name)`)
       .execute()
+    const tokens = await tokensOf(caller)
     const places = new Map<string, Place>()
-    for (const { environment_uid, name, ...rest } of environments) {
+    for (const { environment_uid, owner_user_id, name, ...rest } of environments) {
       const { repositories, variables } = FrozenEnvironment.pick({ repositories: true, variables: true }).parse(rest)
       const github_token = GITHUB_TOKENS.map((one) => variables[one]).find(Boolean) ?? null
+      // What the runs of whoever the environment belongs to are given there; a variable hides the secret of its name.
+      const own = reachableBy(tokens, { owner_user_id }, environment_uid).filter((one) => !(one.name in variables))
+      const [token = null] = github_token === null ? own.toSorted(byTokenName) : []
       for (const { url, ref } of repositories) {
+        const secret = isOfGitHub(url) ? token : null
+        const login = secret === null ? github_token : [secret.secret_uid, secret.version]
         const repository_key = createHash('sha256')
-          .update(JSON.stringify([caller.team_id, url, ref ?? null, github_token]))
+          .update(JSON.stringify([caller.team_id, url, ref ?? null, login]))
           .digest('hex')
         const place = places.get(repository_key) ?? {
           repository_key,
           url,
           ref,
           github_token,
+          secret,
           ...ownerAndName(url),
           environments: [],
         }
@@ -112,6 +125,18 @@ export function agentsEngine(room: Room) {
       }
     }
     return [...places.values()]
+  }
+
+  /** What of the team's secrets, and of the caller's own, is called as a login for github.com. */
+  function tokensOf(caller: Caller): Promise<Token[]> {
+    return db
+      .selectFrom('secrets')
+      .select(['secret_uid', 'name', 'version', 'owner_user_id', 'environment_uid'])
+      .where('name', 'in', GITHUB_TOKENS)
+      .where('type', '=', 'raw_value')
+      .where('deleted_at', 'is', null)
+      .where(visibleTo(caller, 'secrets'))
+      .execute()
   }
 
   /** What was found before; a row for each that is asked for. */
@@ -163,7 +188,7 @@ export function agentsEngine(room: Room) {
       .returning('head')
       .executeTakeFirst()
     if (!taken) return otherHasRead(repository_key)
-    const found = await readSkills(place, taken.head).catch((error: unknown) => {
+    const found = await readWithLogin(place, taken.head).catch((error: unknown) => {
       if (!(error instanceof ReadingFailed)) room.log.error({ err: error, url: place.name }, 'skills.reading_failed')
       return { problem: error instanceof ReadingFailed ? error.message : 'The server could not read it.' }
     })
@@ -182,6 +207,27 @@ export function agentsEngine(room: Room) {
       .deleteFrom('skill_repositories')
       .where('asked_at', '<', new Date(tried_at.getTime() - FORGET_MS))
       .execute()
+  }
+
+  /** What is found is shown to whoever sees the environment: the login stands in none of it. */
+  async function readWithLogin({ secret, ...place }: Place, head: string | null) {
+    const github_token = secret === null ? place.github_token : await opened(secret)
+    const redactor = makeRedactor(github_token === null ? [] : [github_token])
+    try {
+      const found = await readSkills({ ...place, github_token }, head)
+      return found && { head: found.head, skills: Skills.parse(redactor.deep(found.skills)) }
+    } catch (error) {
+      throw error instanceof ReadingFailed ? new ReadingFailed(redactor.text(error.message)) : error
+    }
+  }
+
+  async function opened(secret: Token): Promise<string> {
+    try {
+      return await openValue(room, secret)
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error
+      throw new ReadingFailed(`The secret ${secret.name}, which opens it, cannot be read. ${error.message}`)
+    }
   }
 
   /** Looks until the other server's lease is over. */
@@ -304,6 +350,8 @@ function repositoryOf({ owner, name, ref, environments }: Place, row: Row | unde
     ...(problem === null ? {} : { error: problem }),
   }
 }
+
+const byTokenName = (a: Token, b: Token): number => GITHUB_TOKENS.indexOf(a.name) - GITHUB_TOKENS.indexOf(b.name)
 
 const byName = (a: SkillAgent, b: SkillAgent): number => a.name.localeCompare(b.name)
 

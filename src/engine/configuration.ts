@@ -17,6 +17,7 @@ import {
   type HarnessChoice,
   harnessOf,
   type McpServer,
+  pointerOf,
   type Repository,
   skillNameOf,
 } from '../contract/index.ts'
@@ -177,11 +178,11 @@ export function checkMcpServers(servers: Record<string, McpServer>, pointer: str
       throw new Fault(
         'invalid_request',
         `MCP server ${name}: warp_id names a server that is stored at Warp; give a url or a command.`,
-        { errors: [{ pointer: `${pointer}/${name}`, detail: 'give url or command' }] },
+        { errors: [{ pointer: pointer + pointerOf([name]), detail: 'give url or command' }] },
       )
     if ('command' in server && server.command.trim() === '')
       throw new Fault('invalid_request', `MCP server ${name}: its command is empty.`, {
-        errors: [{ pointer: `${pointer}/${name}/command`, detail: 'say which program' }],
+        errors: [{ pointer: pointer + pointerOf([name, 'command']), detail: 'say which program' }],
       })
   }
 }

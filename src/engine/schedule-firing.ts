@@ -325,7 +325,9 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
         .forUpdate()
         .executeTakeFirst()
       if (!schedule) throw scheduleNotFound(schedule_id)
-      const row = await bodyRow(write, caller, schedule)
+      const row = await bodyRow(write, caller, schedule).catch((error: unknown) => {
+        throw error instanceof Fault ? asScheduleSays(error) : error
+      })
       const { run_id, now } = row
       const { team_id } = schedule
       const firing = { firing_id: randomUUID(), team_id, schedule_id, cause: 'run_now', state: 'fired', run_id }
@@ -342,6 +344,15 @@ export function scheduleFiring(room: Room, { runs }: { runs: ReturnType<typeof r
   }
 
   return { fire, runNow, giveUp }
+}
+
+/** The fields of a schedule have other names than those of its runs. */
+export function asScheduleSays({ code, message, details }: Fault): Fault {
+  const errors = details.errors?.map(({ pointer, detail }) => ({
+    pointer: pointer.replace(/^\/config\b/, '/agent_config').replace(/^\/agent_identity_uid\b/, '/agent_uid'),
+    detail,
+  }))
+  return new Fault(code, message, { ...details, ...(errors === undefined ? {} : { errors }) })
 }
 
 export const scheduleNotFound = (schedule_id: string): Fault =>

@@ -22,7 +22,7 @@ import type { Room } from './engine.ts'
 import { environmentConfigOf } from './environments.ts'
 import { creatorOf, editorOf, inNameOf } from './makers.ts'
 import { checkMode, type runsEngine } from './runs.ts'
-import { scheduleFiring, scheduleNotFound } from './schedule-firing.ts'
+import { asScheduleSays, scheduleFiring, scheduleNotFound } from './schedule-firing.ts'
 import { timesOf } from './schedule-times.ts'
 import { ownedBy, scopeOf, visibleTo } from './visible.ts'
 
@@ -304,15 +304,6 @@ function firstTime(plan: { cron_schedule: string; time_zone: string }, now: Date
     `${JSON.stringify(plan.cron_schedule)} never comes: no such month has such a day. Choose another day or month.`,
     { errors: [{ pointer: '/cron_schedule', detail: 'never comes' }] },
   )
-}
-
-/** Its fields have other names than those of a run. */
-function asScheduleSays({ code, message, details }: Fault): Fault {
-  const errors = details.errors?.map(({ pointer, detail }) => ({
-    pointer: pointer.replace(/^\/config\b/, '/agent_config').replace(/^\/agent_identity_uid\b/, '/agent_uid'),
-    detail,
-  }))
-  return new Fault(code, message, { ...details, ...(errors === undefined ? {} : { errors }) })
 }
 
 type Selected = Row & {

@@ -13,10 +13,12 @@
 import { type Kysely, type Selectable, sql } from 'kysely'
 import {
   type AgentConfig,
+  entryOf,
   Fault,
   FrozenEnvironment,
   type McpServers,
   type ModelKeyProvider,
+  pointerOf,
   SecretType,
   secretsNamedBy,
 } from '../contract/index.ts'
@@ -31,6 +33,7 @@ type Secret = Pick<
   Selectable<Secrets>,
   'secret_uid' | 'owner_user_id' | 'environment_uid' | 'name' | 'type' | 'version' | 'created_at' | 'last_used_at'
 >
+type Placed = Pick<Secret, 'name' | 'owner_user_id' | 'environment_uid'>
 export type Provider = ModelKeyProvider | 'bedrock'
 type Given = { secret: Secret; reach: 'environment' | 'broker' | 'mcp'; chosen: boolean; for_mcp: boolean }
 
@@ -92,7 +95,7 @@ export async function giveSecrets(room: Room, write: Kysely<Tables>, offered: Of
 }
 
 function choose({ run, config, environment, brokers }: Offered, all: Secret[]): Given[] {
-  const reachable = byName(all.filter((secret) => reaches(secret, run, config.environment_id ?? null)))
+  const reachable = reachableBy(all, run, config.environment_id ?? null)
   const named = new Set(authNames(config).map(({ name }) => name))
   const allowed = config.secrets === undefined ? null : new Set(config.secrets.map(({ name }) => name))
   const taken = new Set(reachable.filter(({ name }) => named.has(name) || allowed === null || allowed.has(name)))
@@ -114,6 +117,13 @@ function choose({ run, config, environment, brokers }: Offered, all: Secret[]): 
   })
 }
 
+/** Of these what a run that is so owned could be given in this environment: one of each name. */
+export const reachableBy = <T extends Placed>(
+  all: T[],
+  run: Pick<Owned, 'owner_user_id'>,
+  environment_uid: string | null,
+): T[] => byName(all.filter((secret) => reaches(secret, run, environment_uid)))
+
 function reaches(
   secret: Pick<Secret, 'owner_user_id' | 'environment_uid'>,
   run: Pick<Owned, 'owner_user_id'>,
@@ -124,10 +134,10 @@ function reaches(
 }
 
 /** One of each name, the nearest; the nearer scopes come first. */
-function byName(secrets: Secret[]): Secret[] {
-  const nearness = ({ environment_uid, owner_user_id }: Secret) =>
+function byName<T extends Placed>(secrets: T[]): T[] {
+  const nearness = ({ environment_uid, owner_user_id }: Placed) =>
     environment_uid !== null ? 0 : owner_user_id !== null ? 1 : 2
-  const found = new Map<string, Secret>()
+  const found = new Map<string, T>()
   for (const secret of secrets.toSorted((a, b) => nearness(a) - nearness(b)))
     if (!found.has(secret.name)) found.set(secret.name, secret)
   return [...found.values()]
@@ -153,7 +163,7 @@ export const PROVIDER_NAMES: Record<string, ModelKeyProvider> = {
 function providerOf({ type, name }: Secret): Provider | null {
   switch (SecretType.parse(type)) {
     case 'raw_value':
-      return PROVIDER_NAMES[name] ?? null
+      return entryOf(PROVIDER_NAMES, name) ?? null
     case 'anthropic_api_key':
       return 'anthropic'
     case 'openai_api_key':
@@ -227,7 +237,7 @@ function checkServer(
 ): void {
   const refuse = (code: 'invalid_request' | 'not_authorized', why: string, detail: string) =>
     new Fault(code, `MCP server ${server} names the secret ${name}${why}`, {
-      errors: [{ pointer: `/config/mcp_servers/${server}`, detail }],
+      errors: [{ pointer: pointerOf(['config', 'mcp_servers', server]), detail }],
     })
   const own = found.filter((row) => row.name === name)
   if (own.length === 0)

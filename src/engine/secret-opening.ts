@@ -5,6 +5,7 @@
 import {
   type AgentConfig,
   type Assignment,
+  entryOf,
   Fault,
   harnessOf,
   MODEL_KEY_PROVIDERS,
@@ -123,6 +124,22 @@ function modelKey(reach: Reach, row: Row): ModelKey | null {
   }
 }
 
+/**
+ * A raw value that the server itself uses for those who may have it. Throws the fault that says why it cannot be read.
+ */
+export async function openValue(reach: Reach, secret: { secret_uid: string; version: number }): Promise<string> {
+  const row = await reach.database.kysely
+    .selectFrom('secret_versions as v')
+    .innerJoin('secrets as s', 's.secret_uid', 'v.secret_uid')
+    .select(['s.team_id', 'v.secret_uid', 'v.version', 'v.key_id', 'v.wrapped_key', 'v.ciphertext'])
+    .where('v.secret_uid', '=', secret.secret_uid)
+    .where('v.version', '=', secret.version)
+    .executeTakeFirst()
+  if (row === undefined) throw new Fault('resource_not_found', 'It has another value by now.')
+  const plain: unknown = JSON.parse(unseal(reach.keyring, row, boundOf(row)).toString('utf8'))
+  return SecretParts.raw_value.parse(plain).value
+}
+
 /** Null: the execution was given no secrets. Rejects where they cannot be read: then none can be kept out. */
 export type RedactorOf = (execution_id: string) => Promise<Redactor | null>
 
@@ -155,7 +172,7 @@ function variablesOf(
   switch (type) {
     case 'raw_value': {
       const { value } = SecretParts[type].parse(plain)
-      return { provider: PROVIDER_NAMES[name] ?? null, variables: { [name]: value }, hidden: [value] }
+      return { provider: entryOf(PROVIDER_NAMES, name) ?? null, variables: { [name]: value }, hidden: [value] }
     }
     case 'anthropic_api_key': {
       const { api_key } = SecretParts[type].parse(plain)

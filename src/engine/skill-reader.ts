@@ -89,6 +89,9 @@ function checkSource({ url, ref }: SkillSource, own_machine: boolean): string {
   return path === undefined || own_machine ? url : `https://github.com/${path}`
 }
 
+/** Where a login for github.com is of use: on no other host, and not where the address has one of its own. */
+export const isOfGitHub = (url: string): boolean => /^(https:\/\/|(ssh:\/\/)?git@)github\.com[/:]/.test(url)
+
 type Git = (args: string[], input?: string) => Promise<Buffer>
 type Entry = { path: string; folder: string; object: string; is_link: boolean }
 

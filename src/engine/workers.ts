@@ -6,7 +6,15 @@
  */
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
-import { Fault, type FaultCode, type FromWorker, type ModelKey, type Outcome, type Worker } from '../contract/index.ts'
+import {
+  entryOf,
+  Fault,
+  type FaultCode,
+  type FromWorker,
+  type ModelKey,
+  type Outcome,
+  type Worker,
+} from '../contract/index.ts'
 import { arrayOf } from './array-of.ts'
 import { batched } from './batch.ts'
 import type { Caller } from './caller.ts'
@@ -321,7 +329,7 @@ function failedOutcome(said: Said<'task_failed'>): Outcome {
   const message =
     said.message ||
     `The worker could not run this (${reason}${said.exit_code === undefined ? '' : `, exit code ${said.exit_code}`}).`
-  const error_code = FINAL[reason]
+  const error_code = entryOf(FINAL, reason)
   if (error_code === undefined) return lost(reason, message)
   return { outcome: 'FAILED', failure: { error_code, message, retryable: false, reason } }
 }

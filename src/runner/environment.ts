@@ -104,7 +104,7 @@ function secretVariables(secrets: GivenSecrets | undefined, worker: Record<strin
   for (const name of replaced) delete worker[name]
   const kept = PROVIDER_VARIABLES.filter(([key]) => key in worker).flat()
   const own = Object.entries(variables).filter(
-    ([name]) => !(name in worker) && !kept.includes(name) && !replaced.includes(name),
+    ([name]) => !Object.hasOwn(worker, name) && !kept.includes(name) && !replaced.includes(name),
   )
   return { ...Object.fromEntries(own), ...chosen }
 }

@@ -1,7 +1,7 @@
 /** The HTTP application: every route of the contract, the documents that describe them, and the web page. */
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
-import { API_PREFIX, Fault, type Route } from '../contract/index.ts'
+import { API_PREFIX, Fault, type Route, WORKER_SOCKET_PATH } from '../contract/index.ts'
 import { UPLOAD_PATH } from '../engine/uploads.ts'
 import { type Answer, isSecure, respond } from './answers.ts'
 import {
@@ -124,6 +124,12 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
   app.get(SESSION_PATH, (c) => c.redirect(`/runs/${encodeURIComponent(c.req.param('run_id'))}`))
   app.get(DISCOVERY_PATH, (c) => discovery(room, c.env.incoming.headers, isSecure(c.env.incoming)))
   app.get(JWKS_PATH, () => jwks(room))
+  app.get(WORKER_SOCKET_PATH, () => {
+    throw new Fault('invalid_request', 'Workers connect here, by WebSocket: `baton worker`.', {
+      status: 426,
+      headers: { upgrade: 'websocket', connection: 'upgrade' },
+    })
+  })
   mountGreetings(app, room)
   mountDocuments(app)
   app.get('*', async (c) => {
@@ -146,21 +152,18 @@ export function makeApp(room: ServerRoom, web_dir: string | null, closing: Abort
   return app
 
   /** Another method's route: 405 and what it allows; no route at all: 404. */
-  function refuseUnknown(c: Context<Env>): Response {
+  function refuseUnknown(c: Context<Env>): never {
     const allowed = allRoutes()
       .filter((route) => pathsOf(route).some((path) => matches(path, c.req.path)))
       .map((route) => route.method)
-    const trace_id = c.get('trace_id')
     if (allowed.length === 0) {
       throw new Fault('resource_not_found', `There is nothing at ${c.req.path}. The API is described at /reference.`)
     }
-    const fault = new Fault(
+    throw new Fault(
       'invalid_request',
       `${c.req.method} is not allowed at ${c.req.path}; ${allowed.join(' and ')} ${allowed.length === 1 ? 'is' : 'are'}.`,
-      { status: 405 },
+      { status: 405, headers: { allow: allowed.join(', ') } },
     )
-    const { status, headers, body } = renderFault(fault, trace_id, c.req.path)
-    return new Response(body, { status, headers: { ...headers, allow: allowed.join(', ') } })
   }
 }
 

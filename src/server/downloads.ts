@@ -40,7 +40,14 @@ export async function sendFile(blobs: BlobStore, incoming: IncomingMessage, file
   }
   const range = rangeOf(incoming.headers, etag, size_bytes)
   if (range === 'unsatisfiable')
-    return new Response(null, { status: 416, headers: { ...headers, 'content-range': `bytes */${size_bytes}` } })
+    throw new Fault(
+      'invalid_request',
+      `The file has ${size_bytes} bytes, and none of them are in the range asked for.`,
+      {
+        status: 416,
+        headers: { 'content-range': `bytes */${size_bytes}` },
+      },
+    )
   const part: Record<string, string> =
     range === null ? {} : { 'content-range': `bytes ${range.first}-${range.last}/${size_bytes}` }
   const length = range === null ? size_bytes : range.last - range.first + 1

@@ -1,26 +1,27 @@
 /**
  * JSON from outside, as strictly as it is safe: no nesting that exhausts the stack of whoever walks it, no key that is
- * given twice (two readers would read two things), no `__proto__`, no characters that PostgreSQL cannot keep.
+ * given twice (two readers would read two things), no key `__proto__` (where objects are copied it would become their
+ * prototype, or be lost), no characters that PostgreSQL cannot keep.
  */
-import { Fault } from '../contract/index.ts'
+import { Fault, pointerOf } from '../contract/index.ts'
 
 export const JSON_DEPTH_MAX = 200
 
-/** NUL and half of a surrogate pair are valid in JSON's escapes and nowhere else: refused, or made U+FFFD. */
+/**
+ * NUL and half of a surrogate pair are valid in JSON's escapes and nowhere else: refused, or made U+FFFD, which is also
+ * put behind a key `__proto__`.
+ */
 export type Unstorable = 'refuse' | 'mend'
 
 export function parseJson(text: string, unstorable: Unstorable): unknown {
   checkShape(text)
   let value: unknown
   try {
-    // A `__proto__` key, however it is spelled, would become a prototype where objects are copied.
-    value = /__proto__|\\u005f/i.test(text)
-      ? JSON.parse(text, (key, value) => (key === '__proto__' ? undefined : value))
-      : JSON.parse(text)
+    value = JSON.parse(text)
   } catch (cause) {
     throw new Fault('invalid_request', `The body is not valid JSON${placeOf(text, cause)}.`)
   }
-  return /\\u(0000|d[89a-f])/i.test(text) ? storable(value, unstorable, '') : value
+  return /__proto__|\\u(005f|0000|d[89a-f])/i.test(text) ? storable(value, unstorable, []) : value
 }
 
 /** V8 names either a position or the piece of text that it stumbled over. */
@@ -36,23 +37,32 @@ function lineOf(text: string, position: number): string {
   return `(line ${before.split('\n').length}, column ${before.length - before.lastIndexOf('\n')})`
 }
 
-function storable(value: unknown, unstorable: Unstorable, pointer: string): unknown {
+function storable(value: unknown, unstorable: Unstorable, path: PropertyKey[]): unknown {
   if (typeof value === 'string') {
     if (value.isWellFormed() && !value.includes('\0')) return value
     if (unstorable === 'mend') return value.toWellFormed().replaceAll('\0', '\u{fffd}')
     const what = value.includes('\0') ? 'a NUL character (\\u0000)' : 'half of a surrogate pair (\\ud800 to \\udfff)'
+    const pointer = pointerOf(path)
     throw new Fault('invalid_request', `The text at ${pointer || 'the top'} has ${what}, which cannot be kept.`, {
       errors: [{ pointer, detail: `has ${what}` }],
     })
   }
-  if (Array.isArray(value)) return value.map((item, at) => storable(item, unstorable, `${pointer}/${at}`))
+  if (Array.isArray(value)) return value.map((item, at) => storable(item, unstorable, [...path, at]))
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
     Object.entries(value).map(([key, member]) => [
-      storable(key, unstorable, `${pointer}/${JSON.stringify(key)}`),
-      storable(member, unstorable, `${pointer}/${key}`),
+      storableKey(key, unstorable, path),
+      storable(member, unstorable, [...path, key]),
     ]),
   )
+}
+
+function storableKey(key: string, unstorable: Unstorable, path: PropertyKey[]): unknown {
+  if (key !== '__proto__') return storable(key, unstorable, [...path, key])
+  if (unstorable === 'mend') return `${key}\u{fffd}`
+  throw new Fault('invalid_request', 'No object may have the key "__proto__". Call it something else.', {
+    errors: [{ pointer: pointerOf([...path, key]), detail: 'is no key' }],
+  })
 }
 
 /** Reads the text once, for its nesting and its keys; what is no JSON is left to the parser to say. */

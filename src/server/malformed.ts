@@ -14,7 +14,22 @@ export function refuseMalformed(http: HttpServer, request_ms: number): void {
     if (!socket.writable || is_answering || error.code === 'ECONNRESET') socket.destroy()
     else endWith(socket, faultOf(error.code, request_ms), { trace_id: traceOf(undefined) })
   })
+  http.on('checkExpectation', ({ headers: { expect }, url }, outgoing) => {
+    const said = `An answer cannot be what ${JSON.stringify(`Expect: ${expect}`)} asks for: leave it out.`
+    const fault = new Fault('invalid_request', said, { status: 417 })
+    const { status, headers, body } = renderFault(fault, traceOf(undefined), pathOf(url))
+    const length = { 'content-length': Buffer.byteLength(body) }
+    outgoing.writeHead(status, { ...headers, ...length, connection: 'close' }).end(body)
+  })
+  http.on('connect', (_, socket) => {
+    socket.on('error', () => {})
+    const fault = new Fault('invalid_request', 'This server leads nowhere else: it is no proxy.', { status: 405 })
+    endWith(socket, fault, { trace_id: traceOf(undefined) })
+  })
 }
+
+/** Without the query, which may hold what nobody else is to see. */
+export const pathOf = (url = '/'): string => url.split('?', 1)[0] ?? url
 
 /** What of a request is no URL, or names no host: Node's parser takes it, and `getRequestListener` throws. */
 export function answerMalformed(thrown: unknown): Response {

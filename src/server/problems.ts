@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { z } from 'zod'
-import { Fault, renderProblem } from '../contract/index.ts'
+import { Fault, pointerOf, renderProblem } from '../contract/index.ts'
 import { isDiskFull, isUnavailable } from '../db/unavailable.ts'
 
 /** How many wrong fields one answer names. */
@@ -50,6 +50,7 @@ export function renderFault(fault: Fault, trace_id: string, instance?: string): 
     'content-type': 'application/problem+json',
     'cache-control': 'no-store',
     'x-trace-id': trace_id,
+    ...fault.details.headers,
   }
   if (fault.details.retry_after_s !== undefined)
     headers['retry-after'] = String(Math.max(1, Math.ceil(fault.details.retry_after_s)))
@@ -88,10 +89,6 @@ function plainIssue(issue: z.core.$ZodIssue): Plain {
     null,
   )
   return nearest === null ? { path, message } : { path: [...path, ...nearest.path], message: nearest.message }
-}
-
-function pointerOf(path: PropertyKey[]): string {
-  return path.map((part) => `/${String(part).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 }
 
 function nameOf(path: PropertyKey[]): string {

@@ -14,7 +14,7 @@ import type { Connection as Dispatchable, Offer } from '../engine/dispatch.ts'
 import { identify, shownBy } from './callers.ts'
 import { openDispatcher } from './dispatcher.ts'
 import { checkHost, checkOrigin } from './hosts.ts'
-import { endWith } from './malformed.ts'
+import { endWith, pathOf } from './malformed.ts'
 import { faultOf, traceOf } from './problems.ts'
 import type { ServerRoom } from './room.ts'
 import { openSlots, type Slots } from './slots.ts'
@@ -55,6 +55,15 @@ export function openWorkerSockets(room: ServerRoom) {
     maxPayload: limits.worker_frame_bytes_max,
     perMessageDeflate: false,
   })
+  // Or it would answer by itself, in other words than everything else.
+  acceptor.on('wsClientError', ({ message }: Error, socket: Duplex, incoming: IncomingMessage) => {
+    const said = `This is no WebSocket handshake as it should be: ${message}.`
+    const fault = new Fault('invalid_request', said, {
+      status: incoming.method === 'GET' ? 400 : 405,
+      headers: incoming.method === 'GET' ? { 'sec-websocket-version': '13' } : { allow: 'GET' },
+    })
+    endWith(socket, fault, { trace_id: traceOf(undefined), instance: pathOf(incoming.url) })
+  })
   // A worker of another version says so in its log.
   acceptor.on('headers', (lines) => lines.push(`x-baton-version: ${room.version}`))
   const dispatcher = openDispatcher(room, {
@@ -94,7 +103,9 @@ export function openWorkerSockets(room: ServerRoom) {
       const { caller, shown, worker_host } = await admit(incoming)
       const connection_id = await engine.workers.open(caller, worker_host)
       if (socket.destroyed) return void (await engine.workers.close(connection_id))
+      let is_open = false
       acceptor.handleUpgrade(incoming, socket, head, (accepted) => {
+        is_open = true
         socket.off('error', ignore)
         serve(
           { shown, role: caller.role },
@@ -112,15 +123,19 @@ export function openWorkerSockets(room: ServerRoom) {
           },
         )
       })
+      // Handshakes are looked at before that returns.
+      if (!is_open) await engine.workers.close(connection_id)
     } catch (thrown) {
-      endWith(socket, faultOf(thrown, trace_id, log), { trace_id, instance: WORKER_SOCKET_PATH })
+      endWith(socket, faultOf(thrown, trace_id, log), { trace_id, instance: pathOf(incoming.url) })
     }
   }
 
   async function admit(incoming: IncomingMessage): Promise<{ caller: Opener; shown: Shown; worker_host: string }> {
     checkHost(incoming.headers, room.host, room.public_hosts)
     checkOrigin(incoming.headers, room.public_hosts)
-    const url = new URL(incoming.url ?? '/', 'http://worker')
+    const url = URL.parse(incoming.url ?? '/', 'http://worker')
+    if (url === null)
+      throw new Fault('invalid_request', `${JSON.stringify(pathOf(incoming.url))} is no address of a socket.`)
     if (url.pathname !== WORKER_SOCKET_PATH)
       throw new Fault(
         'resource_not_found',

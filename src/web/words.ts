@@ -2,6 +2,7 @@
 import {
   ENDED_STATES,
   type Execution,
+  entryOf,
   harnessOf,
   isEnded,
   type Plan,
@@ -118,7 +119,7 @@ export const HARNESS_WORDS: Record<string, string> = {
 }
 
 /** `oz` is how public clients call the built-in agent. */
-export const harnessWord = (name: string): string => HARNESS_WORDS[name === 'oz' ? 'baton' : name] ?? name
+export const harnessWord = (name: string): string => entryOf(HARNESS_WORDS, name === 'oz' ? 'baton' : name) ?? name
 
 export function waitingWords(run: Run): string | undefined {
   if (run.state !== 'QUEUED') return undefined

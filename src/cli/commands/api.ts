@@ -6,6 +6,8 @@ import { CommandFailure } from '../exits.ts'
 import { collect } from '../named.ts'
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
+/** What a server answers outside of the API. */
+const AT_THE_ROOT = /^\/(api|\.well-known)\/|^\/(openapi\.json|current_time|client\/login|mcp)$/
 const BODY_BYTES_MAX = 64 * 1024 * 1024
 
 export function declare(command: Command): void {
@@ -35,10 +37,7 @@ export async function run(context: Context, given: Given): Promise<void> {
   if (!METHODS.includes(method))
     throw new CommandFailure('usage', `"${given.args[0]}" is not a method.`, `Use one of ${METHODS.join(', ')}.`)
   const asked = new URL((given.args[1] ?? '').replace(/^(?!\/)/, '/'), 'http://path')
-  const path =
-    asked.pathname.startsWith('/api/') || asked.pathname === '/openapi.json'
-      ? asked.pathname
-      : API_PREFIX + asked.pathname
+  const path = AT_THE_ROOT.test(asked.pathname) ? asked.pathname : API_PREFIX + asked.pathname
   const fields = readFields(given.options.field)
   const has_body = method !== 'GET' && method !== 'DELETE'
   if (!has_body) for (const [name, value] of fields) asked.searchParams.append(name, value)

@@ -8,6 +8,7 @@ import { fileToKeep } from '../artifacts.ts'
 import type { CommandModule } from '../commands.ts'
 import type { Context, Given } from '../context.ts'
 import { CommandFailure } from '../exits.ts'
+import { checkKeys } from '../keys.ts'
 
 type Verb = {
   declare(command: Command): void
@@ -139,9 +140,10 @@ function checked<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
 function objectOf(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text)
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
-  } catch {
-    // Said below, with what was not an object.
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return checkKeys(value, '--metadata')
+  } catch (error) {
+    // What was no object is said below.
+    if (error instanceof CommandFailure) throw error
   }
   throw new CommandFailure('usage', '--metadata is not a JSON object.', 'Write it as {"name": "value"}.')
 }

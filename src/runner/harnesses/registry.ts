@@ -1,7 +1,7 @@
 /** Every harness there is, by name: those built in, and ACP agents from the configuration (BATON_HARNESSES). */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { HARNESS_ALIASES, HarnessName } from '../../contract/index.ts'
+import { entryOf, HarnessName, harnessNamed } from '../../contract/index.ts'
 import { cliEntry } from '../environment.ts'
 import { baton } from './baton.ts'
 import { claude } from './claude.ts'
@@ -41,12 +41,12 @@ type Environment = Record<string, string | undefined>
  * Throws a `HarnessFailure` for a name that nobody knows.
  */
 export function findHarness(name: string, env: Environment): Harness {
-  const wanted = HARNESS_ALIASES[name] ?? name
+  const wanted = harnessNamed(name)
   if (wanted === 'command') return command
   const configured = readConfigured(env)
   const profile = profiles.find((p) => p.name === wanted)
-  if (profile !== undefined) return profileHarness(profile, env, configured[wanted])
-  const own = configured[wanted]
+  if (profile !== undefined) return profileHarness(profile, env, entryOf(configured, wanted))
+  const own = entryOf(configured, wanted)
   if (own !== undefined) return profileHarness(customProfile(wanted, own), env, own)
   throw unknownHarness(name, [...profiles.map((p) => p.name), 'command', ...Object.keys(configured)])
 }
@@ -78,7 +78,7 @@ export function readConfigured(env: Environment): Configured {
 
 /** How the harness would be started; null where its program is missing. */
 export function locate(profile: Profile, env: Environment, configured: Configured): Executable | null {
-  const own = configured[profile.name]
+  const own = entryOf(configured, profile.name)
   const known = ownStrings(env)
   const given = own === undefined ? undefined : own.command
   const found =
