@@ -186,6 +186,12 @@ tasks:
     ['tasks from two sides', ['run', 'x.yaml', '--task', 'y'], undefined, /given more than once/],
     ['a file that is not there', ['run', 'nowhere.yaml'], undefined, /nowhere\.yaml cannot be read \(ENOENT\)/],
     ['values without a template', ['run', '--set', 'a=b'], undefined, /Name one with --template/],
+    [
+      'an environment that there is not',
+      ['run', '-t', 'x', '-e', 'nowhere'],
+      undefined,
+      /^ {2}--task: defaults: There is no environment "nowhere"/m,
+    ],
     ['too many at a time', ['run', '-t', 'x', '--concurrency', '0'], undefined, /whole number from 1 to 1000/],
   ]
   test.each(refusals)('%s is refused', async (_, args, stdin, words) => {

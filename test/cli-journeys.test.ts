@@ -68,6 +68,15 @@ describe('exit codes', () => {
     30_000,
   )
 
+  test('several runs are waited for within one limit, which is at most what a timer holds', async () => {
+    const runs = [await create('echo one'), await create('exit 3')]
+    expect(await home.run(['run', 'wait', ...runs, '--timeout', '1.0001m'])).toMatchObject({ code: 3, stderr: '' })
+    const late = await home.run(['run', 'wait', ...runs, await create('sleep 5'), '--timeout', '300ms'])
+    expect(late).toMatchObject({ code: 8, stderr: expect.stringContaining('it goes on') })
+    const endless = await home.run(['run', 'wait', ...runs, '--timeout', '30d'])
+    expect(endless).toMatchObject({ code: 2, stderr: expect.stringContaining('"30d" is too long.') })
+  }, 30_000)
+
   test('an error is JSON on stderr when JSON was asked for, and stdout stays empty', async () => {
     const ended = await home.run(['run', 'get', NOBODY, '--json'])
     expect(ended).toMatchObject({ code: 5, stdout: '' })

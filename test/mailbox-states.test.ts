@@ -2,7 +2,7 @@
  * A message to an agent of every class in every state, from another agent: real server, worker, runners and harness
  * processes. It is surfaced once and in order, its sender sees how far it came, and what cannot be surfaced is refused.
  */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
@@ -314,14 +314,19 @@ describe.concurrent('a message to a plain command', () => {
     for (const letter of letters) expect(await stageOf(letter)).toBe('read')
   })
 
-  test('that never looks stays accepted, and holds up nothing', async () => {
-    const body = { prompt: 'sleep 1', parent_run_id: lead.run_id, config: { harness: { type: 'command' } } }
+  test('that never looks stays accepted, and holds up nothing; tried again, the command runs again', async () => {
+    const ran = join(folder, 'never-looks')
+    const prompt = `echo ran >> '${ran}'; sleep 1`
+    const body = { prompt, parent_run_id: lead.run_id, config: { harness: { type: 'command' } } }
     const { run_id } = await house.client.runs.create({
       body: { ...body, config: { ...body.config, worker_host: 'crew' } },
     })
     const [letter] = await sendAll(run_id)
     await reaches(run_id, 'SUCCEEDED')
     expect(await stageOf(letter as Letter)).toBe('accepted')
+    await house.client.runs.retry({ params: { run_id } })
+    await reaches(run_id, 'SUCCEEDED')
+    expect(readFileSync(ran, 'utf8')).toBe('ran\nran\n')
   })
 
   test('whose runner was killed is there for the next try', async () => {

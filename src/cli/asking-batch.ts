@@ -156,6 +156,6 @@ export function placedFault(error: unknown, { name, batch, placeOf }: ReadBatch)
   return refusal(name, wrongs)
 }
 
-/** The task stands before it already. */
+/** The task, or that it is the defaults, stands before it already. */
 const withoutTask = (detail: string): string =>
-  detail.replace(/^Task "(\\.|[^"\\])*": /, '').replace(/^Task (\d+|"(\\.|[^"\\])*") /, 'It ')
+  detail.replace(/^(Task "(\\.|[^"\\])*"|The defaults): /, '').replace(/^Task (\d+|"(\\.|[^"\\])*") /, 'It ')

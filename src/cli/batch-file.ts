@@ -38,13 +38,13 @@ export function readLines(text: string, name: string): ReadBatch {
   const lines = text.replace(/^\uFEFF/, '').split(/\r?\n/)
   const kept = lines.flatMap((line, at) => (line.trim() === '' ? [] : [{ prompt: line.trim(), number: at + 1 }]))
   if (kept.length === 0) throw new CommandFailure('usage', `There are no tasks in ${name}.`, 'Write one task a line.')
-  const placeOf = (path: Path) => `${name}:${kept[Number(path[1])]?.number ?? 1}`
+  const placeOf = ([of, at]: Path) => (of === 'tasks' ? `${name}:${kept[Number(at)]?.number ?? 1}` : name)
   return checked({ tasks: kept.map(({ prompt }) => ({ prompt })) }, { name, placeOf })
 }
 
 /** Prompts as they were given, one by one. */
 export function readPrompts(prompts: string[]): ReadBatch {
-  const placeOf = (path: Path) => `--task ${Number(path[1]) + 1}`
+  const placeOf = ([of, at]: Path) => (of === 'tasks' ? `--task ${Number(at) + 1}` : '--task')
   return checked({ tasks: prompts.map((prompt) => ({ prompt })) }, { name: '--task', placeOf })
 }
 

@@ -21,12 +21,18 @@ export function declareWaiting(command: Command): Command {
     .option('--fail-on-input', 'with --wait or --follow: stop with exit code 7 when the run waits for a person')
 }
 
+/** Node's timers hold no more than 2^31 - 1 milliseconds; a longer one ends at once. */
+const WAIT_MS_MAX = 24 * 86_400_000
+
+/** In whole milliseconds: `AbortSignal.timeout` takes no others. */
 export function limitOf(given: unknown): number | undefined {
   if (given === undefined) return undefined
   const ms = parseDuration(String(given))
   if (ms === null || ms <= 0)
     throw new CommandFailure('usage', `"${String(given)}" is no duration.`, 'Write it as 30s, 10m or 1h30m.')
-  return ms
+  if (ms > WAIT_MS_MAX)
+    throw new CommandFailure('usage', `"${String(given)}" is too long.`, 'It may be 24d; without it there is no limit.')
+  return Math.ceil(ms)
 }
 
 export async function waitAsAsked(

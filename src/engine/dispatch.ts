@@ -266,23 +266,25 @@ function assign(runs: Selectable<Runs>[], connections: Connection[]): Taken[] {
 }
 
 function take(run: Selectable<Runs>, place: Place, brokers: readonly string[]): Taken {
+  const config = AgentConfig.parse(run.config)
   return {
     run,
-    config: AgentConfig.parse(run.config),
+    config,
     environment: null,
     place,
     brokers,
     execution_id: randomUUID(),
     token: newExecutionToken(),
     number: run.executions + 1,
-    cause: causeOf(run),
+    cause: causeOf(run, config),
   }
 }
 
-function causeOf(run: Selectable<Runs>): Taken['cause'] {
+/** Mail wakes no plain command, which would do nothing then: who asks for it again has it run again. */
+function causeOf(run: Selectable<Runs>, config: AgentConfig): Taken['cause'] {
   if (run.tries > 0) return 'retry'
   if (run.executions === 0 || run.failure !== null || run.started_at === null) return 'start'
-  return run.undelivered > 0 ? 'message' : 'requested'
+  return run.undelivered > 0 && harnessOf(config) !== 'command' ? 'message' : 'requested'
 }
 
 async function render(room: Room, { run, config, environment, execution_id, token }: Taken): Promise<TaskAssignment> {

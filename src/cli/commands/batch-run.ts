@@ -17,7 +17,7 @@ Examples:
   baton batch run tasks.yaml --follow
   baton batch run -t "Fix the lint errors" -t "Update the docs" --repo . --harness claude
   git ls-files '*.test.ts' | sed 's/^/npx vitest run /' | baton batch run --harness command --repo . --wait
-  baton batch run --template review-swarm --set repository=. --follow`,
+  baton batch run --template review-swarm --set repo=. --set branches=feature/a --follow`,
   )
 }
 

@@ -17,7 +17,7 @@ export async function run(context: Context, given: Given): Promise<number> {
   const until = timeout_ms === undefined ? undefined : performance.now() + timeout_ms
   let code: number = EXIT.ok
   for (const run_id of given.args) {
-    const left = until === undefined ? undefined : Math.max(1, until - performance.now())
+    const left = until === undefined ? undefined : Math.max(1, Math.ceil(until - performance.now()))
     const ended = await waitForEnd(context, client, {
       run_id,
       timeout_ms: left,
