@@ -4,6 +4,7 @@
  */
 import type { z } from 'zod'
 import { BATCH_TASKS_MAX, BatchTaskSpec, CreateBatch } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { CommandFailure, type Wrong } from './exits.ts'
 import { nearest } from './text.ts'
 
@@ -75,7 +76,7 @@ function toPlain(document: { toJS(options: { maxAliasCount: number }): unknown }
   try {
     return document.toJS({ maxAliasCount: 100 })
   } catch (error) {
-    throw new CommandFailure('usage', `${name}: ${error instanceof Error ? error.message : String(error)}`)
+    throw new CommandFailure('usage', `${name}: ${whyOf(error)}`)
   }
 }
 
