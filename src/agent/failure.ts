@@ -6,6 +6,7 @@ import { RequestError } from '@agentclientprotocol/sdk'
 import { APICallError, RetryError } from 'ai'
 import { z } from 'zod'
 import type { FaultCode } from '../contract/faults.ts'
+import { whyOf } from '../contract/why.ts'
 import { type Settings, withoutKeys } from './settings.ts'
 
 export class AgentFailure extends Error {
@@ -60,7 +61,7 @@ const said_chars_max = 500
 export function modelFailure(thrown: unknown): AgentFailure {
   const error = RetryError.isInstance(thrown) ? thrown.lastError : thrown
   if (!APICallError.isInstance(error)) {
-    const message = error instanceof Error ? error.message : String(error)
+    const message = whyOf(error)
     return new AgentFailure('internal_error', 'model_call_failed', `The model call failed: ${message}`, true)
   }
   const host = hostOf(error.url)

@@ -17,6 +17,7 @@ import {
 } from '@ai-sdk/provider'
 import { z } from 'zod'
 import { Usage } from '../contract/usage.ts'
+import { whyOf } from '../contract/why.ts'
 import { AgentFailure } from './failure.ts'
 import { orchestrate } from './orchestrate.ts'
 import { survey } from './survey.ts'
@@ -59,8 +60,7 @@ async function readScript(path: string): Promise<ScriptTurn[]> {
   try {
     return Script.parse(JSON.parse(await readFile(path, 'utf8')))
   } catch (error) {
-    const why =
-      error instanceof z.ZodError ? z.prettifyError(error) : error instanceof Error ? error.message : String(error)
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : whyOf(error)
     throw new AgentFailure(
       'invalid_request',
       'script_unreadable',

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import type { PermissionOption, ToolCallContent } from '@agentclientprotocol/sdk'
 import type { ToolResultPart } from 'ai'
+import { whyOf } from '../contract/why.ts'
 import type { Session } from './session.ts'
 import type { ToolCall } from './step.ts'
 import { type Outcome, oneLine, type PreparedCall, type Tool, ToolError } from './tools/tool.ts'
@@ -128,5 +129,5 @@ const locations = (session: Session, { paths }: PreparedCall) =>
 
 function told(error: unknown, name: string): string {
   if (error instanceof ToolError) return error.message
-  return `${name} broke: ${error instanceof Error ? error.message : String(error)}`
+  return `${name} broke: ${whyOf(error)}`
 }

@@ -4,6 +4,7 @@
  */
 import type { z } from 'zod'
 import { BATCH_TASKS_MAX, BatchTaskSpec, CreateBatch } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { CommandFailure, type Wrong } from './exits.ts'
 import { checkKeys } from './keys.ts'
 import { nearest } from './text.ts'
@@ -77,7 +78,7 @@ function toPlain(document: { toJS(options: { maxAliasCount: number }): unknown }
     return checkKeys(document.toJS({ maxAliasCount: 100 }), name)
   } catch (error) {
     if (error instanceof CommandFailure) throw error
-    throw new CommandFailure('usage', `${name}: ${error instanceof Error ? error.message : String(error)}`)
+    throw new CommandFailure('usage', `${name}: ${whyOf(error)}`)
   }
 }
 

@@ -1,4 +1,5 @@
 /** jq filters by jq itself (jq-wasm), loaded only when one is given. */
+import { whyOf } from '../contract/why.ts'
 import { CommandFailure } from './exits.ts'
 
 export type Jq = (value: unknown) => Promise<string>
@@ -22,7 +23,7 @@ export async function compileJq(filter: string): Promise<Jq> {
 }
 
 function reason(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error)
+  const text = whyOf(error)
   return (
     text
       .replace(/^(Failed to execute raw query: )+/, '')

@@ -1,6 +1,7 @@
 /** Messages as a person reads them, and as they come in. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { type Event, eventRoutes, Fault, type Message, type MessageHeader } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import type { Client } from '../sdk/client.ts'
 import { openStream } from '../sdk/stream.ts'
 import { paint } from './output.ts'
@@ -52,7 +53,7 @@ export async function* followMessages(asked: FollowMessages): AsyncGenerator<Inc
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof Fault && !isPassing(error)) throw error
-      why = error instanceof Error ? error.message : String(error)
+      why = whyOf(error)
     }
     signal.throwIfAborted()
     if (performance.now() - opened > (RECONNECT_MS.at(-1) ?? 0)) tries = 0

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { type AttachedFile, isPlainName, LATER_ATTACHMENT_BYTES_MAX } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import type { Client } from './client.ts'
 import { megabytes } from './failures.ts'
 import type { Transcript } from './transcript.ts'
@@ -52,7 +53,11 @@ export function makeAttachments({ client, execution_id, folder, transcript, sign
         transcript.system('info', 'attachment', `Put the file ${file.filename} at ${pathOf(file)}.`)
       } catch (error) {
         signal.throwIfAborted()
-        transcript.system('warning', 'attachment_missing', `The file ${file.filename} could not be had: ${why(error)}.`)
+        transcript.system(
+          'warning',
+          'attachment_missing',
+          `The file ${file.filename} could not be had: ${whyOf(error)}.`,
+        )
       }
     }
   }
@@ -62,7 +67,7 @@ export function makeAttachments({ client, execution_id, folder, transcript, sign
     take() {
       taking = taking.then(takeNow).catch((error: unknown) => {
         if (!signal.aborted)
-          transcript.system('warning', 'attachment_missing', `Attachments could not be had: ${why(error)}`)
+          transcript.system('warning', 'attachment_missing', `Attachments could not be had: ${whyOf(error)}`)
       })
       return taking
     },
@@ -75,5 +80,3 @@ export function makeAttachments({ client, execution_id, folder, transcript, sign
     },
   }
 }
-
-const why = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -10,6 +10,7 @@ import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Assignment, IssueToken } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import type { Client } from './client.ts'
 import { SetupFailure } from './failures.ts'
 
@@ -84,7 +85,7 @@ async function keepToken(place: Place, name: string, audience: string, what: str
     await rename(`${path}.next`, path)
   }
   await write().catch((error: unknown) => {
-    const why = error instanceof Error ? error.message : String(error)
+    const why = whyOf(error)
     throw new SetupFailure(`This run is to use ${what}, and has no token for it: ${why}`, 'identity_token', true)
   })
   void (async () => {

@@ -1,5 +1,6 @@
 /** Ends of an execution that the runner itself decides, as they are told to the server and to people. */
 import type { Failure, Outcome } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 
 /** Thrown while the workspace is prepared. */
 export class SetupFailure extends Error {
@@ -92,7 +93,7 @@ export const bug = (error: unknown): Outcome => ({
     error_code: 'internal_error',
     retryable: false,
     reason: 'runner_bug',
-    message: short(`The runner failed: ${error instanceof Error ? error.message : String(error)}`),
+    message: short(`The runner failed: ${whyOf(error)}`),
   },
 })
 

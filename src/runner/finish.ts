@@ -1,5 +1,6 @@
 /** Reports the end of an execution: first every entry, then the outcome, until the server has answered. */
 import type { Outcome, Usage } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { pause } from '../sdk/calls.ts'
 import type { Client } from './client.ts'
 import type { Journal } from './journal.ts'
@@ -89,5 +90,4 @@ function patience(told_to_end: AbortSignal): AbortSignal {
 /** A server that answers, but does not accept the report, is not asked for hours. */
 const REFUSALS_MAX = 10
 
-const sentence = (error: unknown) =>
-  `The end of the run could not be reported: ${error instanceof Error ? error.message : String(error)}`
+const sentence = (error: unknown) => `The end of the run could not be reported: ${whyOf(error)}`

@@ -4,6 +4,7 @@
  * session, and what cannot be kept is said once: the transcript stands in for it.
  */
 import { Fault } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { pause, Unreachable } from '../sdk/calls.ts'
 import type { Client } from './client.ts'
 import type { Journal } from './journal.ts'
@@ -103,7 +104,7 @@ export function makeKeeping(options: KeepingOptions): Keeping {
         if (isSuperseded(error)) options.onSuperseded(error.message)
         if (isSuperseded(error) || error instanceof Unreachable || signal.aborted || superseded.aborted) throw error
         if (sends >= SENDS_MAX || (error instanceof Fault && error.status < 500 && !error.retryable))
-          return say(error instanceof Error ? error.message : String(error))
+          return say(whyOf(error))
         await pause(awayDelay(sends - 1), signal)
         // It may hold less than we believe.
         held = new Map()
@@ -121,9 +122,7 @@ export function makeKeeping(options: KeepingOptions): Keeping {
     async turnEnded() {
       if (session === null) return
       const entries = journal.highest
-      await queued(() => read(entries)).catch((error: unknown) =>
-        say(error instanceof Error ? error.message : String(error)),
-      )
+      await queued(() => read(entries)).catch((error: unknown) => say(whyOf(error)))
       void queued(() => send(entries, AbortSignal.timeout(BETWEEN_MS))).catch(() => {})
     },
     async kept(signal) {

@@ -6,6 +6,7 @@
 import { copyFile, lstat, mkdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { SNAPSHOT_FILE_BYTES_MAX, SNAPSHOT_MANIFEST, SnapshotManifest } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { fetchFile } from './carry-files.ts'
 import type { Client } from './client.ts'
 import { isPlainPath } from './clone.ts'
@@ -37,7 +38,7 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
     return await restoreNow({ ...options, git: { ...tool, signal } })
   } catch (error) {
     tool.signal.throwIfAborted()
-    const message = `What your last session left in the workspace could not be put back: ${why(error)}.`
+    const message = `What your last session left in the workspace could not be put back: ${whyOf(error)}.`
     transcript.system('warning', 'not_restored', message)
     return { restored: false, told: `${message} The workspace is as it was at the very beginning.` }
   }
@@ -102,7 +103,7 @@ async function putBack(options: RestoreOptions, manifest: SnapshotManifest, here
       options.git.signal.throwIfAborted()
       const parts = [repo.bundle, repo.patch].flatMap((name) => here.get(name ?? '')?.path ?? [])
       const where = parts.length === 0 ? '' : ` What there is of it is at ${parts.join(' and ')}.`
-      lines.push(`- The repository ${repo.relative ?? repo.path} is not as it was: ${why(error)}.${where}`)
+      lines.push(`- The repository ${repo.relative ?? repo.path} is not as it was: ${whyOf(error)}.${where}`)
     }
   }
   for (const { path, relative, status, name, reason } of manifest.files) {
@@ -118,7 +119,7 @@ async function putBack(options: RestoreOptions, manifest: SnapshotManifest, here
       await mkdir(dirname(target), { recursive: true })
       await copyFile(kept, target)
     } catch (error) {
-      lines.push(`- The file ${relative ?? path} is not there: ${why(error)}.`)
+      lines.push(`- The file ${relative ?? path} is not there: ${whyOf(error)}.`)
     }
   }
   return lines
@@ -178,5 +179,3 @@ async function checkWay(workspace: string, folder: string): Promise<void> {
     if (stat !== null && !stat.isDirectory()) throw new Error(`${parts.slice(0, to).join('/')} is no folder`)
   }
 }
-
-const why = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -3,6 +3,7 @@
  * begins a new session, and the transcript says so once; what happened before is then in its first prompt.
  */
 import type { Assignment, KeptSession } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { pause, Unreachable } from '../sdk/calls.ts'
 import type { Drive } from './drive.ts'
 import { short } from './failures.ts'
@@ -36,14 +37,14 @@ export async function openResumed(its: Drive, harness: Harness, start: HarnessSt
     await harness.moveSession?.(start.home, start.workspace)
   } catch (error) {
     its.stop.signal.throwIfAborted()
-    return begin(wordsOf(error))
+    return begin(whyOf(error))
   }
   try {
     return { open: await open(start), resume, held: restored }
   } catch (error) {
     // A session may be such that its harness does not start on it.
     if (!(error instanceof HarnessFailure) || !error.failure.retryable || its.stop.reason !== null) throw error
-    return begin(wordsOf(error))
+    return begin(whyOf(error))
   }
 }
 
@@ -66,5 +67,3 @@ function sayFailed({ transcript }: Drive, why: string): void {
   const text = `The earlier session could not be resumed (${why}); a new one begins without its memory.`
   transcript.system('warning', 'resume_failed', short(text))
 }
-
-const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

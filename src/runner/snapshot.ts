@@ -16,6 +16,7 @@ import {
   SNAPSHOT_MANIFEST,
   type SnapshotManifest,
 } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { sendFile, tried } from './carry-files.ts'
 import type { Client } from './client.ts'
 import { findDeclared } from './declarations.ts'
@@ -75,7 +76,7 @@ export async function leaveSnapshot(options: SnapshotOptions, prepared: Prepared
   }
   await laid(options, prepared, { signal, warn, use: leave }).catch((error: unknown) => {
     if (superseded.aborted) return
-    const why = signal.aborted ? 'it took too long' : sentence(error)
+    const why = signal.aborted ? 'it took too long' : whyOf(error)
     const { taken_at } = prepared.checkpoint ?? {}
     const kept = taken_at === undefined ? 'not kept' : `kept as it was at ${taken_at}, no later,`
     warn(`The workspace is ${kept} for the next execution: ${why}.`)
@@ -113,7 +114,7 @@ export async function leaveCheckpoint(
     return await laid(options, prepared, { signal, warn() {}, use: leave })
   } catch (error) {
     if (stop.aborted || superseded.aborted) return true
-    const why = signal.aborted ? 'it took too long' : sentence(error)
+    const why = signal.aborted ? 'it took too long' : whyOf(error)
     const said = `The workspace could not be kept while at work: ${why}. It is tried again.`
     if (!prepared.is_failing) transcript.system('warning', 'snapshot', said)
     prepared.is_failing = true
@@ -210,7 +211,7 @@ async function gather(
       manifest.repos.push({ ...repo, ...kept.entry })
     } catch (error) {
       tool.signal.throwIfAborted()
-      manifest.repos.push({ ...repo, status: 'gather_failed', reason: sentence(error) })
+      manifest.repos.push({ ...repo, status: 'gather_failed', reason: whyOf(error) })
     }
   }
   const room = SNAPSHOT_FILES_MAX - 1 - files.length
@@ -321,5 +322,3 @@ export function below(workspace: string, path: string): string | null {
   const way = relative(workspace, path)
   return way === '..' || way.startsWith('../') || way.startsWith('/') ? null : way
 }
-
-const sentence = (error: unknown): string => (error instanceof Error ? error.message : String(error))

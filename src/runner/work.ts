@@ -3,6 +3,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Assignment, type Outcome } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { BESIDE_FOLDER, watchParent } from './beside.ts'
 import { connect } from './client.ts'
 import { DECLARING, declarationsOf } from './declared.ts'
@@ -190,6 +191,6 @@ async function endWithoutJournal({ assignment, client }: Omit<Work, 'journal'>, 
     const { state } = await client.executions.finish({ params: { execution_id }, body })
     return { end: 'finished', run_id, state, outcome }
   } catch (error) {
-    return { end: 'unreachable', message: error instanceof Error ? error.message : String(error) }
+    return { end: 'unreachable', message: whyOf(error) }
   }
 }

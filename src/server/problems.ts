@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { z } from 'zod'
 import { Fault, pointerOf, renderProblem } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { isDiskFull, isUnavailable } from '../db/unavailable.ts'
 
 /** How many wrong fields one answer names. */
@@ -21,7 +22,7 @@ export function traceOf(traceparent: string | undefined): string {
 export function faultOf(thrown: unknown, trace_id: string, log: Logger): Fault {
   if (thrown instanceof Fault) return thrown
   if (isDiskFull(thrown)) {
-    log.error({ trace_id, reason: messageOf(thrown) }, 'disk.full')
+    log.error({ trace_id, reason: whyOf(thrown) }, 'disk.full')
     return new Fault('resource_unavailable', "The server's disk is full. Free some space on it, then try again.", {
       status: 507,
       retryable: true,
@@ -29,7 +30,7 @@ export function faultOf(thrown: unknown, trace_id: string, log: Logger): Fault {
     })
   }
   if (isUnavailable(thrown) || isLostRace(thrown)) {
-    log.warn({ trace_id, reason: messageOf(thrown) }, 'database.away')
+    log.warn({ trace_id, reason: whyOf(thrown) }, 'database.away')
     return new Fault('resource_unavailable', 'The server cannot reach its database right now. Try again in a moment.', {
       status: 503,
       retryable: true,
@@ -100,8 +101,6 @@ function nameOf(path: PropertyKey[]): string {
 function lowerFirst(text: string): string {
   return /^(A |[A-Z][a-z])/.test(text) ? text[0]?.toLowerCase() + text.slice(1) : text
 }
-
-const messageOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown))
 
 /** A transaction that PostgreSQL gave up for another: deadlock, serialisation, a lock not had in time. */
 function isLostRace(thrown: unknown): boolean {

@@ -20,6 +20,7 @@ import {
   type TaskAssignment,
   type ToWorker,
 } from '../contract/index.ts'
+import { whyOf } from '../contract/why.ts'
 import { type Broker, openBroker } from './broker.ts'
 import { runnerEnvironment } from './environment.ts'
 import { type Line, type LineLimits, openLine } from './line.ts'
@@ -269,7 +270,7 @@ async function work(desk: Desk, slot: Slot, assignment: TaskAssignment): Promise
     slot.sandbox = await opening.finally(() => desk.opening.delete(opening))
   } catch (error) {
     const reason = error instanceof SandboxRefused ? error.reason : 'unknown'
-    const message = error instanceof Error ? error.message : String(error)
+    const message = whyOf(error)
     desk.log.error({ task_id, execution_id, reason, err: error }, 'sandbox.refused')
     const frame = slot.asked ? askedFrame(slot, slot.asked) : failedFrame(slot, { message, failure_reason: reason })
     return await report(desk, slot, frame)

@@ -1,6 +1,7 @@
 import { mkdir, open, readFile, stat, writeFile } from 'node:fs/promises'
 import { dirname, relative } from 'node:path'
 import { z } from 'zod'
+import { whyOf } from '../../contract/why.ts'
 import { confine } from './paths.ts'
 import { defineTool, ToolError } from './tool.ts'
 
@@ -50,7 +51,7 @@ export const write = defineTool({
     if (found && !found.isFile()) throw new ToolError(`${path} is not a file. Choose another path.`)
     const old_text = found ? await readText(file, path).catch(() => '') : null
     await mkdir(dirname(file), { recursive: true }).catch((error: unknown) => {
-      throw new ToolError(reasonOf(error))
+      throw new ToolError(whyOf(error))
     })
     await save(file, content)
     const bytes = Buffer.byteLength(content)
@@ -105,13 +106,13 @@ async function readText(file: string, name: string): Promise<string> {
     throw new ToolError(`${name} is too large (${found.size} bytes). Read a part with bash: sed -n '1,200p'.`)
   }
   return readFile(file, 'utf8').catch((error: unknown) => {
-    throw new ToolError(reasonOf(error))
+    throw new ToolError(whyOf(error))
   })
 }
 
 async function isBinary(file: string): Promise<boolean> {
   const opened = await open(file, 'r').catch((error: unknown) => {
-    throw new ToolError(reasonOf(error))
+    throw new ToolError(whyOf(error))
   })
   try {
     const { bytesRead, buffer } = await opened.read(Buffer.alloc(sniff_bytes), 0, sniff_bytes, 0)
@@ -146,7 +147,5 @@ function notFound(text: string, path: string, old_text: string): string {
 
 const save = (file: string, text: string): Promise<void> =>
   writeFile(file, text).catch((error: unknown) => {
-    throw new ToolError(reasonOf(error))
+    throw new ToolError(whyOf(error))
   })
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

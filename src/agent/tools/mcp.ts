@@ -2,6 +2,7 @@
 import type { McpServer } from '@agentclientprotocol/sdk'
 import type { CallToolResult, Client, Tool as McpTool } from '@modelcontextprotocol/client'
 import { z } from 'zod'
+import { whyOf } from '../../contract/why.ts'
 import { type Outcome, type Tool, ToolError } from './tool.ts'
 
 const connect_ms = 20_000
@@ -34,7 +35,7 @@ export async function openMcp(
         const offered = await listTools(client, signal)
         tools.push(...offered.map((tool) => render(server.name, tool, client)))
       } catch (error) {
-        problems.push(`MCP server ${server.name} cannot be used: ${reasonOf(error)}`)
+        problems.push(`MCP server ${server.name} cannot be used: ${whyOf(error)}`)
       }
     }),
   )
@@ -100,7 +101,7 @@ function render(server: string, tool: McpTool, client: Client): Tool {
           const answer = await client
             .callTool({ name: tool.name, arguments: given.data }, options)
             .catch((error: unknown) => {
-              throw new ToolError(`${name} failed: ${reasonOf(error)}`)
+              throw new ToolError(`${name} failed: ${whyOf(error)}`)
             })
           return outcomeOf(answer)
         },
@@ -120,5 +121,3 @@ function outcomeOf(answer: CallToolResult): Outcome {
   const text = missing > 0 ? `${whole.slice(0, text_chars_max)}\n[… ${missing} characters left out …]` : whole
   return { text, failed: answer.isError === true }
 }
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

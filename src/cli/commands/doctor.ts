@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { Command } from 'commander'
+import { whyOf } from '../../contract/why.ts'
 import { connect } from '../../sdk/client.ts'
 import { type BlobPlace, findBlobs, nameOfBlobs, openBlobs } from '../blob-place.ts'
 import type { Context, Given } from '../context.ts'
@@ -172,7 +173,7 @@ async function blobs(context: Context, data_dir: string): Promise<Check[]> {
     if (size_bytes === 32) return [{ check, verdict: 'ok', found: `${found} takes, gives and removes` }]
     return [{ check, verdict: 'fail', found: `${found} does not give what it took` }]
   } catch (error) {
-    const advice = error instanceof Error ? error.message : String(error)
+    const advice = whyOf(error)
     return [{ check, verdict: 'fail', found: `${found} cannot be used`, advice }]
   }
 }

@@ -6,6 +6,7 @@ import {
   SUBJECT_CLAIMS,
   SubjectClaim,
 } from '../../contract/index.ts'
+import { whyOf } from '../../contract/why.ts'
 import { actingClient, ownRun } from '../acting.ts'
 import type { CommandModule } from '../commands.ts'
 import { type Context, clientOf } from '../context.ts'
@@ -76,7 +77,7 @@ export const issueGcpToken: CommandModule = {
       context.out.raw(`${answer}\n`)
       return 0
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error)
+      const message = whyOf(error)
       const code = error instanceof Error && 'code' in error ? String(error.code) : 'failed'
       context.stderr.write(`${JSON.stringify({ version: 1, success: false, code, message })}\n`)
       return 1

@@ -5,6 +5,7 @@
 import type { ClientContext } from '@agentclientprotocol/sdk'
 import { z } from 'zod'
 import type { PermissionPolicy } from '../../contract/index.ts'
+import { whyOf } from '../../contract/why.ts'
 import { HarnessFailure, type HarnessStart, type McpEndpoint } from './harness.ts'
 import { refusedLogin, short } from './problems.ts'
 
@@ -91,9 +92,7 @@ async function authenticate(agent: ClientContext, plan: SessionPlan, methodId: s
   try {
     await agent.request<unknown>('authenticate', { methodId })
   } catch (error) {
-    throw new HarnessFailure(
-      refusedLogin(plan.title, plan.login_how, error instanceof Error ? error.message : String(error)),
-    )
+    throw new HarnessFailure(refusedLogin(plan.title, plan.login_how, whyOf(error)))
   }
 }
 
@@ -118,7 +117,7 @@ async function resumed(
   try {
     return Modes.catch({ modes: null }).parse(await agent.request<unknown>(method, params))
   } catch (error) {
-    warn(error instanceof Error ? error.message : String(error))
+    warn(whyOf(error))
     return null
   }
 }
@@ -137,7 +136,7 @@ async function setMode(
     await agent.request<unknown>('session/set_mode', { sessionId, modeId: wanted })
   } catch (error) {
     // The policy still answers each question that the harness asks.
-    const why = error instanceof Error ? error.message : String(error)
+    const why = whyOf(error)
     start.sink.entry({
       kind: 'system',
       level: 'warning',

@@ -17,6 +17,7 @@ import { mkdir, readdir, realpath } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { whyOf } from '../../contract/why.ts'
 import {
   type Cgroup,
   type CgroupRoots,
@@ -158,7 +159,7 @@ async function checkDisk(house: House): Promise<void> {
 function refusal(error: unknown): SandboxRefused {
   if (error instanceof SandboxRefused) return error
   const code = error instanceof Error && 'code' in error ? error.code : undefined
-  const message = error instanceof Error ? error.message : String(error)
+  const message = whyOf(error)
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new SandboxRefused('workspace_setup', "The worker's disk is full. Free space and start the run again.", {
       cause: error,
@@ -188,7 +189,7 @@ async function startRunner(folder: string, cgroup: Cgroup | null, spec: SandboxS
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject))
     return child
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
+    const message = whyOf(error)
     throw new SandboxRefused('agent_invocation', `The runner could not be started: ${message}`, { cause: error })
   } finally {
     for (const output of outputs) closeSync(output)
