@@ -150,6 +150,30 @@ async function silentServer() {
   return other
 }
 
+/** The database, for a server whose first words to the others are lost. */
+function losing(words: number): Opened['database'] {
+  const query = async (text: string, values: unknown[]) => {
+    if (text.includes('pg_notify') && words-- > 0) throw new Error('The connection is gone.')
+    return database.pool.query(text, values)
+  }
+  return { ...database, pool: Object.create(database.pool, { query: { value: query } }) }
+}
+
+test('a server whose first words to the others were lost says them again, and a letter that it accepts is told', async () => {
+  const [lead, a] = (await family(['a'])) as [Runner, Runner]
+  const log = pino({ level: 'silent' })
+  const knows = new Promise<void>((resolve) => onTestFinished(engine.bell.hear('reconnected', () => resolve())))
+  const blobs = folderBlobs(tmpdir())
+  const other = await openEngine({ database: losing(2), clock, blobs, log, server_id: randomUUID() })
+  onTestFinished(() => other.close())
+  const { answer } = await waits(a)
+  await knows
+  const rung = new Promise<void>((resolve) => onTestFinished(engine.bell.hear('mail', () => resolve())))
+  await other.messages.send(lead.caller, { to: [a.run_id], subject: 'hello', body: 'text' })
+  await rung
+  expect(await answer()).toContain('hello')
+})
+
 test('news of a child that another server wrote, and nobody has rung for yet, come before it', async () => {
   const [lead, a, b] = (await family(['a', 'b'])) as [Runner, Runner, Runner]
   const other = await silentServer()

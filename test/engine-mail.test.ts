@@ -229,6 +229,52 @@ test('a claim that is made once more is the same one; what a tool gave meanwhile
   expect(await claim(two)).toEqual({ already: true })
 })
 
+test('a claim of news alone that is made once more is the same one; what a tool gave meanwhile is not claimed', async () => {
+  const lead = await parent()
+  await spawn(lead, ['a', 'b'])
+  const [a, b] = (await beginAll()) as [Runner, Runner]
+  const look = () => engine.mail.inbox(lead.caller, lead.execution_id)
+  const claim = (seen: Awaited<ReturnType<typeof look>>, claim_id: string) =>
+    engine.mail.delivered(lead.caller, lead.execution_id, { ...seen, claim_id })
+  await finish(a)
+  const one = await look()
+  const claim_id = randomUUID()
+  expect([await claim(one, claim_id), await claim(one, claim_id)]).toEqual([{}, {}])
+  await finish(b)
+  const two = await look()
+  expect((await waitAs(lead)).text).toContain('"b"')
+  expect(await claim(two, randomUUID())).toEqual({ already: true })
+  await engine.mail.inbox(lead.caller, lead.execution_id, { turn_over: true })
+  expect(await claim(two, randomUUID())).toEqual({ already: true })
+})
+
+test('of letters that a runner had claimed when it died those of which there is no trace come again, no others', async () => {
+  const lead = await parent()
+  await send(owner, [lead.run_id], 'long', `given one ${'x'.repeat(100_000)}`)
+  await send(owner, [lead.run_id], 'short', 'given two')
+  const { text } = await deliver(lead)
+  await send(owner, [lead.run_id], 'untold', 'lost one')
+  await send(owner, [lead.run_id], 'untold', '\nlost two')
+  await deliver(lead)
+  await send(owner, [lead.run_id], 'by a tool', 'given "three"\nof two lines')
+  const output = JSON.stringify({ status: 'events', events: (await deliver(lead)).text })
+  await engine.executions.append(lead.caller, lead.execution_id, [
+    { number: 1, at: clock.now().toISOString(), body: { kind: 'prompt', text: `${text}` } },
+    {
+      number: 2,
+      at: clock.now().toISOString(),
+      body: { kind: 'tool_result', call_id: 'c', status: 'completed', output },
+    },
+  ])
+  const failure = { error_code: 'internal_error' as const, message: 'The harness died.', retryable: true }
+  await engine.executions.finish(lead.caller, lead.execution_id, { outcome: { outcome: 'ERROR', failure }, entries: 2 })
+  clock.advance(300_000)
+  const [again] = (await beginAll()) as [Runner]
+  const { context } = await engine.executions.start(again.caller, again.execution_id)
+  const untold = context?.split('This message came for you while you were interrupted.').slice(1) ?? []
+  expect(untold.map((letter) => /(given|lost) \w+/.exec(letter)?.[0])).toEqual(['lost one', 'lost two'])
+})
+
 test('a wait ends when the runner gives the agent something meanwhile, so that nothing later overtakes it', async () => {
   const lead = await parent()
   const waiting = engine.mail.wait(lead.caller, {

@@ -189,6 +189,20 @@ test('claims whose answer is lost are asked for again, and their letters given o
   expect(lost.size).toBe(claimed.length)
 })
 
+test('a claim of news alone whose answer is lost is asked for again, and the news given once', async () => {
+  const run_id = await beginUntil('joins', 'wait')
+  const path_of_claim = `/executions/${await executionOf(run_id)}/delivered`
+  let claims = 0
+  proxy.cut((_method, path) => (path.endsWith(path_of_claim) && claims++ === 0 ? 'after' : null))
+  const config = { worker_host: 'nobody' }
+  const child = await steady.runs.create({ body: { prompt: 'Begin.', parent_run_id: run_id, config } })
+  await steady.runs.cancel({ params: { run_id: child.run_id } })
+  crew.open(run_id)
+  await ends(run_id)
+  expect(claims).toBeGreaterThan(1)
+  expect(timesIn(given(run_id), 'was cancelled')).toBe(1)
+})
+
 test('a claim that never arrived claims nothing that a tool has given meanwhile', async () => {
   const run_id = await beginUntil('joins', 'hold-listen')
   const path_of_claim = `/executions/${await executionOf(run_id)}/delivered`

@@ -357,10 +357,12 @@ export const executionRoutes = {
       sequence: z.int().nonnegative(),
       /** As the inbox said it: if anything was given since, nothing is marked. */
       since: z.int().nonnegative().optional(),
+      /** The runner's own for this claim: asked again with it, it is answered as the first time. */
+      claim_id: z.uuid().optional(),
     }),
     /**
-     * `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. A
-     * runner that asks again, with letters that it has claimed, is answered as the first time.
+     * `already`: a tool's answer surfaced some of it first; nothing was marked: look again, and give what is left. Who
+     * asks again, with letters that it has claimed, is answered as the first time, too.
      */
     answer: z.object({ already: z.boolean().optional() }),
   }),

@@ -28,6 +28,8 @@ export type Topic = keyof Rings
 
 /** How long rings are collected before they go to the other servers, in milliseconds. */
 const RING_MS = 20
+/** When what could not be sent is sent again, in milliseconds: nobody else would tell the others. */
+const AGAIN_MS = 1_000
 /** Below PostgreSQL's limit of 8,000 bytes a payload. */
 const RINGS_A_PAYLOAD = 80
 
@@ -47,32 +49,51 @@ export async function openBell(database: Database, server_id: string) {
   const waiting = new Map<string, Ringing>()
   let timer: NodeJS.Timeout | null = null
   let alone = true
+  let closed = false
+  /** A word that the others have yet to hear besides the rings. */
+  let word: 'none' | 'shows' | 'asks' = 'none'
 
   const sound = <T extends Topic>(topic: T, ring: Rings[T]) => {
     for (const listener of listeners.get(topic) ?? []) (listener as (ring: Rings[T]) => void)(ring)
   }
+  const later = (ms: number) => {
+    if (timer === null && !closed) timer = setTimeout(send, ms)
+  }
   const notify = (said: Omit<z.infer<typeof Payload>, 'from'>) =>
-    // A ring that is lost costs the others one poll interval, nothing more.
-    database.pool.query('select pg_notify($1, $2)', ['baton', JSON.stringify({ from: server_id, ...said })]).then(
-      () => {},
-      () => {},
-    )
-  const send = async () => {
+    database.pool.query('select pg_notify($1, $2)', ['baton', JSON.stringify({ from: server_id, ...said })])
+  async function send(): Promise<void> {
+    if (timer) clearTimeout(timer)
     timer = null
-    const rings = [...waiting.values()]
-    waiting.clear()
-    for (let at = 0; at < rings.length; at += RINGS_A_PAYLOAD)
-      await notify({ rings: rings.slice(at, at + RINGS_A_PAYLOAD) })
+    while (word !== 'none' || waiting.size > 0) {
+      const rings = [...waiting].slice(0, RINGS_A_PAYLOAD)
+      const said = word
+      word = 'none'
+      for (const [key] of rings) waiting.delete(key)
+      try {
+        await notify({ ...(said === 'asks' ? { asks: true } : {}), rings: rings.map(([, ring]) => ring) })
+      } catch {
+        if (said !== 'none') say(said)
+        for (const [key, ring] of rings) waiting.set(key, ring)
+        return later(AGAIN_MS)
+      }
+    }
+  }
+  function say(what: 'shows' | 'asks'): void {
+    word = word === 'asks' ? 'asks' : what
   }
   const heard = (payload: string | null) => {
     if (payload === null) {
-      void notify({ asks: true, rings: [] })
+      say('asks')
+      void send()
       return sound('reconnected', {})
     }
     const parsed = Payload.safeParse(safeJson(payload))
     if (!parsed.success || parsed.data.from === server_id) return
     const { asks = false, rings } = parsed.data
-    if (asks) void notify({ rings: [] })
+    if (asks) {
+      say('shows')
+      void send()
+    }
     if (alone) {
       alone = false
       // What the other rang for until it knew of this one.
@@ -81,14 +102,15 @@ export async function openBell(database: Database, server_id: string) {
     for (const [topic, ring] of rings) sound(topic, ring as never)
   }
   const stop = await database.listen('baton', heard)
-  await notify({ asks: true, rings: [] })
+  say('asks')
+  await send()
 
   return {
     ring<T extends Exclude<Topic, 'reconnected'>>(topic: T, ring: Rings[T]): void {
       sound(topic, ring)
       if (alone) return
       waiting.set(topic + JSON.stringify(ring), [topic, ring])
-      if (timer === null) timer = setTimeout(send, RING_MS)
+      later(RING_MS)
     },
     hear<T extends Topic>(topic: T, listener: (ring: Rings[T]) => void): () => void {
       const set = listeners.get(topic) ?? new Set()
@@ -97,6 +119,7 @@ export async function openBell(database: Database, server_id: string) {
       return () => void set.delete(listener as (ring: never) => void)
     },
     async close(): Promise<void> {
+      closed = true
       if (timer) clearTimeout(timer)
       listeners.clear()
       await stop()

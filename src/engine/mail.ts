@@ -49,6 +49,14 @@ export type Held = { text: string } | { text: null; waiting_until: string | null
 
 type Given = { call_key: string; text: string; sent: boolean }
 
+type Claim = {
+  message_ids: string[]
+  sequence: number
+  since?: number | undefined
+  /** The same for a claim that is asked for again. */
+  claim_id?: string | undefined
+}
+
 type Look = {
   run_id: string
   seen: Seen
@@ -83,21 +91,18 @@ export function mailEngine(room: Room, listeners: Listeners) {
    * Marks what a text held as delivered, all or nothing: false when anything of it was given meanwhile, but to this
    * very claim, whose answer was lost. The runner's way of giving; what it has claimed is in its journal.
    */
-  async function claim(
-    run_id: string,
-    execution_id: string,
-    given: { message_ids: string[]; sequence: number; since?: number | undefined },
-  ): Promise<boolean> {
+  async function claim(run_id: string, execution_id: string, given: Claim): Promise<boolean> {
     const claimed = await logged(room, async (write, events) => {
       const before = await write
         .selectFrom('runs')
-        .select(['team_id', 'waiting_until', 'halted', 'last_event_sequence'])
+        .select(['team_id', 'waiting_until', 'halted', 'last_event_sequence', 'claim_id'])
         .where('run_id', '=', run_id)
         .where('execution_id', '=', execution_id)
         .forNoKeyUpdate()
         .executeTakeFirst()
       if (!before) throw superseded()
-      const { message_ids } = given
+      const { message_ids, claim_id = null } = given
+      if (claim_id !== null && claim_id === before.claim_id) return true
       const held = await write.selectFrom('givings').selectAll().where('run_id', '=', run_id).execute()
       const cursor = Math.max(before.last_event_sequence ?? 0, ...held.map((giving) => giving.sequence))
       const is_as_seen = !before.halted && (given.since === undefined || given.since === cursor)
@@ -112,7 +117,7 @@ export function mailEngine(room: Room, listeners: Listeners) {
       await write
         .updateTable('runs')
         .set({ last_event_sequence: sql<number>`greatest(coalesce(last_event_sequence, 0), ${given.sequence})` })
-        .set({ waiting_until: null })
+        .set({ waiting_until: null, claim_id })
         .where('run_id', '=', run_id)
         .execute()
       if (before.waiting_until !== null)
@@ -133,11 +138,7 @@ export function mailEngine(room: Room, listeners: Listeners) {
       return (turn_over && seen.given !== null ? await settleTurn(execution_id) : seen).inbox
     },
 
-    async delivered(
-      caller: Caller,
-      execution_id: string,
-      given: { message_ids: string[]; sequence: number; since?: number | undefined },
-    ): Promise<{ already?: boolean }> {
+    async delivered(caller: Caller, execution_id: string, given: Claim): Promise<{ already?: boolean }> {
       own(caller, execution_id)
       return (await claim(caller.run_id, execution_id, given)) ? {} : { already: true }
     },

@@ -4,6 +4,7 @@
  * The claim comes before the agent is given anything: a tool that the agent calls (`wait_for_events`) may answer with
  * the same letters at the same moment, and whichever of the two the server hears first surfaces them.
  */
+import { randomUUID } from 'node:crypto'
 import type { Inbox } from '../contract/index.ts'
 import { pause } from '../sdk/calls.ts'
 import type { Client } from './client.ts'
@@ -42,11 +43,11 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
     for (const wake of [...waiters]) wake()
   }
 
-  async function asked<T>(ask: (signal: AbortSignal, tries: number) => Promise<T>): Promise<T> {
+  async function asked<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
     for (let tries = 0; ; tries++) {
       signal.throwIfAborted()
       try {
-        return await ask(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]), tries)
+        return await ask(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]))
       } catch (error) {
         signal.throwIfAborted()
         if (isSuperseded(error)) onSuperseded(error.message)
@@ -91,12 +92,10 @@ export function makeMail({ client, execution_id, onSuperseded, signal }: MailOpt
       return seen
     },
     async claim({ message_ids, sequence, since }) {
-      const body = { message_ids, sequence, since }
-      return asked(async (limit, tries) => {
-        const { already = false } = await client.executions.delivered({ params, body, signal: limit })
-        // Of letters the server knows whose claim came first; of mere news, after a lost answer, it may be our own.
-        return !already || (tries > 0 && message_ids.length === 0)
-      })
+      // Asked again, because the answer was lost, it is still the same claim.
+      const body = { message_ids, sequence, since, claim_id: randomUUID() }
+      const { already = false } = await asked((limit) => client.executions.delivered({ params, body, signal: limit }))
+      return !already
     },
   }
 }
