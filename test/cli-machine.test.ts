@@ -107,6 +107,13 @@ describe('runs', () => {
       code: 2,
       stderr: expect.stringMatching(/bad\.yaml is neither JSON nor YAML: .*line/),
     })
+    await write('proto.yaml', 'environment:\n  variables:\n    __proto__: lost\n')
+    await write('proto.json', '{"environment": {"variables": {"__proto__": "lost"}}}')
+    const servers = ['--mcp', '{"__proto__": {"command": "c"}}']
+    for (const given of [['-f', 'proto.yaml'], ['-f', 'proto.json'], servers]) {
+      const { code, stderr } = await home.run(['run', 'create', 'echo hi', ...given])
+      expect([code, stderr], given.join(' ')).toEqual([2, expect.stringMatching(/no object may have the key "__proto__"/)])
+    }
   }, 30_000)
 
   test('run create with an idempotency key makes one run', async () => {

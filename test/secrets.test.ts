@@ -165,7 +165,7 @@ describe('a secret', () => {
       expect(JSON.stringify(refused)).not.toContain(body.value)
   })
 
-  test.each(['1ST', 'WITH-DASH', 'OZ_RUN_ID', 'PATH', 'WARP_API_KEY'])('is not named %s', async (name) => {
+  test.each(['1ST', 'WITH-DASH', 'OZ_RUN_ID', 'PATH', 'WARP_API_KEY', '__proto__'])('is not named %s', async (name) => {
     await expect(keep({ name })).rejects.toMatchObject({ code: 'invalid_request' })
   })
 

@@ -203,6 +203,10 @@ test('a deleted team is closed to everybody at once; with its code it is open ag
   const piece = await worker.next()
   piece.claim()
   await piece.start()
+  const { conversation_id = '' } = await ann.client.runs.get({ params: { run_id } })
+  const redirect = () => stranger.conversations.session({ params: { conversation_id } })
+  const { session_id = '' } = await redirect()
+  expect(await stranger.conversations.ofSession({ params: { session_id } })).toEqual({ conversation_id })
   const headers = { authorization: `Bearer ${ann.api_key}` }
   const stream = await fetch(`${house.url}${API_PREFIX}/stream`, { headers })
   const drained = (async () => {
@@ -226,6 +230,8 @@ test('a deleted team is closed to everybody at once; with its code it is open ag
     house.clientFor(undefined).teams.join({ body: { code: invited.code, display_name: 'Eve' } }),
   ).rejects.toMatchObject(unknown)
   expect(await look()).toMatchObject(unknown)
+  expect(await redirect()).toEqual({})
+  expect(await stranger.conversations.ofSession({ params: { session_id } })).toEqual({})
   // The runner may say how it ended.
   expect(await piece.finish({ outcome: 'CANCELLED' })).toEqual({ state: 'CANCELLED' })
   clock.advance(2 * 3_600_000)
@@ -286,6 +292,18 @@ test('what a request in flight began in a deleted team is ended by the sweep', a
     .where('run_id', '=', run_id)
     .executeTakeFirstOrThrow()
   expect(state).toBe('CANCELLED')
+})
+
+test('a schedule that a request in flight set going in a deleted team makes no run', async () => {
+  const owner = await newTeam()
+  const { id } = await owner.client.schedules.create({ body: { name: 'a', ...hourly } })
+  const { name } = await owner.client.teams.get({ params: params(owner) })
+  await owner.client.teams.delete({ params: params(owner), query: { confirm: name } })
+  const schedules = house.database.kysely.updateTable('schedules').where('schedule_id', '=', id)
+  await schedules.set({ due_at: clock.now() }).execute()
+  await house.server.engine.schedules.fire()
+  const runs = await house.database.kysely.selectFrom('runs').select('run_id').where('schedule_id', '=', id).execute()
+  expect(runs).toEqual([])
 })
 
 test('where every team was deleted, the next start makes one', async () => {

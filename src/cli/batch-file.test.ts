@@ -25,6 +25,12 @@ test('a place is that of the value, or of what encloses one that is missing', as
   expect(readLines('\n\na\n\nb', 'stdin').placeOf(['tasks', 1])).toBe('stdin:5')
 })
 
+test('a key that no object can keep is refused, not dropped, also where the text is in itself', async () => {
+  const task = (config: string) => readDocument(`- prompt: a\n  config: ${config}\n`, 'f.yaml')
+  await expect(task('{mcp_servers: {__proto__: {command: c}}}')).rejects.toThrow(/f\.yaml: .*"__proto__"/)
+  await expect(task('&a {environment: *a}')).resolves.toMatchObject({ name: 'f.yaml' })
+})
+
 test('of last words the end is kept, from the beginning of a word', () => {
   expect(endOf('all of it', 20)).toBe('all of it')
   expect(endOf('the first half and the second half', 16)).toBe('… second half')

@@ -178,7 +178,9 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
       const found = await db
         .selectFrom('executions')
         .innerJoin('runs', 'runs.run_id', 'executions.run_id')
+        .innerJoin('teams', 'teams.team_id', 'runs.team_id')
         .select('runs.conversation_id')
+        .where('teams.deleted_at', 'is', null)
         .where('executions.execution_id', '=', session_id)
         .where('executions.started_at', 'is not', null)
         .executeTakeFirst()
@@ -191,7 +193,9 @@ export function conversationsEngine(room: Room, { transcripts, files }: Reach) {
       const found = await db
         .selectFrom('executions')
         .innerJoin('runs', 'runs.run_id', 'executions.run_id')
+        .innerJoin('teams', 'teams.team_id', 'runs.team_id')
         .select('executions.execution_id as session_id')
+        .where('teams.deleted_at', 'is', null)
         .where('runs.conversation_id', '=', conversation_id)
         .where('executions.started_at', 'is not', null)
         .orderBy('executions.offered_at', 'desc')

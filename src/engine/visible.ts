@@ -90,16 +90,21 @@ export function ownedBy(caller: Owned, team: boolean | undefined): Owned {
 export const scopeOf = ({ team_id, owner_user_id }: Owned): Scope =>
   owner_user_id === null ? { type: 'Team', uid: team_id } : { type: 'User', uid: owner_user_id }
 
-/** Who acts for a thing when nobody asks: its maker as a member of its team, within its scope; null: has left. */
+/**
+ * Who acts for a thing when nobody asks: its maker as a member of its team, within its scope; null: has left, or the
+ * team was deleted.
+ */
 export async function actingFor(
   db: Kysely<Tables>,
   { team_id, owner_user_id, user_id }: Owned & { user_id: string },
 ): Promise<UserCaller | null> {
   const membership = await db
-    .selectFrom('memberships')
-    .select('role')
-    .where('team_id', '=', team_id)
-    .where('user_id', '=', user_id)
+    .selectFrom('memberships as m')
+    .innerJoin('teams as t', 't.team_id', 'm.team_id')
+    .select('m.role')
+    .where('m.team_id', '=', team_id)
+    .where('m.user_id', '=', user_id)
+    .where('t.deleted_at', 'is', null)
     .executeTakeFirst()
   if (!membership) return null
   const role = Role.parse(membership.role)
