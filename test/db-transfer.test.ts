@@ -220,3 +220,12 @@ test('blobs are not dropped silently when the store has no place for them', asyn
   const { dir } = await exported()
   await expect(importAll(await embedded(), null, dir)).rejects.toThrow('no place to put them')
 })
+
+test('blobs that are not in the place given are no export, and those that are missing of it are counted', async () => {
+  const { database, blob_dir } = await filled()
+  const dir = join(folder(), 'export')
+  await expect(exportAll(database, folderBlobs(folder()), dir)).rejects.toThrow('Set BATON_BLOBS to the place')
+  expect(readdirSync(dir)).toEqual([])
+  await database.pool.query(`insert into blobs values ('${'0'.repeat(64)}', 1, now())`)
+  expect(await exportAll(database, folderBlobs(blob_dir), dir)).toMatchObject({ blobs: 1, blobs_missing: 1 })
+})

@@ -41,14 +41,17 @@ const Manifest = z.object({
   exported_at: z.string(),
   tables: z.array(TableFile),
   /** Null: blobs were left out. */
-  blobs: Sum.extend({ files: z.int() }).nullable(),
+  blobs: Sum.extend({ files: z.int(), missing: z.int().optional() }).nullable(),
 })
 type Manifest = z.infer<typeof Manifest>
 const Blob = Sum.extend({ path: z.string() })
 
 export type TransferOptions = { log?: Logger; signal?: AbortSignal }
-/** `sealed`: of the rows some are locked with master keys, which are in no export. */
-export type Transferred = { tables: number; rows: number; blobs: number; sealed: boolean }
+/**
+ * `sealed`: of the rows some are locked with master keys, which are in no export. `blobs_missing`: so many that rows name
+ * were not in their place when it was exported.
+ */
+export type Transferred = { tables: number; rows: number; blobs: number; blobs_missing: number; sealed: boolean }
 type Column = { name: string; type: string; is_json: boolean; is_generated: boolean }
 
 /** `out_dir` must be absent or empty; what a failed export wrote is removed again. */
@@ -167,11 +170,13 @@ async function writeBlobs(
   options: TransferOptions,
 ): Promise<Manifest['blobs']> {
   let files = 0
+  let named = 0
   const names = async function* () {
     await client.query('declare names no scroll cursor for select blob_id from blobs order by blob_id')
     for (;;) {
       const batch = await client.query<{ blob_id: string }>(`fetch ${FETCH_ROWS} from names`)
       if (batch.rows.length === 0) return
+      named += batch.rows.length
       for (const { blob_id } of batch.rows) yield blob_id
     }
   }
@@ -182,8 +187,13 @@ async function writeBlobs(
     }
   }
   const sum = await writeFileOf(join(out_dir, BLOB_LIST), lines(), options.signal)
+  if (files === 0 && named > 0)
+    throw refused(
+      `The database has ${named} blobs, and none of them is where they were looked for. ` +
+        'Set BATON_BLOBS to the place where the server keeps them.',
+    )
   options.log?.info({ files }, 'transfer.blobs_exported')
-  return { files, ...sum }
+  return { files, missing: named - files, ...sum }
 }
 
 async function readManifest(in_dir: string): Promise<Manifest> {
@@ -362,7 +372,8 @@ async function filesIn(folder: string): Promise<string[]> {
 function transferred(manifest: Manifest): Transferred {
   const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0)
   const sealed = manifest.tables.some((table) => SEALED_TABLES.includes(table.table) && table.rows > 0)
-  return { tables: manifest.tables.length, rows, blobs: manifest.blobs?.files ?? 0, sealed }
+  const { files = 0, missing = 0 } = manifest.blobs ?? {}
+  return { tables: manifest.tables.length, rows, blobs: files, blobs_missing: missing, sealed }
 }
 
 function refused(message: string, cause?: unknown): DatabaseRefused {

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { Context, Given } from '../context.ts'
 import { withStore } from '../store.ts'
+import { plural } from '../text.ts'
 
 export function declare(command: Command): void {
   command
@@ -9,7 +10,9 @@ export function declare(command: Command): void {
     .option('--data-dir <dir>', 'data folder of the new server (default: $XDG_DATA_HOME/baton)')
     .addHelpText(
       'after',
-      '\nThe database must be empty: one in which no server was ever started. DATABASE_URL names an outside PostgreSQL.',
+      `
+The database must be empty: one in which no server was ever started. DATABASE_URL names an outside PostgreSQL,
+BATON_BLOBS where blobs go, if not into the data folder.`,
     )
 }
 
@@ -20,8 +23,9 @@ export async function run(context: Context, given: Given): Promise<void> {
       log: store.log,
       signal: context.signal,
     })
+    const command = context.env.DATABASE_URL ? 'serve' : 'up'
     await context.out.show({ folder: in_dir, ...done }, () => [
-      `Imported ${done.rows} rows of ${done.tables} tables and ${done.blobs} blobs. Start the server with "baton up".`,
+      `Imported ${done.rows} rows of ${done.tables} tables and ${plural(done.blobs, 'blob')}. Start the server with "baton ${command}".`,
     ])
     if (done.sealed)
       context.out.note(
