@@ -222,6 +222,9 @@ test('ping-pong stops at the hop limit, the root is BLOCKED, and a person releas
   expect(await stateOf(lead.run_id)).toBe('INPROGRESS')
   await send(lead.caller, [child.run_id], 'ping')
   await expect(engine.trees.release(owner, lead.run_id)).rejects.toMatchObject({ code: 'conflict' })
+  await expect(pingPong()).rejects.toMatchObject({
+    message: expect.stringContaining('its limit of 12 (max_hops is 6, and 6 more by releases)'),
+  })
 })
 
 test('a bomb of a thousand children stops at the documented limit', async () => {

@@ -107,7 +107,9 @@ test('who is at work is interrupted and BLOCKED, nobody begins or hears anything
 
   await stop(root, joins)
   expect((await treeOf(root)).stopped).toMatchObject({ reason: 'messages' })
-  expect(await runOf(root)).toMatchObject({ status_message: { message: expect.stringMatching(/limit of 0/) } })
+  expect(await runOf(root)).toMatchObject({
+    status_message: { message: expect.stringMatching(/limit of 0 \(max_tree_messages\)/) },
+  })
   for (const run_id of interrupted) await hasEntry(run_id, 'tree_stopped')
   for (const run_id of interrupted) expect(await stateOf(run_id), run_id).toBe('BLOCKED')
   // The one that obeyed no cancel was ended; nothing of that is its run's end.

@@ -66,7 +66,8 @@ const send = (run_id: string, body: string, by = steady) =>
     body: { to: [run_id], subject: 's', body },
     headers: { 'idempotency-key': `${run_id} ${body.split('\n', 1)}` },
   })
-const ends = (run_id: string) => until('it has ended', async () => (await runOf(run_id)).state === 'SUCCEEDED', STEP_MS)
+const ends = (run_id: string, within_ms = STEP_MS) =>
+  until('it has ended', async () => (await runOf(run_id)).state === 'SUCCEEDED', within_ms)
 const given = (run_id: string) => crew.given(run_id).flatMap(({ texts }) => texts)
 const timesIn = (texts: string[], words: string) => texts.join('\n').split(words).length - 1
 const hasEntry = async (run_id: string, name: string) => {
@@ -122,6 +123,20 @@ test('a server killed between accept and delivery loses nothing, to busy agents 
     await expectOnce(run_id, letters)
     expect((await runOf(run_id)).executions).toBe(1)
   }
+})
+
+test('an agent whose held call has lost its server while it waits is told what comes by its next prompt', async () => {
+  crew.worker('patient', 60_000)
+  const config = crew.configOf('built-in', 'held', 'patient')
+  const { run_id } = await steady.runs.create({ body: { prompt: CUES.held, config } })
+  const holds = async () => (await steady.trees.get({ params: { run_id } })).nodes[0]?.waiting === true
+  await until('its call is held', holds, STEP_MS)
+  proxy.breakAll()
+  await send(run_id, 'letter one.')
+  crew.open(run_id)
+  // It takes its runner some seconds to know that the call is dead.
+  await ends(run_id, 2 * STEP_MS)
+  await expectOnce(run_id, ['letter one.'])
 })
 
 test.each(['before', 'after'] as const)(

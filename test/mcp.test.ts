@@ -326,7 +326,11 @@ test('cancel_agent stops a child, and with subtree all below it', async () => {
   }
   expect(await house.client.runs.get({ params: { run_id: parent.run_id } })).toMatchObject({ cancel_requested: false })
   const upwards = await grandchild.call('cancel_agent', { agent_id: parent.run_id })
-  expect(upwards.is_error).toBe(true)
+  expect(upwards).toMatchObject({ is_error: true, text: expect.stringMatching(/^You did not start "lead" .*that you/) })
+  const itself = await grandchild.call('cancel_agent', { agent_id: 'grandchild' })
+  expect(itself).toMatchObject({ is_error: true, text: expect.stringMatching(/^That is you; /) })
+  const read = await grandchild.call('fetch_conversation', { agent_id: 'parent' })
+  expect(read).toMatchObject({ is_error: true, text: expect.stringMatching(/^You did not start "child"/) })
 })
 
 test('to cancel an agent once more, when it is cancelled, is accepted as the first time; what succeeded is said so', async () => {
@@ -340,6 +344,18 @@ test('to cancel an agent once more, when it is cancelled, is accepted as the fir
   await child.finish()
   const late = await parent.call('cancel_agent', { agent_id: child.run_id })
   expect(late).toMatchObject({ is_error: true, text: expect.stringContaining('SUCCEEDED') })
+})
+
+test('yes and no are taken also as text', async () => {
+  const { parent, child } = await startPair()
+  const sent = await parent.call('send_message_to_agent', { addresses: ['child'], message: 'stop', urgent: 'true' })
+  expect(sent).toMatchObject({ is_error: false })
+  const { messages } = await house.client.messages.mailbox({ params: { run_id: child.run_id }, query: {} })
+  expect(messages).toMatchObject([{ urgent: true }])
+  const { said } = await parent.call('cancel_agent', { agent_id: 'child', subtree: 'True' })
+  expect(said).toMatchObject({ accepted: true, subtree: true })
+  const neither = await parent.call('cancel_agent', { agent_id: 'child', subtree: 'perhaps' })
+  expect(neither).toMatchObject({ is_error: true, text: expect.stringMatching(/subtree/) })
 })
 
 test('report_artifact is seen with the run and the tree; one that says too little is refused in words', async () => {
@@ -373,6 +389,16 @@ describe('what goes wrong is said so that a model can act on it', () => {
     expect(is_error).toBe(true)
     expect(text).toMatch(words)
     expect(text).not.toMatch(/node_modules|\.ts:\d|select /)
+  })
+
+  test('a message of more bytes than one may have, which is not cut and not sent', async () => {
+    const { parent, child } = await startPair()
+    const say = (message: string) =>
+      parent.call('send_message_to_agent', { addresses: ['child'], subject: 's', message })
+    const refused = await say(`${'é'.repeat(65_536)}.`)
+    expect(refused).toMatchObject({ is_error: true, text: expect.stringMatching(/at most 131072 bytes/) })
+    expect(await say('é'.repeat(65_536))).toMatchObject({ is_error: false })
+    expect(await house.client.messages.list({ params: { run_id: child.run_id }, query: {} })).toHaveLength(1)
   })
 
   test('a message to itself', async () => {

@@ -50,6 +50,7 @@ const refused: [string, string | Uint8Array<ArrayBuffer>, RegExp][] = [
   ['two bodies', '{"prompt":"a"}{"prompt":"b"}', /not valid JSON at position 14/],
   ['a number that is none', '{"prompt":NaN}', /not valid JSON/],
   ['metadata of another type', '{"prompt":"x","metadata":{"a":{"b":1}}}', /`metadata\.a` is not valid/],
+  ['a place beside a parent without one', '{"prompt":"x","placement":"parent"}', /name it in `parent_run_id`/],
   ['a timeout of infinity', '{"prompt":"x","config":{"timeout_minutes":1e999}}', /`config\.timeout_minutes`/],
 ]
 test.each(refused)('%s is refused in a sentence', async (_, body, sentence) => {

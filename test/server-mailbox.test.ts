@@ -160,7 +160,9 @@ test('the headers of an inbox are a bare array, narrowed by limit, unread and si
   expect((await list('?limit=1')).map((header) => header.subject)).toEqual(['1'])
   expect((await list(`?since=${encodeURIComponent(all[2]?.sent_at ?? '')}`)).at(-1)?.subject).toBe('3')
   expect(await list('?since=2999-01-01T00:00:00%2B02:00')).toEqual([])
-  for (const query of ['?limit=0', '?limit=101', '?unread=perhaps', '?since=yesterday'])
+  for (const query of ['?limit=0', '?limit=101', '?limit=ten'])
+    await expect(list(query)).rejects.toThrow('`limit` is not valid: a whole number from 1 to 100, in digits.')
+  for (const query of ['?unread=perhaps', '?since=yesterday'])
     await expect(list(query)).rejects.toMatchObject({ status: 400 })
 })
 

@@ -87,7 +87,7 @@ test('two agents that answer each other for ever are stopped at 32 hops, and go 
   const { turns, refused } = await pingPong(parent, child)
   expect(turns).toBe(32)
   expect(refused?.text).toMatch(/32/)
-  await expectStopped(parent, 'hops', /limit of 32/)
+  await expectStopped(parent, 'hops', /limit of 32 \(max_hops\)/)
   const kept = (await house.client.messages.list({ params: { run_id: child.run_id }, query: { limit: 100 } })).length
   expect(kept).toBe(16)
   await release(parent.run_id)
@@ -132,7 +132,7 @@ test('a parent that wakes its child for ever is stopped by the limit of wakes', 
     await last.call('wait_for_events')
   }
   expect(wakes).toBe(5)
-  await expectStopped(parent, 'wakes', /limit of 5/)
+  await expectStopped(parent, 'wakes', /limit of 5 \(max_tree_wakes\)/)
   expect((await runOf(child.run_id)).state).toBe('SUCCEEDED')
   await release(parent.run_id)
   expect((await say(parent, child.run_id, 'once more')).is_error).toBe(false)
@@ -145,7 +145,7 @@ test('a flood of messages is stopped by the limit of messages', async () => {
   const sent = await Promise.all(Array.from({ length: 30 }, (_, at) => say(parent, child.run_id, `flood ${at}`)))
   expect(sent.filter(({ is_error }) => !is_error)).toHaveLength(20)
   expect(await house.client.messages.list({ params: { run_id: child.run_id }, query: { limit: 100 } })).toHaveLength(20)
-  await expectStopped(parent, 'messages', /limit of 20/)
+  await expectStopped(parent, 'messages', /limit of 20 \(max_tree_messages\)/)
 })
 
 test('a bomb of a thousand children stops at the children that one run may have, exactly', async () => {

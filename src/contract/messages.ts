@@ -12,9 +12,12 @@ export const SUBJECT_CHARACTERS_MAX = 1024
 export const BODY_BYTES_MAX = 131_072
 export const RECIPIENTS_MAX = 100
 
+/** Of a message, in UTF-8. */
+export const isBodySize = (text: string): boolean => new TextEncoder().encode(text).length <= BODY_BYTES_MAX
+
 const Body = z
   .string()
-  .refine((b) => new TextEncoder().encode(b).length <= BODY_BYTES_MAX, `A body is at most ${BODY_BYTES_MAX} bytes.`)
+  .refine(isBodySize, `A body is at most ${BODY_BYTES_MAX} bytes.`)
   .refine((b) => !b.includes('\0'), 'A body has no NUL byte.')
 
 export const SendMessage = z.object({

@@ -121,12 +121,14 @@ export const QueryBoolean = z.preprocess(
   z.boolean(),
 )
 
-const WHOLE = 'A whole number, written in digits.'
+/** What is said of anything else, too large or too small. */
+const wholeFrom = (least: number, most: number): string =>
+  `A whole number ${most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`}, in digits.`
 
 /** A number as a query or a path spells it: in digits. What else JavaScript would take for one is refused. */
 export function queryNumber(least: number, most: number = Number.MAX_SAFE_INTEGER) {
   return z.preprocess(
     (text) => (typeof text === 'string' && /^-?\d{1,16}$/.test(text) ? Number(text) : text),
-    z.number(WHOLE).int(WHOLE).min(least).max(most),
+    z.number(wholeFrom(least, most)).int().min(least).max(most),
   )
 }

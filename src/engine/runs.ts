@@ -71,6 +71,10 @@ export function runsEngine(room: Room, { attachments, handoff }: Reach) {
     const parent_run_id = body.parent_run_id ?? (caller.kind === 'execution' ? caller.run_id : undefined)
     if (parent_run_id !== undefined) return createChild(caller, body, parent_run_id, options)
     personOf(caller)
+    if (body.placement === 'parent')
+      throw new Fault('invalid_request', 'Only a child can run beside its parent: name it in `parent_run_id`.', {
+        errors: [{ pointer: '/placement', detail: 'has no parent' }],
+      })
     const now = clock.now()
     const use = {
       caller,

@@ -59,24 +59,18 @@ export async function checkStorm(
     const grants = root.released + 1
     const hop = sender === null ? 0 : sender.hop + 1
     const wakes = own.filter((run) => isOver(run.state)).length
-    const over = (reason: Reason, limit: number, what: string): Storm => ({
+    const over = (reason: Reason, limit: Limit, what: string): Storm => ({
       root_run_id: root.run_id,
       reason,
-      message: `${what}, which is more than the team's limit of ${limit}.`,
+      message: `${what}, which is more than ${allowed(limit, root[limit], root.released)}.`,
     })
     if (sender === null) continue
     if (hop > root.max_hops * grants)
-      return over('hops', root.max_hops * grants, `A chain of messages, each caused by the one before, reached ${hop}`)
-    if (root.tree_messages + own.length > root.max_tree_messages * grants) {
-      return over(
-        'messages',
-        root.max_tree_messages * grants,
-        `Its runs sent ${root.tree_messages + own.length} messages`,
-      )
-    }
-    if (root.tree_wakes + wakes > root.max_tree_wakes * grants) {
-      return over('wakes', root.max_tree_wakes * grants, `Its runs woke each other ${root.tree_wakes + wakes} times`)
-    }
+      return over('hops', 'max_hops', `A chain of messages, each caused by the one before, reached ${hop}`)
+    if (root.tree_messages + own.length > root.max_tree_messages * grants)
+      return over('messages', 'max_tree_messages', `Its runs sent ${root.tree_messages + own.length} messages`)
+    if (root.tree_wakes + wakes > root.max_tree_wakes * grants)
+      return over('wakes', 'max_tree_wakes', `Its runs woke each other ${root.tree_wakes + wakes} times`)
     if (root.max_tree_tokens !== null) {
       const storm = await checkTokens(write, root.run_id)
       if (storm) return storm
@@ -84,6 +78,14 @@ export async function checkStorm(
   }
   return null
 }
+
+type Limit = 'max_hops' | 'max_tree_messages' | 'max_tree_wakes'
+
+/** By its name in the team's limits. A tree has it once more for each time that it was released. */
+const allowed = (name: Limit | 'max_tree_tokens', limit: number, released: number): string =>
+  released === 0
+    ? `the team's limit of ${limit} (${name})`
+    : `its limit of ${limit * (released + 1)} (${name} is ${limit}, and ${limit * released} more by releases)`
 
 async function tokensOf(write: Kysely<Tables>, root_run_id: string): Promise<number> {
   const { rows } = await sql<{ tokens: number }>`
@@ -102,10 +104,10 @@ export async function checkTokens(read: Kysely<Tables>, root_run_id: string): Pr
     .where('runs.run_id', '=', root_run_id)
     .executeTakeFirst()
   if (!root || root.max_tree_tokens === null || root.stopped !== null) return null
-  const limit = root.max_tree_tokens * (root.released + 1)
   const tokens = await tokensOf(read, root_run_id)
-  if (tokens <= limit) return null
-  const message = `Its runs used ${tokens} tokens, which is more than the team's limit of ${limit}.`
+  if (tokens <= root.max_tree_tokens * (root.released + 1)) return null
+  const most = allowed('max_tree_tokens', root.max_tree_tokens, root.released)
+  const message = `Its runs used ${tokens} tokens, which is more than ${most}.`
   return { root_run_id, reason: 'tokens', message }
 }
 

@@ -4,8 +4,9 @@
  * A turn that completed with nothing in the inbox ends the run, unless its agent waits for events: then the session
  * stays open, costs nothing, and what comes begins the next turn. The server decides which came first, a message or
  * the end; a message that came first is the next prompt. During a turn what comes joins it, where the harness can; an
- * urgent message interrupts it, where it cannot. When the run's tree is stopped its turn is interrupted, and nothing is
- * given before a person releases the tree. A command has no turns, is told nothing and goes on in a stopped tree.
+ * urgent message interrupts it, where it cannot; so does what comes for an agent whose call of a waiting tool has died
+ * with its server. When the run's tree is stopped its turn is interrupted, and nothing is given before a person
+ * releases the tree. A command has no turns, is told nothing and goes on in a stopped tree.
  */
 import type { Inbox, Outcome } from '../contract/index.ts'
 import { pause } from '../sdk/calls.ts'
@@ -24,6 +25,8 @@ const SUMMARY_LENGTH_MAX = 16_384
 const LOOK_AGAIN_MS = 250
 /** Between two looks whether an agent waits for what has joined its turn, in milliseconds. */
 const UNSEEN_MS = 500
+/** After this long without a word from the tool that an agent waits with, its call is dead; in milliseconds. */
+const UNTOLD_MS = 5_000
 /** Between two looks whether the tree is released, which is heard of at once; in milliseconds. */
 const HALTED_MS = 60_000
 const FORGOTTEN = `You were asked what stands above. Then you were interrupted, and what you did meanwhile is not in \
@@ -146,13 +149,17 @@ async function turn(talk: Talk, text: string): Promise<TurnEnd> {
   }
 }
 
+/** The first of what is there for an agent that waits, and since when. */
+type Untold = { since: number; message_id: string | undefined; at: number }
+
 /** Gives the running turn what comes for it. What it cannot be given stays in the inbox. */
 async function attend(talk: Talk, over: AbortSignal): Promise<void> {
   const { its, open } = talk
   if (open.join === undefined && open.interrupt === undefined) return
   let joined = false
+  let untold: Untold | null = null
   while (!over.aborted) {
-    await its.mail.rung(over, joined ? UNSEEN_MS : undefined)
+    await its.mail.rung(over, joined ? UNSEEN_MS : untold === null ? undefined : UNTOLD_MS)
     if (over.aborted) return
     const seen = await its.mail.look().catch(() => null)
     if (seen === null || over.aborted) continue
@@ -163,7 +170,17 @@ async function attend(talk: Talk, over: AbortSignal): Promise<void> {
       joined = false
     }
     // An agent that waits is told by the tool that it waits with.
-    if (seen.text === null || seen.waiting_until !== null) continue
+    untold = seen.waiting_until === null ? null : untoldOf(seen, untold)
+    if (untold !== null && performance.now() - untold.at < UNTOLD_MS) continue
+    if (seen.text === null) continue
+    if (untold !== null) {
+      // A server that died has left the call without an answer, and many a harness waits for that without an end.
+      const text = await claimed(talk, seen).catch(() => null)
+      untold = null
+      if (text === null) continue
+      talk.owed.push(text)
+      return halt(talk, over)
+    }
     if (open.join !== undefined) {
       const text = await claimed(talk, seen).catch(() => null)
       if (text === null) continue
@@ -174,6 +191,13 @@ async function attend(talk: Talk, over: AbortSignal): Promise<void> {
       return open.interrupt()
     }
   }
+}
+
+/** What was there before, if it still is. */
+function untoldOf({ text, since, message_ids: [message_id] }: Inbox, before: Untold | null): Untold | null {
+  if (text === null) return null
+  const same = before !== null && before.since === since && before.message_id === message_id
+  return same ? before : { since, message_id, at: performance.now() }
 }
 
 /** Ends the turn: in the harness's own words, and by force where it does not obey. */

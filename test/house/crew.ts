@@ -20,6 +20,8 @@ export const CUES = {
   hold: 'HOLD',
   end: 'Begin.',
   wait: 'CALL wait_for_events {}',
+  /** The same; but what comes next it takes as the answer to its call, and does not say that it waits. */
+  held: 'CALL wait_for_events {}',
   /** It waits until it knows two letters, and ends then; `hold-listen`: when it was let go before. Not `built-in`. */
   listen: 'LISTEN 2',
   'hold-listen': 'HOLD\nLISTEN 2',
@@ -51,15 +53,16 @@ export function makeCrew(folder: string, server: { url: string; api_key: string 
   }
 
   return {
-    worker(worker_id: string): WorkerProcess {
+    /** `hold_ms`: how long a tool call is held in its harnesses. */
+    worker(worker_id: string, hold_ms = HOLD_MS): WorkerProcess {
       const talker = (joins: boolean) => ({
         command: process.execPath,
         args: [TALKER],
         env: { TALK: folder, TALK_BY_RUN: '1', TALK_JOINS: joins ? '1' : '0' },
         joins_prompt_to_running_turn: joins,
-        tool_hold_ms: HOLD_MS,
+        tool_hold_ms: hold_ms,
       })
-      const baton = { command: process.execPath, args: [BUILT_IN, 'acp-agent'], tool_hold_ms: HOLD_MS }
+      const baton = { command: process.execPath, args: [BUILT_IN, 'acp-agent'], tool_hold_ms: hold_ms }
       const worker = startWorkerProcess({
         server: server.url,
         api_key: server.api_key,
@@ -121,6 +124,7 @@ function script(folder: string, cue: Cue) {
     'hold-listen': [],
     deaf: [],
     wait: [platform('wait_for_events', {}), { text: 'I wait.' }],
+    held: [platform('wait_for_events', {})],
     crash: [bash(`${home}; [ -e $d/crashed ] || { touch $d/crashed; kill -9 $PPID; }`)],
     fail: [platform('finish_task', { success: false, summary: 'It cannot be done.' })],
   }[cue]

@@ -10,6 +10,8 @@ export type Line = {
   url: string
   /** Asked for every request; may end processes before it answers. */
   cut(judge: (method: string, path: string) => Cut | Promise<Cut>): void
+  /** All connections break, as when the server or a machine between dies. */
+  breakAll(): void
   close(): Promise<void>
 }
 
@@ -40,6 +42,8 @@ export async function openProxy(port_of_server: number): Promise<Line> {
         return
       }
       outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+      // Of a stream, whose first words may come much later.
+      outgoing.flushHeaders()
       answer.pipe(outgoing)
       answer.once('error', () => incoming.socket.destroy())
     })
@@ -73,6 +77,9 @@ export async function openProxy(port_of_server: number): Promise<Line> {
     url,
     cut(next) {
       judge = next
+    },
+    breakAll() {
+      for (const socket of sockets) socket.destroy()
     },
     async close() {
       for (const socket of sockets) socket.destroy()

@@ -2,7 +2,7 @@ import type { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { type Entry, type EntryBody, Fault, type TreeNode } from '../../contract/index.ts'
 import { answer, answerOrSay, resolveAgents, type ToolRoom } from './call.ts'
-import { isLoose, pick, present, shown, unpack } from './liberal.ts'
+import { isLoose, pick, present, shown, truth, unpack } from './liberal.ts'
 
 const LIST = `See all agents of your tree: who they are, who started whom, in which state each is, and the last \
 words of each. Use it before you conclude, to find an agent_id, or when you have lost track. To wait for a change, \
@@ -110,7 +110,7 @@ export function addAgentTools(server: McpServer, its: ToolRoom): void {
     ({ agent_id, subtree }) =>
       answerOrSay(its, async () => {
         const [run_id = agent_id] = await resolveAgents(its, [agent_id])
-        await cancelOnce(its, run_id, subtree)
+        await reaching(its, run_id, () => cancelOnce(its, run_id, subtree))
         const what = subtree ? 'The agent and all that it started stop' : 'The agent stops'
         const advice = 'wait_for_events tells you when it has ended.'
         return answer({ agent_id: run_id, accepted: true, subtree, advice }, `${what}. ${advice}`)
@@ -128,9 +128,29 @@ async function cancelOnce({ room, caller }: ToolRoom, run_id: string, cascade: b
   }
 }
 
-async function list({ room, caller }: ToolRoom) {
+/** Of what is not below it an agent knows nothing but that it is in its list: there it is told why not. */
+async function reaching<T>(its: ToolRoom, run_id: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (thrown) {
+    if (!(thrown instanceof Fault) || thrown.code !== 'resource_not_found') throw thrown
+    const { own, tree } = await readTree(its)
+    const node = tree.nodes.find((one) => one.run_id === run_id)
+    if (node === undefined) throw thrown
+    const who = run_id === own.run_id ? 'That is you' : `You did not start ${JSON.stringify(node.name)} (${run_id})`
+    const sentence = `${who}; this is only for agents that you started, directly or through others.`
+    throw new Fault('not_authorized', `${sentence} You can write to the others with send_message_to_agent.`)
+  }
+}
+
+async function readTree({ room, caller }: ToolRoom) {
   const own = await room.engine.runs.get(caller, caller.run_id)
-  const tree = await room.engine.trees.get(caller, own.root_run_id)
+  return { own, tree: await room.engine.trees.get(caller, own.root_run_id) }
+}
+
+async function list(its: ToolRoom) {
+  const { caller } = its
+  const { own, tree } = await readTree(its)
   const agents = tree.nodes.map((node) => ({
     agent_id: node.run_id,
     name: node.name,
@@ -162,7 +182,9 @@ function relationOf(node: TreeNode, run_id: string, parent_run_id: string | unde
 async function fetchConversation(its: ToolRoom, asked: string, before: string | undefined) {
   const { room, caller } = its
   const [agent_id = asked] = await resolveAgents(its, [asked])
-  const window = await room.engine.transcripts.list(caller, agent_id, { limit: ENTRIES, before })
+  const window = await reaching(its, agent_id, () =>
+    room.engine.transcripts.list(caller, agent_id, { limit: ENTRIES, before }),
+  )
   const shown: Entry[] = []
   let characters = 0
   for (const entry of window.entries.toReversed()) {
@@ -217,6 +239,6 @@ function readAgent(given: unknown): unknown {
   return present({
     agent_id: pick(asked, 'agent_id', 'run_id', 'conversation_id', 'address', 'name'),
     before: pick(asked, 'before'),
-    subtree: pick(asked, 'subtree', 'cascade'),
+    subtree: truth(pick(asked, 'subtree', 'cascade')),
   })
 }

@@ -30,6 +30,13 @@ export function pick(from: Loose, ...names: string[]): unknown {
   return undefined
 }
 
+/** Yes and no as JSON has them, also where they came as text. */
+export function truth(value: unknown): unknown {
+  if (typeof value !== 'string') return value
+  const said = value.trim().toLowerCase()
+  return said === 'true' ? true : said === 'false' ? false : value
+}
+
 export function listOf(value: unknown): unknown {
   return value === undefined || Array.isArray(value) ? value : [value]
 }

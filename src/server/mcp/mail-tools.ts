@@ -1,8 +1,8 @@
 import type { McpServer, ServerContext } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { BODY_BYTES_MAX, RECIPIENTS_MAX, SUBJECT_CHARACTERS_MAX } from '../../contract/index.ts'
+import { BODY_BYTES_MAX, isBodySize, RECIPIENTS_MAX, SUBJECT_CHARACTERS_MAX } from '../../contract/index.ts'
 import { answer, keyOf, resolveAgents, sayFaults, type ToolRoom } from './call.ts'
-import { isLoose, listOf, pick, present, shown, unpack } from './liberal.ts'
+import { isLoose, listOf, pick, present, shown, truth, unpack } from './liberal.ts'
 
 const SEND = `Send a message to one or more agents of your tree: agents that you started, your parent, or their \
 other agents. Use it to give a correction, a next step or a question to an agent, or to report your result to your \
@@ -26,6 +26,7 @@ const SendInput = z.object({
   message: z
     .string()
     .min(1)
+    .refine(isBodySize, `A message is at most ${BODY_BYTES_MAX} bytes. Say where the rest is, or send several.`)
     .describe(`The text, at most ${BODY_BYTES_MAX} bytes. Give paths and commits, not whole files.`),
   urgent: z
     .boolean()
@@ -173,7 +174,7 @@ function readSend(given: unknown): unknown {
     addresses: listOf(pick(asked, 'addresses', 'to', 'address', 'agent_ids', 'agent_id')),
     subject: pick(asked, 'subject') ?? (typeof message === 'string' ? firstLine(message) : undefined),
     message: isLoose(message) || Array.isArray(message) ? JSON.stringify(message) : message,
-    urgent: pick(asked, 'urgent'),
+    urgent: truth(pick(asked, 'urgent')),
   })
 }
 
