@@ -1,12 +1,12 @@
 /** A letter to a call that waits in the same process is given as it is accepted. */
 import { randomUUID } from 'node:crypto'
 import { tmpdir } from 'node:os'
-import { Kysely, PostgresDialect, sql } from 'kysely'
+import { sql } from 'kysely'
 import pino from 'pino'
 import { expect, onTestFinished, test } from 'vitest'
-import { preparing } from '../src/db/prepared.ts'
 import { folderBlobs } from '../src/engine/blobs.ts'
 import { openEngine } from '../src/engine/engine.ts'
+import { serverThatAsks } from './house/asking.ts'
 import { familyHouse, type Opened, type Runner } from './house/family.ts'
 import { until } from './house/processes.ts'
 
@@ -242,27 +242,11 @@ test('what cannot be accepted is refused, and the call goes on waiting for the n
   expect(await isGift(a.run_id)).toBe(true)
 })
 
-/** Another server in this process, whose every statement goes through `ask`. */
-async function serverThatAsks(ask: (text: string, go: () => Promise<unknown>) => Promise<unknown>) {
-  const pool = preparing(database.pool)
-  const connect = async () => {
-    const client = await pool.connect()
-    const query = (text: string, values: readonly unknown[]) => ask(text, async () => client.query(text, values))
-    return { ...client, query }
-  }
-  const kysely = new Kysely({ dialect: new PostgresDialect({ pool: { ...pool, connect } as never }) }) as never
-  const log = pino({ level: 'silent' })
-  const blobs = folderBlobs(tmpdir())
-  const other = await openEngine({ database: { ...database, kysely }, clock, blobs, log, server_id: randomUUID() })
-  onTestFinished(() => other.close())
-  return other
-}
-
 test('a call that is told of its letter while it looks, and finds it given, has it and leaves none behind', async () => {
   const [lead, a] = (await family(['a'])) as [Runner, Runner]
   const looks = Promise.withResolvers<void>()
   const go = Promise.withResolvers<void>()
-  const slow = await serverThatAsks((text, ask) => {
+  const slow = await serverThatAsks({ database, clock }, (text, ask) => {
     if (!text.includes('as stale')) return ask()
     looks.resolve()
     return go.promise.then(ask)
@@ -351,7 +335,7 @@ test.each([true, false])(
   async (is_kept) => {
     const [lead, a] = (await family(['a'])) as [Runner, Runner]
     let breaks = true
-    const other = await serverThatAsks(async (text, ask) => {
+    const other = await serverThatAsks({ database, clock }, async (text, ask) => {
       if (!breaks || !text.includes('insert into messages')) return ask()
       breaks = false
       if (is_kept) await ask()

@@ -10,6 +10,7 @@ import { manualClock } from '../src/db/clock.ts'
 import { folderBlobs } from '../src/engine/blobs.ts'
 import type { Caller, UserCaller } from '../src/engine/caller.ts'
 import { type Engine, openEngine } from '../src/engine/engine.ts'
+import { serverThatAsks } from './house/asking.ts'
 import { freshDatabase } from './house/database.ts'
 
 type Database = Awaited<ReturnType<typeof freshDatabase>>
@@ -232,6 +233,54 @@ test('an acknowledged cancel wins over a success that is reported later', async 
   await engine.executions.finish(caller, execution_id, { outcome: { outcome: 'SUCCEEDED' }, entries: 0 })
   expect(await stateOf(run_id)).toBe('CANCELLED')
 })
+
+/** As `runs.ts` has it. */
+const CANCEL_TRIES = 5
+test.each([
+  [CANCEL_TRIES - 1, true],
+  [CANCEL_TRIES, false],
+])(
+  'a cancel that misses a run %i times, for it goes back to the queue and begins again, is accepted: %s',
+  async (misses, accepted) => {
+    let at_work: Awaited<ReturnType<typeof running>> | null = await running({ config: { max_tries: 20 } })
+    const { run_id } = at_work
+    let missed = 0
+    const failure = { error_code: 'internal_error', message: 'lost', retryable: true } as const
+    const server = await serverThatAsks({ database, clock }, async (text, go) => {
+      // The run has begun whenever what has not begun is to be cancelled, and is queued whenever what has begun is.
+      if (text.includes('with steps as') && at_work === null) {
+        clock.advance(LIMITS.retry_most_ms)
+        const { offers, worker } = await claim()
+        const own = await runner(offers[0] as never)
+        await engine.executions.start(own.caller, own.execution_id)
+        at_work = { run_id, worker, ...own }
+      } else if (text.includes('"cancel_requested_at" = ') && at_work !== null && missed < misses) {
+        missed += 1
+        const { caller, execution_id } = at_work
+        at_work = null
+        await engine.executions.finish(caller, execution_id, { outcome: { outcome: 'ERROR', failure }, entries: 0 })
+      }
+      return go()
+    })
+    const cancelled = server.runs.cancel(owner, run_id)
+    if (accepted) {
+      await cancelled
+      expect(await engine.runs.get(owner, run_id)).toMatchObject({ state: 'INPROGRESS', cancel_requested: true })
+    } else {
+      await expect(cancelled).rejects.toMatchObject({
+        code: 'conflict',
+        retryable: true,
+        message: expect.stringMatching(/Ask again/),
+      })
+      expect(await engine.runs.get(owner, run_id)).toMatchObject({ state: 'QUEUED', cancel_requested: false })
+      await engine.runs.cancel(owner, run_id)
+      expect(await stateOf(run_id)).toBe('CANCELLED')
+    }
+    expect(missed).toBe(misses)
+    const said = (await types()).filter((type) => type === 'run_cancel_requested' || type === 'run_cancelled')
+    expect(said).toEqual([accepted ? 'run_cancel_requested' : 'run_cancelled'])
+  },
+)
 
 test('a cancel that nobody carries out is carried out by the sweep', async () => {
   const { run_id } = await running()
