@@ -224,3 +224,14 @@ test('batches and single runs take turns at free places, and a task that failed 
   next.other?.complete()
   expect(Object.keys(await begin(worker, 1))).toEqual(['a'])
 })
+
+test('what was started by hand where it runs takes no turn at the places of workers', async () => {
+  const { house, worker, create } = await open({}, 2)
+  for (const prompt of ['here', 'there']) await house.client.executions.create({ body: { prompt } })
+  await create({ tasks: prompts('a', 'b', 'c'), concurrency: 10 })
+  const first = await begin(worker, 2)
+  await house.client.runs.create({ body: { prompt: 'alone', config: { name: 'alone' } } })
+  await first.a?.finish()
+  first.a?.complete()
+  expect(Object.keys(await begin(worker, 1))).toEqual(['alone'])
+})

@@ -24,6 +24,12 @@ export type DatabaseOptions = {
 
 export type Database = {
   kysely: Kysely<Tables>
+  /**
+   * The same on connections of its own, for statements that come again and again and find few rows by an index: each is
+   * planned once a connection, for the index, whatever is in the tables by then. What a partial index is for stands in
+   * their text: of a parameter the plan knows nothing.
+   */
+  byIndex: Kysely<Tables>
   pool: pg.Pool
   /** What the pool was made from, without limits: for a session of one's own, such as a listener or an export. */
   client_config: pg.ClientConfig
@@ -44,24 +50,39 @@ const CONNECT_TIMEOUT_MS = 10_000
 const LOCK_TIMEOUT_MS = 5_000
 const IDLE_IN_TRANSACTION_MS = 60_000
 
+/**
+ * Plans are kept, and those made while a table is nearly empty read all of it: a new store would go on doing so until
+ * `autovacuum` comes by, with thousands of rows. And a plan of its own for each call costs more than it saves.
+ */
+const BY_INDEX = `set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+  set enable_hashjoin = off; set enable_mergejoin = off`
+
 /** Opens no connection yet: a database that is away shows itself at the first query. */
 export function openDatabase(address: DatabaseAddress, options: DatabaseOptions = {}): Database {
   const client_config = clientConfig(address)
-  const pool = new pg.Pool({
-    ...client_config,
-    max: options.pool_max ?? POOL_MAX,
-    pipeline: true,
-    statement_timeout: options.statement_timeout_ms ?? STATEMENT_TIMEOUT_MS,
-    lock_timeout: LOCK_TIMEOUT_MS,
-    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
-  })
-  // An idle connection that breaks has no query to reject; without a listener `pg` would end the process.
-  pool.on('error', (error) => options.log?.warn({ error: error.message }, 'database.connection_lost'))
-  // Nor has one that breaks while it is lent out between two queries; the next query on it fails.
-  pool.on('connect', (client) => client.on('error', () => undefined))
+  const openPool = (own: pg.PoolConfig = {}): pg.Pool => {
+    const pool = new pg.Pool({
+      ...client_config,
+      ...own,
+      max: options.pool_max ?? POOL_MAX,
+      pipeline: true,
+      statement_timeout: options.statement_timeout_ms ?? STATEMENT_TIMEOUT_MS,
+      lock_timeout: LOCK_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+    })
+    // An idle connection that breaks has no query to reject; without a listener `pg` would end the process.
+    pool.on('error', (error) => options.log?.warn({ error: error.message }, 'database.connection_lost'))
+    // Nor has one that breaks while it is lent out between two queries; the next query on it fails.
+    pool.on('connect', (client) => client.on('error', () => undefined))
+    return pool
+  }
+  const pool = openPool()
+  const byIndex = openPool({ onConnect: (client) => client.query(BY_INDEX) })
+  const over = (of: pg.Pool) => new Kysely<Tables>({ dialect: new PostgresDialect({ pool: preparing(of) }) })
   const stops = new Set<() => Promise<void>>()
   return {
-    kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool: preparing(pool) }) }),
+    kysely: over(pool),
+    byIndex: over(byIndex),
     pool,
     client_config,
     async listen(channel, onPayload) {
@@ -75,7 +96,7 @@ export function openDatabase(address: DatabaseAddress, options: DatabaseOptions 
     },
     async close() {
       await Promise.all([...stops].map((stop) => stop()))
-      if (!pool.ending) await pool.end()
+      for (const one of [pool, byIndex]) if (!one.ending) await one.end()
     },
   }
 }

@@ -62,7 +62,7 @@ export function accessEngine(room: Room) {
     keyOf: (token: string) => token,
     run: async (tokens) => {
       const hashes = tokens.map(hashOf)
-      const rows = await db
+      const rows = await room.database.byIndex
         .selectFrom('executions')
         .innerJoin('runs', 'runs.run_id', 'executions.run_id')
         .select(['runs.team_id', 'runs.owner_user_id', 'runs.run_id', 'executions.execution_id', 'executions.state'])

@@ -102,7 +102,7 @@ async function insertAll(room: Room, uploads: Upload[], which: 'free' | 'any'): 
       from more where x.execution_id = more.execution_id
     )
     select held.execution_id, held.run_id, held.entries, more.highest
-    from held left join more using (execution_id)`.execute(room.database.kysely)
+    from held left join more using (execution_id)`.execute(room.database.byIndex)
   return new Map(rows.map((row) => [row.execution_id, row]))
 }
 

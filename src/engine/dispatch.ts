@@ -49,7 +49,7 @@ type Taken = {
 }
 
 export function dispatchEngine(room: Room) {
-  const db = room.database.kysely
+  const db = room.database.byIndex
 
   async function offer(connections: Connection[]): Promise<Offer[]> {
     const open = connections.filter((connection) => connection.free > 0).map((connection) => ({ ...connection }))
@@ -66,8 +66,8 @@ export function dispatchEngine(room: Room) {
       .selectFrom('runs')
       .select('run_id')
       .where('team_id', '=', team_id)
-      .where('state', '=', 'QUEUED')
-      .limit(1)
+      .where('state', '=', sql.lit('QUEUED'))
+      .limit(sql.lit(1))
       .executeTakeFirst()
     return run !== undefined
   }
@@ -121,7 +121,7 @@ async function nextRuns(
     ), free as (
       select first.*, row_number() over (order by first.queued_at, first.run_id) + (select count(*) from runs busy
         where busy.team_id = ${team_id} and busy.lane_run_id is null and busy.waiting_until is null
-          and busy.execution_id is not null
+          and busy.execution_id is not null and busy.execution_location = 'REMOTE'
           and busy.state in ('PENDING', 'CLAIMED', 'INPROGRESS', 'BLOCKED')) as turn
       from (
         select q.run_id, q.queued_at from runs q where q.team_id = ${team_id} and q.lane_run_id is null and ${ready}
@@ -202,31 +202,26 @@ async function offerAll(room: Room, write: Kysely<Tables>, taken: Taken[], now: 
     taken.map(({ config }) => config),
   )
   for (const one of taken) one.environment = frozen.get(one.config.environment_id ?? '') ?? null
-  await write
-    .insertInto('executions')
-    .values(
-      taken.map(({ run, config, environment, place, execution_id, token, number, cause }) => ({
-        execution_id,
-        run_id: run.run_id,
-        team_id: run.team_id,
-        number,
-        state: 'offered',
-        cause,
-        token_hash: hashOf(token),
-        ...place,
-        offered_at: now,
-        expires_at,
-        harness: harnessOf(config),
-        environment: environment === null ? null : JSON.stringify(environment),
-      })),
-    )
-    .execute()
   await sql`
+    with offered as (
+      select * from unnest(
+        ${arrayOf('uuid', taken, (t) => t.run.run_id)}, ${arrayOf('uuid', taken, (t) => t.run.team_id)},
+        ${arrayOf('uuid', taken, (t) => t.execution_id)}, ${arrayOf('int', taken, (t) => t.number)},
+        ${arrayOf('text', taken, (t) => t.cause)}, ${arrayOf('bytea', taken, (t) => hashOf(t.token))},
+        ${arrayOf('text', taken, (t) => t.place.worker_host)}, ${arrayOf('uuid', taken, (t) => t.place.connection_id)},
+        ${arrayOf('text', taken, (t) => harnessOf(t.config))},
+        ${arrayOf('jsonb', taken, (t) => t.environment && JSON.stringify(t.environment))}
+      ) as o(run_id, team_id, execution_id, number, cause, token_hash, worker_host, connection_id, harness, environment)
+    ), made as (
+      insert into executions (execution_id, run_id, team_id, number, state, cause, token_hash, worker_host,
+        connection_id, offered_at, expires_at, harness, environment)
+      select execution_id, run_id, team_id, number, 'offered', cause, token_hash, worker_host, connection_id,
+        ${now}, ${expires_at}, harness, environment
+      from offered
+    )
     update runs set state = 'PENDING', execution_id = o.execution_id, executions = runs.executions + 1,
       updated_at = ${now}
-    from unnest(${arrayOf('uuid', taken, (t) => t.run.run_id)}, ${arrayOf('uuid', taken, (t) => t.execution_id)})
-      as o(run_id, execution_id)
-    where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
+    from offered o where runs.run_id = o.run_id and runs.state = 'QUEUED'`.execute(write)
   return giveSecrets(room, write, taken)
 }
 

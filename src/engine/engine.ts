@@ -115,7 +115,7 @@ export type Engine = Awaited<ReturnType<typeof openEngine>>
 export async function openEngine(options: EngineOptions) {
   const limits = { ...ENGINE_LIMITS, ...options.limits }
   const bell = await openBell(options.database, options.server_id)
-  const db = options.database.kysely
+  const db = options.database.byIndex
   const own = { limits, bell, signer: signer(options.database, options.clock) }
   const keyed = { ...options, keyring: options.keyring ?? NO_KEYS }
   const workload = workloadTokens(keyed)

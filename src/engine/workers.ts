@@ -146,7 +146,7 @@ export function workersEngine(room: Room) {
           as x(run_id, connection_id, place)
         join runs r on r.run_id = x.run_id join executions e on e.execution_id = r.execution_id
         join worker_connections c on c.connection_id = x.connection_id and c.worker_host = e.worker_host
-          and c.team_id = r.team_id`.execute(db)
+          and c.team_id = r.team_id`.execute(room.database.byIndex)
       const found = new Map(rows.map((row) => [row.place, row]))
       return all.map(({ run_id }, at) => {
         const row = found.get(at + 1)
