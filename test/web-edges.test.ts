@@ -149,6 +149,31 @@ test('nothing overflows at 320 pixels', async () => {
   await context.close()
 })
 
+/** Whether the first letter of the first title of the list lies within the box that the title is cut by. */
+const BEGINS_IN_SIGHT = `(() => {
+  const box = document.querySelector('[data-run] .truncate')
+  const letter = document.createRange()
+  letter.setStart(box.firstChild, 0)
+  letter.setEnd(box.firstChild, 1)
+  const { left, right } = letter.getBoundingClientRect()
+  const edges = box.getBoundingClientRect()
+  return left >= edges.left - 1 && right <= edges.right + 1
+})()`
+
+test('what is written from right to left begins at the right, and is cut at its end', async () => {
+  const words = 'أصلح اختبار الدفع الفاشل في المتجر وأضف اختبارًا جديدًا لكل صفحة من صفحاته'
+  const { run_id } = await begin(words, { kind: 'text', text: `${words}\n\n- ${words}` })
+  const { page, context } = await visitSignedIn(browser, house, { theme: 'light', width: 360 })
+  await page.locator('[data-run] .truncate').first().waitFor()
+  expect(await page.evaluate(BEGINS_IN_SIGHT)).toBe(true)
+  await page.goto(`/runs/${run_id}`)
+  await page.locator('.prose ul').waitFor()
+  expect(await page.evaluate('getComputedStyle(document.querySelector(".prose ul")).direction')).toBe('rtl')
+  await shoot(page, 'right-to-left', { theme: 'light', width: 360 })
+  expect(await overflow(page)).toBeLessThanOrEqual(0)
+  await context.close()
+})
+
 test('nothing moves for a person who asked for that', async () => {
   await begin('turn')
   const { page, context } = await visitSignedIn(browser, house)

@@ -3,7 +3,7 @@ import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { EntryBody } from '../src/contract/index.ts'
-import { buildPage, openBrowser, visit, visitSignedIn } from './house/browser.ts'
+import { buildPage, findBarriers, openBrowser, visit, visitSignedIn } from './house/browser.ts'
 import { type House, startHouse } from './house/house.ts'
 import { until } from './house/processes.ts'
 import type { Piece, ScriptedWorker } from './house/worker.ts'
@@ -72,6 +72,11 @@ test('a one-time code signs in once and leaves the address', async () => {
   await second.page.goto(`/login#code=${code}`)
   await second.page.getByText('This sign-in link has been used').waitFor()
   expect(second.page.url()).not.toContain(code)
+  // Another link, in the tab where the page of the first still stands.
+  const { code: fresh } = await house.client.access.createLoginCode()
+  await second.page.goto(`/login#code=${fresh}`)
+  await second.page.getByText('No runs yet').waitFor()
+  expect(second.page.url()).toBe(`${house.url}/runs`)
   await first.context.close()
   await second.context.close()
 })
@@ -305,6 +310,19 @@ async function topOf(page: Page, key: string): Promise<number> {
     .number()
     .parse(await page.evaluate(`document.querySelector('[data-key="${key}"]').getBoundingClientRect().top`))
 }
+
+test('a page first wanted while the server is away says so, and comes by itself when it is back', async () => {
+  const { page, context } = await visitSignedIn(browser, house)
+  await page.locator('[data-connection=open]').waitFor({ state: 'attached' })
+  await house.server.close()
+  await page.getByRole('link', { name: 'Batches' }).click()
+  await page.getByRole('heading', { name: 'This page could not be loaded' }).waitFor()
+  await page.getByText('The server does not answer.').waitFor()
+  expect(await findBarriers(page)).toEqual([])
+  await house.restart()
+  await page.getByText('No batches yet').waitFor({ timeout: 30_000 })
+  await context.close()
+})
 
 test('a server that goes away and comes back leaves no entry out and none twice', async () => {
   const worker = await house.worker()

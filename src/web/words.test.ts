@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest'
+import type { Run } from '../contract/index.ts'
 import { parseAnsi } from './ansi.ts'
 import { checkDraft, EMPTY_DRAFT, requestOf } from './data/draft.ts'
 import { statesWanted } from './data/filter.ts'
 import { diffLines } from './diff.ts'
 import { lengthWords, relativeWords } from './time.ts'
-import { executionStatus, executionWord } from './words.ts'
+import { executionStatus, executionWord, waitingWords } from './words.ts'
 
 test('lengths and moments are told in the two units that matter', () => {
   expect([50, 1500, 65_000, 3_600_000, 90_061_000].map(lengthWords)).toEqual([
@@ -54,6 +55,13 @@ test('an execution that was never begun is not one that was cancelled', () => {
   expect(executionWord({ state: 'ended', outcome: 'LAPSED' })).toBe('Never begun')
   expect(executionWord({ state: 'ended', outcome: 'CANCELLED' })).toBe('Cancelled')
   expect(executionStatus({ state: 'ended', outcome: 'ERROR' })).toBe('failed')
+})
+
+test('a run that waits for a worker names the one that it was asked for', () => {
+  const words = (worker_host?: string) =>
+    waitingWords({ state: 'QUEUED', waiting_for: 'worker', agent_config: { worker_host } } as Run)
+  expect(words('gpu-box')).toMatch(/the worker gpu-box, .*: baton worker --worker-id gpu-box$/)
+  expect([words(), words('warp')].map((said) => said?.endsWith(': baton worker'))).toEqual([true, true])
 })
 
 test('a tab and chosen statuses narrow each other', () => {

@@ -127,7 +127,7 @@ export function waitingWords(run: Run): string | undefined {
     case 'capacity':
       return 'Waiting for its turn: as many runs are working as the team allows at once.'
     case 'worker':
-      return 'Waiting for a worker with a free place that has this harness. Start one with: baton worker'
+      return workerWanted(run.agent_config?.worker_host)
     case 'retry':
       return 'An earlier try failed for a passing reason. It is tried again by itself.'
     case 'parent':
@@ -142,6 +142,12 @@ export function waitingWords(run: Run): string | undefined {
       return 'Waiting to be given to a worker.'
   }
 }
+
+/** `warp` is how public clients say: any. A worker by another name would not take the run. */
+const workerWanted = (host: string | undefined): string =>
+  !host || host === 'warp'
+    ? 'Waiting for a worker with a free place that has this harness. Start one with: baton worker'
+    : `Waiting for a free place on the worker ${host}, which must have this harness. If it is not connected, start it with: baton worker --worker-id ${host}`
 
 /** What a person can do about a failure, by its code. */
 export function adviceFor(error_code: string | undefined, retryable: boolean | undefined): string {

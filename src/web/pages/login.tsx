@@ -19,6 +19,19 @@ type Credential = { api_key: string } | { code: string } | { invite: string; dis
 const route = getRouteApi('/login')
 
 export function Login() {
+  const [links, setLinks] = useState(0)
+  // A link opened where this page already stands changes only what is behind the `#`.
+  useEffect(() => {
+    const again = () => {
+      if (location.hash.length > 1) setLinks((held) => held + 1)
+    }
+    addEventListener('hashchange', again)
+    return () => removeEventListener('hashchange', again)
+  }, [])
+  return <SigningIn key={links} />
+}
+
+function SigningIn() {
   useTitle('Sign in')
   const { client } = useAsking()
   const held = useQueryClient()

@@ -1,5 +1,9 @@
 /** Pages for what went wrong with the page itself. */
-import { type ErrorComponentProps, Link } from '@tanstack/react-router'
+import { type ErrorComponentProps, Link, useRouter } from '@tanstack/react-router'
+import { useEffect, useRef } from 'react'
+import { Unreachable } from '../../sdk/client.ts'
+import { useConnection } from '../data/context.tsx'
+import { Refused } from '../parts/faces.tsx'
 import { useTitle } from '../parts/title.ts'
 
 export function NotFound() {
@@ -16,6 +20,23 @@ export function NotFound() {
 }
 
 export function Crashed({ error }: ErrorComponentProps) {
+  return error instanceof Unreachable ? <Unloaded error={error} /> : <Broken error={error} />
+}
+
+/** A page whose own file could not be had. It is read again as soon as the line to the server is back. */
+function Unloaded({ error }: { error: Unreachable }) {
+  useTitle('Not loaded')
+  const router = useRouter()
+  const connection = useConnection()
+  const before = useRef(connection)
+  useEffect(() => {
+    if (connection === 'open' && before.current !== 'open') void router.invalidate()
+    before.current = connection
+  }, [connection, router])
+  return <Refused title="This page could not be loaded" error={error} onRetry={() => void router.invalidate()} />
+}
+
+function Broken({ error }: { error: unknown }) {
   useTitle('The page broke')
   return (
     <div role="alert" className="mx-auto flex max-w-xl flex-col items-center gap-2 px-4 py-24 text-center">

@@ -25,6 +25,13 @@ const components: Components = {
       {checked ? '☑ ' : '☐ '}
     </span>
   ),
+  // Their marks stand where their text begins.
+  ul: ({ children }) => <ul dir="auto">{children}</ul>,
+  ol: ({ children, start }) => (
+    <ol dir="auto" start={start}>
+      {children}
+    </ol>
+  ),
   // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
   pre: ({ children }) => <pre tabIndex={0}>{children}</pre>,
 }
