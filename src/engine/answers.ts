@@ -5,6 +5,7 @@
  * What no call has shown to be read for a while is written down (`givings.sent`), for the other servers and for whoever
  * comes after this one.
  */
+import { setTimeout as pause } from 'node:timers/promises'
 import { type Kysely, sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Tables } from '../db/connect.ts'
@@ -12,6 +13,8 @@ import { arrayOf } from './array-of.ts'
 
 /** A model thinks longer; a program that does not spares the database the writing. In milliseconds. */
 const WRITTEN_MS = 250
+/** Who closes while the database is away waits no longer: what is not written is heard twice. In milliseconds. */
+const CLOSE_MS = 1_000
 
 type Sent = { call_key: string; at: number }
 
@@ -20,6 +23,7 @@ export type Answers = ReturnType<typeof openAnswers>
 export function openAnswers(db: Kysely<Tables>, log: Logger) {
   const all = new Map<string, Sent>()
   let timer: NodeJS.Timeout | null = null
+  let closed = false
 
   async function write(due: [string, Sent][]): Promise<void> {
     const written = await markSent(db, due).catch((error: unknown) => {
@@ -31,6 +35,7 @@ export function openAnswers(db: Kysely<Tables>, log: Logger) {
   }
 
   function later(): void {
+    if (closed) return
     timer ??= setTimeout(async () => {
       const due = [...all].filter(([, { at }]) => performance.now() - at >= WRITTEN_MS)
       if (due.length > 0) await write(due)
@@ -62,8 +67,9 @@ export function openAnswers(db: Kysely<Tables>, log: Logger) {
     },
 
     async close(): Promise<void> {
+      closed = true
       if (timer !== null) clearTimeout(timer)
-      if (all.size > 0) await write([...all])
+      if (all.size > 0) await Promise.race([write([...all]), pause(CLOSE_MS, undefined, { ref: false })])
     },
   }
 }

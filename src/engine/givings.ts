@@ -184,7 +184,7 @@ type Parked = {
   crowded: boolean
 }
 
-/** Whoever changed a run's row while this waited for it may have given it something, which this does not see. */
+/** What somebody gave while this waited for the run's row it does not see, but that the row has changed. */
 async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(Parked | undefined)[]> {
   const { rows } = await sql<Parked & { execution_id: string }>`
     with asked as (
@@ -206,7 +206,8 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
         o.waited, o.works and (o.waited > ${now}) is not false and not exists (select from givings g
             where g.run_id = a.run_id and not exists (select from gone where gone.execution_id = g.execution_id))
           and not (a.if_quiet and (o.undelivered > 0
-            or not exists (select from runs r where r.run_id = a.run_id and r.xmin = o.version)
+            or not exists (select from runs r where r.run_id = a.run_id and r.messages = o.messages
+              and r.undelivered = o.undelivered and r.waiting_until is not distinct from o.waited)
             or ${hasNews(sql`a.run_id`, sql`greatest(coalesce(o.seen, 0), coalesce(gone.sequence, 0))`)})) as parks
       from asked a join ordered o using (run_id) left join gone on gone.execution_id = a.execution_id
     ), held as (
@@ -230,7 +231,7 @@ async function parkAll(db: Kysely<Tables>, all: Parking[], now: Date): Promise<(
 /** A part of a statement, which locks several runs as every writer does: in the order of their ids. */
 const inOrder = (run_ids: RawBuilder<unknown>): RawBuilder<unknown> => sql`
     ordered as materialized (
-      select run_id, undelivered, last_event_sequence as seen, waiting_until as waited, xmin as version,
+      select run_id, messages, undelivered, last_event_sequence as seen, waiting_until as waited,
         state = 'INPROGRESS' and not halted as works
       from runs where run_id in ${run_ids} order by run_id for no key update
     )`
