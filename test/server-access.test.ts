@@ -94,6 +94,7 @@ test.each([
   // What is no host at all is refused before it is looked at.
   if (status === 421) expect([400, 421]).toContain(answer.status)
   else expect(answer.status).toBe(status)
+  if (answer.status === 421) expect(answer.body).toContain('start it as `baton serve --public-host`')
 })
 
 const own = () => `http://127.0.0.1:${house.port}`

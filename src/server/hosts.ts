@@ -16,7 +16,8 @@ export function checkHost(headers: IncomingHttpHeaders, bound: string, public_ho
   if (name !== undefined && isOwnName(name, bound, public_hosts)) return
   throw new Fault(
     'invalid_request',
-    `This server does not answer for the host ${JSON.stringify(headers.host ?? '')}. Start it with that name as a public host if it should.`,
+    `This server does not answer for the host ${JSON.stringify(headers.host ?? '')}. ` +
+      'If it should, start it as `baton serve --public-host` with that name.',
     { status: 421 },
   )
 }

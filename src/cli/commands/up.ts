@@ -12,7 +12,11 @@ import { DEFAULT_PORT, dataFolder, writeConfig } from '../settings.ts'
 export function declare(command: Command): void {
   command
     .option('--port <n>', '0 for any free one', String(DEFAULT_PORT))
-    .option('--host <address>', 'address to listen on; anything but loopback is reachable from elsewhere', '127.0.0.1')
+    .option(
+      '--host <address>',
+      'address to listen on; elsewhere than on loopback it is reached by that address',
+      '127.0.0.1',
+    )
     .option('--data-dir <dir>', 'where everything is kept (default: $XDG_DATA_HOME/baton)')
     .option('--ready-file <file>', 'when ready, this file gets {url, api_key, pid} as JSON')
     .option('--max-concurrent <n>', 'runs that may be under way at a time; kept for later starts (at first: 4)')
