@@ -107,10 +107,10 @@ const WORK: EntryBody[] = [
 
 async function fill(house: House) {
   const worker = await house.worker({ worker_host: 'build-machine-7' })
-  const make = async (title: string) =>
+  const make = async (title: string, prompt = `${title}, please`) =>
     (
       await house.client.runs.create({
-        body: { prompt: `${title}, please`, title, config: { harness: { type: 'claude' }, model_id: 'claude-opus-5' } },
+        body: { prompt, title, config: { harness: { type: 'claude' }, model_id: 'claude-opus-5' } },
       })
     ).run_id
   const begin = async () => {
@@ -131,7 +131,7 @@ async function fill(house: House) {
     outcome: 'FAILED',
     failure: {
       error_code: 'environment_setup_failed',
-      message: 'Setup command 2 of 3 exited with 127: pnpm: not found.',
+      message: `Setup command 2 of 3 exited with 127: pnpm: not found.${`\n  at ${LONG}`.repeat(8)}`,
       retryable: false,
     },
   })
@@ -165,7 +165,7 @@ async function fill(house: House) {
     const { runs } = await house.client.runs.list({ query: { state: ['CLAIMED'] } })
     return runs.length === 1
   })
-  const queued = await make('Wait for a turn')
+  const queued = await make('Wait for a turn', 'Wait for a turn.\n'.repeat(60))
   return { done, failed, cancelled, working, queued }
 }
 

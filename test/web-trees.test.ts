@@ -78,7 +78,11 @@ async function orchestra() {
   const survey = await begun('survey', { parent: lead, harness: 'gemini' })
   await survey.append({ kind: 'text', text: 'Eleven places call the old service; four of them are tests.' })
   await survey.runner.messages.send({
-    body: { to: [lead.run_id], subject: 'Eleven places call it', body: 'See `src/prices`.\n\n- cart\n- checkout' },
+    body: {
+      to: [lead.run_id],
+      subject: 'Eleven places call it',
+      body: `See \`src/prices\`.\n\n${'- cart\n- checkout\n'.repeat(20)}`,
+    },
   })
   const tokens = { input_tokens: 18_250, output_tokens: 640, cache_read_tokens: 4_000, cache_write_tokens: 0 }
   await survey.runner.executions.finish({
@@ -151,7 +155,7 @@ for (const look of LOOKS) {
     await settle('tree-agents')
     await page.goto(`/runs/${lead.run_id}?view=messages`)
     await page.getByRole('button', { name: 'Eleven places call it' }).click()
-    await page.getByText('checkout', { exact: true }).waitFor()
+    await page.getByText('checkout', { exact: true }).first().waitFor()
     await settle('tree-messages')
     await page.goto(`/runs/${taxes.run_id}`)
     await page.getByLabel('Above this run').waitFor()

@@ -178,8 +178,9 @@ export function LetterBody({ run_id, message_id }: { run_id: string; message_id:
       </p>
     )
   return (
-    <div className="max-h-96 overflow-y-auto">
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+    <section tabIndex={0} aria-label="Text of the message" className="max-h-96 overflow-y-auto">
       {letter.data.body.trim() === '' ? <p className="text-soft">(no text)</p> : <Prose text={letter.data.body} />}
-    </div>
+    </section>
   )
 }

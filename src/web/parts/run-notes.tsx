@@ -14,7 +14,11 @@ export function FailureBanner({ run }: { run: Run }) {
     >
       <CircleAlert aria-hidden className="mt-1 size-4 shrink-0 text-failed" />
       <div className="min-w-0">
-        <p className="max-h-40 overflow-y-auto font-medium whitespace-pre-wrap wrap-anywhere">
+        <p
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+          tabIndex={0}
+          className="max-h-40 overflow-y-auto font-medium whitespace-pre-wrap wrap-anywhere"
+        >
           {message ?? 'The run failed without a message.'}
         </p>
         <p className="mt-1 text-sm">{adviceFor(error_code, retryable)}</p>

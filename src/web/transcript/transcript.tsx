@@ -41,7 +41,8 @@ export function Transcript({ run_id, prompt, ended }: Props) {
     )
   if (!said)
     return (
-      <section aria-label="Transcript" className="mt-1 lg:overflow-y-auto">
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+      <section tabIndex={0} aria-label="Transcript" className="mt-1 lg:overflow-y-auto">
         <Prompt text={prompt} />
         {items.map((item) => (
           <Opening key={item.key} item={item} run_id={run_id} ended={ended} />
