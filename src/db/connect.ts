@@ -16,7 +16,7 @@ export type SocketConnection = { host: string; user: string; database: string }
 export type DatabaseAddress = { url: string } | { connection: SocketConnection }
 
 export type DatabaseOptions = {
-  /** Connections for queries; each `listen` takes one more. */
+  /** Connections for queries, and up to as many for those of `byIndex`; each `listen` takes one more. */
   pool_max?: number
   statement_timeout_ms?: number
   log?: Logger
@@ -44,6 +44,8 @@ export type Database = {
 }
 
 const POOL_MAX = 10
+/** What goes through it is batched: few statements are under way at once. */
+const BY_INDEX_POOL_MAX = 8
 const STATEMENT_TIMEOUT_MS = 30_000
 const CONNECT_TIMEOUT_MS = 10_000
 /** A statement that waits longer for another's lock gives up: who logs holds everybody's. */
@@ -60,11 +62,10 @@ const BY_INDEX = `set plan_cache_mode = force_generic_plan; set enable_seqscan =
 /** Opens no connection yet: a database that is away shows itself at the first query. */
 export function openDatabase(address: DatabaseAddress, options: DatabaseOptions = {}): Database {
   const client_config = clientConfig(address)
-  const openPool = (own: pg.PoolConfig = {}): pg.Pool => {
+  const openPool = (own: pg.PoolConfig & { max: number }): pg.Pool => {
     const pool = new pg.Pool({
       ...client_config,
       ...own,
-      max: options.pool_max ?? POOL_MAX,
       pipeline: true,
       statement_timeout: options.statement_timeout_ms ?? STATEMENT_TIMEOUT_MS,
       lock_timeout: LOCK_TIMEOUT_MS,
@@ -76,8 +77,9 @@ export function openDatabase(address: DatabaseAddress, options: DatabaseOptions 
     pool.on('connect', (client) => client.on('error', () => undefined))
     return pool
   }
-  const pool = openPool()
-  const byIndex = openPool({ onConnect: (client) => client.query(BY_INDEX) })
+  const max = options.pool_max ?? POOL_MAX
+  const pool = openPool({ max })
+  const byIndex = openPool({ max: Math.min(max, BY_INDEX_POOL_MAX), onConnect: (client) => client.query(BY_INDEX) })
   const over = (of: pg.Pool) => new Kysely<Tables>({ dialect: new PostgresDialect({ pool: preparing(of) }) })
   const stops = new Set<() => Promise<void>>()
   return {

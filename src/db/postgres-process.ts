@@ -16,7 +16,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   listen_addresses: '',
   port: '5432',
   unix_socket_permissions: '0700',
-  max_connections: '60',
+  max_connections: '100',
   shared_buffers: '32MB',
   max_wal_size: '256MB',
   min_wal_size: '32MB',
