@@ -85,7 +85,8 @@ async function markSent(db: Kysely<Tables>, due: [string, Sent][]): Promise<Set<
       select * from unnest(${arrayOf('uuid', due, ([execution_id]) => execution_id)},
         ${arrayOf('text', due, ([, { call_key }]) => call_key)}) as a(execution_id, call_key)
     ), free as materialized (
-      select g.execution_id from givings g join asked a using (execution_id, call_key) for no key update of g skip locked
+      select g.execution_id from givings g join asked a using (execution_id, call_key)
+      for no key update of g skip locked
     ), marked as (
       update givings set sent = true from free, hasty where givings.execution_id = free.execution_id
     )

@@ -45,8 +45,8 @@ export function mountMcp(room: ServerRoom, closing: AbortSignal): (c: Context<En
  * Tells what became of answers. `lost`: aborted when the connection ended before all of the answer was handed to it,
  * broke before another request came over it, or was closed right after, unless all of the answer is known to have
  * arrived. A client that has read an answer keeps its connection for the next call, unless either side said that it
- * would not. `sent`: aborted when all of it was handed to the connection. `read`: aborted when another request came over the connection, which HTTP/1.1 clients send only when they
- * have read the answer to its end.
+ * would not. `sent`: aborted when all of it was handed to the connection. `read`: aborted when another request came
+ * over the connection, which HTTP/1.1 clients send only when they have read the answer to its end.
  */
 function answerFates(): (c: Context<Env>) => { lost: AbortSignal; sent: AbortSignal; read: AbortSignal } {
   type Fate = {
