@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { connect } from '../src/sdk/client.ts'
-import { type Ended, type Home, makeHome, PROGRAM, startUp } from './cli/baton.ts'
+import { type Ended, type Home, makeHome, startUp } from './cli/baton.ts'
+import { ENTRY } from './house/baton.ts'
 import { type House, startHouse } from './house/house.ts'
 import { until } from './house/processes.ts'
 import type { Piece, ScriptedWorker } from './house/worker.ts'
@@ -219,7 +220,7 @@ describe('watching a tree', () => {
   )
 
   function openTerminal(args: string[]) {
-    const command = [process.execPath, PROGRAM, ...args].map((word) => `'${word}'`).join(' ')
+    const command = [process.execPath, ENTRY, ...args].map((word) => `'${word}'`).join(' ')
     const child = spawn('/usr/bin/script', ['-qec', `stty rows 30 cols 100; ${command}`, '/dev/null'], {
       env: { ...home.env, ...env, TERM: 'xterm' },
       stdio: ['pipe', 'pipe', 'inherit'],
