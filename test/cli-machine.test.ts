@@ -5,7 +5,8 @@ import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import about from '../package.json' with { type: 'json' }
 import { findQuickRunner } from '../src/cli/quick-runner.ts'
-import { type Home, makeHome, PROGRAM, poll, type Server, startUp } from './cli/baton.ts'
+import { type Home, makeHome, poll, type Server, startUp } from './cli/baton.ts'
+import { ENTRY } from './house/baton.ts'
 import { type RealServer, realServer } from './house/real-server.ts'
 
 let home: Home
@@ -153,8 +154,8 @@ describe('runs', () => {
 })
 
 describe('the runner of a plain command', () => {
-  const SNAPSHOT = join(dirname(PROGRAM), '../dist/runner.blob')
-  const self = [process.execPath, PROGRAM]
+  const SNAPSHOT = join(dirname(ENTRY), '../dist/runner.blob')
+  const self = [process.execPath, ENTRY]
 
   test('starts from the snapshot that the build has left, by the name and in the place of the other way', async () => {
     await poll(async () => {
@@ -162,7 +163,7 @@ describe('the runner of a plain command', () => {
       const { stdout, code } = await home.run(asked)
       expect(code).toBe(0)
       expect(stdout).toMatch(/baton\.js agent run --task-id \S+ --sandboxed .* \/.*\/workspace$/m)
-      return stdout.includes(`--snapshot-blob ${SNAPSHOT} ${PROGRAM} agent run`) || undefined
+      return stdout.includes(`--snapshot-blob ${SNAPSHOT} ${ENTRY} agent run`) || undefined
     })
   }, 30_000)
 
@@ -173,7 +174,7 @@ describe('the runner of a plain command', () => {
       process.execPath,
       '--snapshot-blob',
       SNAPSHOT,
-      PROGRAM,
+      ENTRY,
     ])
     const damaged = join(home.folder, 'damaged.blob')
     await writeFile(damaged, (await readFile(SNAPSHOT)).subarray(0, 1_000_000))

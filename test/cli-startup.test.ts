@@ -4,7 +4,8 @@ import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Home, makeHome, PROGRAM } from './cli/baton.ts'
+import { type Home, makeHome } from './cli/baton.ts'
+import { ENTRY } from './house/baton.ts'
 
 let home: Home
 beforeAll(async () => {
@@ -53,11 +54,11 @@ test('an old Node hands over to the one that came with the package, or says what
     (node) => existsSync(node) && spawnSync(node, ['-p', 'process.versions.node']).stdout.toString().startsWith('20.'),
   )
   if (old === undefined) return
-  const handed = spawnSync(old, [PROGRAM, 'run', 'lst'], { env: home.env })
+  const handed = spawnSync(old, [ENTRY, 'run', 'lst'], { env: home.env })
   expect(handed.status).toBe(2)
   const folder = await mkdtemp(join(tmpdir(), 'baton-alone-'))
   await mkdir(join(folder, 'bin'))
-  await cp(PROGRAM, join(folder, 'bin', 'baton.mjs'))
+  await cp(ENTRY, join(folder, 'bin', 'baton.mjs'))
   const alone = spawnSync(old, [join(folder, 'bin', 'baton.mjs')], { env: home.env })
   expect(alone.status).toBe(1)
   expect(alone.stderr.toString()).toMatch(/^Baton needs Node 22\.18 or later; this is 20\..*\n$/)

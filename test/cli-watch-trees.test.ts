@@ -2,7 +2,8 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Home, makeHome, PROGRAM } from './cli/baton.ts'
+import { type Home, makeHome } from './cli/baton.ts'
+import { ENTRY } from './house/baton.ts'
 import { type House, startHouse } from './house/house.ts'
 import { until } from './house/processes.ts'
 import { rowsOf } from './house/terminal.ts'
@@ -143,7 +144,7 @@ test.skipIf(!existsSync('/usr/bin/script')).each([80, 40])(
 )
 
 function openTerminal(args: string[], columns = 100) {
-  const command = [process.execPath, PROGRAM, ...args].map((word) => `'${word}'`).join(' ')
+  const command = [process.execPath, ENTRY, ...args].map((word) => `'${word}'`).join(' ')
   const sized = `stty rows ${TERMINAL_ROWS} cols ${columns}; ${command}`
   const child = spawn('/usr/bin/script', ['-qec', sized, '/dev/null'], {
     env: { ...home.env, ...env, TERM: 'xterm' },

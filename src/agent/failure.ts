@@ -22,8 +22,7 @@ export class AgentFailure extends Error {
     error_code: FaultCode,
     reason: string,
     message: string,
-    retryable = false,
-    retry_after_s: number | undefined = undefined,
+    { retryable = false, retry_after_s }: { retryable?: boolean; retry_after_s?: number | undefined } = {},
   ) {
     super(message)
     this.retry_after_s = retry_after_s
@@ -62,14 +61,16 @@ export function modelFailure(thrown: unknown): AgentFailure {
   const error = RetryError.isInstance(thrown) ? thrown.lastError : thrown
   if (!APICallError.isInstance(error)) {
     const message = whyOf(error)
-    return new AgentFailure('internal_error', 'model_call_failed', `The model call failed: ${message}`, true)
+    return new AgentFailure('internal_error', 'model_call_failed', `The model call failed: ${message}`, {
+      retryable: true,
+    })
   }
   const host = hostOf(error.url)
   const said = saidBy(error)
   const status = error.statusCode
   if (status === undefined) {
     const message = `The model at ${host} cannot be reached: ${said}. Check its base URL and the network.`
-    return new AgentFailure('resource_unavailable', 'model_unreachable', message, true)
+    return new AgentFailure('resource_unavailable', 'model_unreachable', message, { retryable: true })
   }
   if (status === 401 || status === 403) {
     const message = `The model at ${host} refused the key (${status}): ${said}. Check the API key of this provider.`
@@ -85,13 +86,14 @@ export function modelFailure(thrown: unknown): AgentFailure {
     const message = `The model at ${host} was not found: ${said}. Check the model name and the base URL.`
     return new AgentFailure('invalid_request', 'model_not_found', message)
   }
+  const again = { retryable: true, retry_after_s: retryAfterOf(error) }
   if (status === 429) {
     const message = `The model at ${host} is at its rate limit: ${said}. Try again later.`
-    return new AgentFailure('resource_unavailable', 'model_rate_limited', message, true, retryAfterOf(error))
+    return new AgentFailure('resource_unavailable', 'model_rate_limited', message, again)
   }
   if (status >= 500 || status === 408 || status === 409) {
     const message = `The model at ${host} is not available (${status}): ${said}. Try again later.`
-    return new AgentFailure('resource_unavailable', 'model_unavailable', message, true, retryAfterOf(error))
+    return new AgentFailure('resource_unavailable', 'model_unavailable', message, again)
   }
   return new AgentFailure(
     'invalid_request',

@@ -36,7 +36,7 @@ export async function runToolCall(session: Session, call: ToolCall, signal: Abor
   })
   if (failedEarly || !tool)
     return finish(session, call, failed(failedEarly ? prepared.message : 'There is no such tool.'))
-  const answer = await mayRun(session, tool, prepared, call, signal)
+  const answer = await mayRun(session, { tool, prepared, call }, signal)
   if (answer === 'cancelled') return finish(session, call, failed('The turn was cancelled before this tool call ran.'))
   if (answer === 'denied') return deny(session, call)
   await listener.update({ sessionUpdate: 'tool_call_update', toolCallId, status: 'in_progress' })
@@ -60,13 +60,9 @@ function prepare(session: Session, tool: Tool | undefined, call: ToolCall): Prep
   }
 }
 
-async function mayRun(
-  session: Session,
-  tool: Tool,
-  prepared: PreparedCall,
-  call: ToolCall,
-  signal: AbortSignal,
-): Promise<Answer> {
+type Wanted = { tool: Tool; prepared: PreparedCall; call: ToolCall }
+
+async function mayRun(session: Session, { tool, prepared, call }: Wanted, signal: AbortSignal): Promise<Answer> {
   if (session.mode === 'unattended' || !tool.asks || session.allowed.has(tool.name)) return 'allowed'
   const toolCall = {
     toolCallId: call.id,

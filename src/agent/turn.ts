@@ -47,9 +47,9 @@ async function turn(
   for (let calls = 0; calls < settings.BATON_MODEL_CALLS_MAX; calls += 1) {
     await joinQueued(session)
     if (signal.aborted) return end('cancelled')
-    const step = await stepOnce(session, model, instructions, settings, signal)
+    const step = await stepOnce(session, { model, instructions, settings, signal })
     tokens = addTokens(tokens, step.tokens)
-    await reportUsage(session, settings, step.tokens, tokens, name)
+    await reportUsage(session, settings, { last: step.tokens, tokens, model: name })
     if (step.cancelled || !(await runCalls(session, step, signal))) return end('cancelled')
     if (step.calls.length > 0 || (session.turn?.queue.length ?? 0) > 0) continue
     return end(stopReason(step))
@@ -63,19 +63,15 @@ async function joinQueued(session: Session): Promise<void> {
   for (const message of session.turn?.queue.splice(0) ?? []) await session.history.append(message)
 }
 
-async function stepOnce(
-  session: Session,
-  model: OpenModel,
-  instructions: string,
-  settings: Settings,
-  signal: AbortSignal,
-): Promise<ModelStep> {
+type StepMeans = { model: OpenModel; instructions: string; settings: Settings; signal: AbortSignal }
+
+async function stepOnce(session: Session, means: StepMeans): Promise<ModelStep> {
+  const { settings, ...more } = means
   const view = windowOf(session.history.messages, session.cut, settings.BATON_HISTORY_CHARS_MAX)
   session.cut = view.cut
   const { tools, listener } = session
   const { BATON_MODEL_RETRIES: retries, BATON_REASONING: reasoning } = settings
-  const asked = { model, instructions, messages: view.messages, tools }
-  const step = await callModel({ ...asked, listener, retries, reasoning, signal })
+  const step = await callModel({ ...more, messages: view.messages, tools, listener, retries, reasoning })
   for (const message of step.messages) await session.history.append(message)
   return step
 }
@@ -91,13 +87,9 @@ async function runCalls(session: Session, step: ModelStep, signal: AbortSignal):
   return false
 }
 
-async function reportUsage(
-  session: Session,
-  settings: Settings,
-  last: Tokens,
-  tokens: Tokens,
-  model: string,
-): Promise<void> {
+type Used = { last: Tokens; tokens: Tokens; model: string }
+
+async function reportUsage(session: Session, settings: Settings, { last, tokens, model }: Used): Promise<void> {
   await session.listener.update({
     sessionUpdate: 'usage_update',
     used: contextTokens(last),
@@ -114,7 +106,7 @@ function stopReason({ finish }: ModelStep): StopReason {
       'resource_unavailable',
       'model_interrupted',
       'The model stopped in the midst of its answer. Try again.',
-      true,
+      { retryable: true },
     )
   }
   return 'end_turn'

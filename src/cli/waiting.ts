@@ -35,12 +35,12 @@ export function limitOf(given: unknown): number | undefined {
   return Math.ceil(ms)
 }
 
+/** `created` is the record of what was made, `said` its lines for a person. Answers the exit code. */
 export async function waitAsAsked(
   context: Context,
   client: Client,
   options: Record<string, unknown>,
-  created: CreatedRun,
-  said: string[],
+  { created, said }: { created: CreatedRun; said: string[] },
 ): Promise<number> {
   const { out } = context
   const timeout_ms = limitOf(options.timeout)

@@ -111,15 +111,15 @@ export function plansEngine(room: Room) {
         user_id: caller.user_id,
         words: message,
       })
-      await goOn(write, events, open, `Changes to version ${closed.version} of your plan`, revisionWords(message))
+      const subject = `Changes to version ${closed.version} of your plan`
+      await goOn(write, events, open, { subject, body: revisionWords(message) })
       return closed
     }
 
   /** The words reach the agent, and its run goes on: with its own execution, or where that has gone with another. */
-  async function goOn(write: Write, events: NewEvent[], open: Opened, subject: string, body: string): Promise<void> {
-    const { run, caller, now } = open
+  async function goOn(write: Write, events: NewEvent[], { run, caller, now }: Opened, words: Words): Promise<void> {
     await write.updateTable('runs').set({ open_plan: null }).where('run_id', '=', run.run_id).execute()
-    await sendIn(room, write, events, { caller, to: [run.run_id], subject, body })
+    await sendIn(room, write, events, { caller, to: [run.run_id], ...words })
     // In a stopped tree it goes on when that is released.
     if (run.halted) return
     const alive = await isAtWork(write, run.execution_id)
@@ -182,7 +182,7 @@ export function plansEngine(room: Room) {
             ? await close(write, open.plan, 'approved', answer)
             : await replace(write, open, edited, answer)
         await rule(write, open.run, approved)
-        await goOn(write, events, open, APPROVED, approvedWords(approved, edited !== null))
+        await goOn(write, events, open, { subject: APPROVED, body: approvedWords(approved, edited !== null) })
         return approved
       })
     },
@@ -221,6 +221,7 @@ export function plansEngine(room: Room) {
 }
 
 type Deciding = { caller: Caller; run_id: string; version: number; now: Date }
+type Words = { subject: string; body: string }
 type Opened = { run: Selectable<Runs>; plan: Selectable<Plans>; caller: UserCaller; now: Date }
 type Answer = { now: Date; user_id: UserCaller['user_id']; words: string | null }
 

@@ -103,7 +103,9 @@ export function treesEngine(room: Room) {
       throw new Fault('not_authorized', 'Only a running agent starts children this way; use parent_run_id.')
     const ruling = await readRuling(db, caller.run_id)
     const results: Spawned[] = []
-    for (const [at, child] of asked.children.entries()) results.push(await spawnOne(caller, child, asked, ruling, at))
+    const base_prompt = ruling === null ? asked.base_prompt : undefined
+    for (const [at, child] of asked.children.entries())
+      results.push(await spawnOne(caller, child, { ruling, base_prompt, spawn_key: `${asked.key}#${at}` }))
     announce(room)
     if (asked.children.some((child) => child.where === 'sandbox'))
       bell.ring('control', { execution_id: caller.execution_id })
@@ -113,9 +115,7 @@ export function treesEngine(room: Room) {
   async function spawnOne(
     caller: ExecutionCaller,
     wanted: SpawnChild,
-    asked: { base_prompt?: string | undefined; key: string },
-    ruling: Ruling,
-    at: number,
+    { ruling, base_prompt, spawn_key }: { ruling: Ruling; base_prompt: string | undefined; spawn_key: string },
   ): Promise<Spawned> {
     const { name } = wanted
     try {
@@ -124,9 +124,9 @@ export function treesEngine(room: Room) {
         db.transaction().execute((write) =>
           bear(room, write, caller, {
             parent_run_id: caller.run_id,
-            body: bodyOf(child, ruling === null ? asked.base_prompt : undefined),
+            body: bodyOf(child, base_prompt),
             source: 'ORCHESTRATION',
-            spawn_key: `${asked.key}#${at}`,
+            spawn_key,
             name,
           }),
         ),

@@ -87,7 +87,8 @@ export async function probeHarness(
         : `Run \`baton harness install ${profile.name}\`.`,
     )
   if (!login) missing.push(profile.login.how)
-  const version = found === null ? null : await versionOf(profile, cache_dir, found.found, strings(env), signal)
+  const version =
+    found === null ? null : await versionOf(profile, found.found, { cache_dir, env: strings(env), signal })
   return { name: profile.name, title: profile.title, path: found?.found ?? null, version, login, missing }
 }
 
@@ -222,10 +223,8 @@ const Package = z.looseObject({ version: z.string() })
 /** A fetched copy states its version in its package; another program is asked. */
 async function versionOf(
   profile: Profile,
-  cache_dir: string | null,
   path: string,
-  env: Record<string, string>,
-  signal: AbortSignal,
+  { cache_dir, ...means }: Means & { cache_dir: string | null },
 ): Promise<string | null> {
   const [spec] = profile.packages
   if (spec === undefined) return null
@@ -238,6 +237,13 @@ async function versionOf(
     )
     if (parsed.success) return parsed.data.version
   }
+  return askVersion(path, means)
+}
+
+type Means = { env: Record<string, string>; signal: AbortSignal }
+
+/** Null: it cannot be started, does not end in time, or says no version. */
+function askVersion(path: string, { env, signal }: Means): Promise<string | null> {
   return new Promise((resolve) => {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(VERSION_MS)])
     const child = spawn(path, ['--version'], {

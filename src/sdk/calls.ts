@@ -63,17 +63,15 @@ export type CallsOf<R extends RouteGroups> = Calls<R> & Asking
 
 export type Asking = {
   /** The answer's body exactly as the server sent it, and an open response for streams. */
-  raw(
-    method: string,
-    path: string,
-    init?: {
-      query?: URLSearchParams
-      body?: unknown
-      headers?: Record<string, string>
-      signal?: AbortSignal | undefined
-    },
-  ): Promise<Carried>
+  raw(method: string, path: string, init?: Init): Promise<Carried>
   options: ClientOptions
+}
+
+type Init = {
+  query?: URLSearchParams | undefined
+  body?: unknown
+  headers?: Record<string, string> | undefined
+  signal?: AbortSignal | undefined
 }
 
 /** Whoever needs few routes names them, and loads no others. */
@@ -84,8 +82,7 @@ export function callsOf<R extends RouteGroups>(groups: R, options: ClientOptions
       Object.entries(members).map(([name, route]) => [name, (parts?: Loose) => call(options, route, parts ?? {})]),
     )
   }
-  const raw: Asking['raw'] = (method, path, init = {}) =>
-    send(options, method, path, init.query, init.body, init.headers, init.signal)
+  const raw: Asking['raw'] = (method, path, init = {}) => send(options, { ...init, method, path })
   return { ...calls, raw, options } as unknown as CallsOf<R>
 }
 
@@ -98,18 +95,14 @@ type Loose = {
 }
 
 async function call(options: ClientOptions, route: Route, parts: Loose): Promise<unknown> {
-  const path = API_PREFIX + fillPath(route.path, parts.params)
-  const response = await send(
-    options,
-    route.method,
-    path,
-    queryOf(parts.query),
-    parts.body,
-    parts.headers,
-    parts.signal,
+  const response = await send(options, {
+    ...parts,
+    method: route.method,
+    path: API_PREFIX + fillPath(route.path, parts.params),
+    query: queryOf(parts.query),
     // What is to be known is the address itself.
-    route.status === 302 ? 'manual' : 'follow',
-  )
+    redirect: route.status === 302 ? 'manual' : 'follow',
+  })
   if (response.status === 204) return route.answer.parse({})
   return route.answer.parse(await readJson(response))
 }
@@ -135,16 +128,10 @@ export function queryOf(query: unknown): URLSearchParams | undefined {
   return search
 }
 
-async function send(
-  options: ClientOptions,
-  method: string,
-  path: string,
-  query?: URLSearchParams,
-  body?: unknown,
-  headers: Record<string, string> = {},
-  signal?: AbortSignal,
-  redirect: 'follow' | 'manual' = 'follow',
-): Promise<Carried> {
+type Sent = Init & { method: string; path: string; redirect?: 'follow' | 'manual' }
+
+async function send(options: ClientOptions, sent: Sent): Promise<Carried> {
+  const { method, path, query, body, headers = {}, signal, redirect = 'follow' } = sent
   const search = query?.size ? `?${query}` : ''
   const url = options.server.replace(/\/$/, '') + path + search
   const init = {
@@ -162,18 +149,18 @@ async function send(
   }
   const repeatable = method === 'GET' || Object.keys(headers).some((name) => name.toLowerCase() === 'idempotency-key')
   const retries = repeatable ? (options.retries ?? 2) : 0
-  for (let attempt = 0; ; attempt++) {
+  for (let tries = 0; ; tries++) {
     const response = await reach(options, url, init).catch((cause: unknown) => {
-      if (signal?.aborted || attempt >= retries) throw cause
+      if (signal?.aborted || tries >= retries) throw cause
       return null
     })
     if (response) options.onVersion?.(response.headers.get('x-baton-version'))
     if (response?.ok || (response && response.status < 400)) return response
     const again = response === null || response.status === 429 || response.status === 503
-    if (!again || attempt >= retries) throw await faultOf(response as Carried)
+    if (!again || tries >= retries) throw await faultOf(response as Carried)
     // An unread body would hold its connection.
     await leave(response?.body ?? null)
-    await pause(retryDelay(response, attempt), signal)
+    await pause(retryDelay(response, tries), signal)
   }
 }
 
@@ -211,10 +198,10 @@ async function readJson(response: Carried): Promise<unknown> {
 }
 
 /** Milliseconds: the server's wish (`retry-after`, seconds), else 0.25 s doubling with jitter. */
-function retryDelay(response: Carried | null, attempt: number): number {
+function retryDelay(response: Carried | null, tries: number): number {
   const asked = Number(response?.headers.get('retry-after'))
   if (asked > 0) return Math.min(asked * 1000, 30_000)
-  return 250 * 2 ** attempt * (0.75 + Math.random() / 2)
+  return 250 * 2 ** tries * (0.75 + Math.random() / 2)
 }
 
 /** Resolves after `ms`, or rejects with the signal's reason. */

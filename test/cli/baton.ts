@@ -4,10 +4,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { z } from 'zod'
-
-export const PROGRAM = fileURLToPath(new URL('../../bin/baton.js', import.meta.url))
+import type { z } from 'zod'
+import { ENTRY, Ready } from '../house/baton.ts'
 
 export type Ended = { code: number | null; stdout: string; stderr: string }
 export type Started = {
@@ -24,8 +22,6 @@ export type Home = {
 }
 type How = { env?: Record<string, string>; stdin?: string; cwd?: string }
 
-const Ready = z.object({ url: z.string(), api_key: z.string(), pid: z.int() })
-
 export async function makeHome(): Promise<Home> {
   const folder = await mkdtemp(join(tmpdir(), 'baton-cli-'))
   const env = { PATH: process.env.PATH ?? '', HOME: folder, LANG: 'C.UTF-8' }
@@ -41,7 +37,7 @@ export async function makeHome(): Promise<Home> {
 }
 
 function startBaton(args: string[], how: How & { env: Record<string, string> }): Started {
-  const child = spawn(process.execPath, [PROGRAM, ...args], {
+  const child = spawn(process.execPath, [ENTRY, ...args], {
     env: how.env,
     cwd: how.cwd,
     stdio: ['pipe', 'pipe', 'pipe'],

@@ -8,8 +8,10 @@ import { z } from 'zod'
 import { type Client, connect } from '../../src/sdk/client.ts'
 import { until } from './processes.ts'
 
+/** What `baton` starts. */
 export const ENTRY = resolve(import.meta.dirname, '../../bin/baton.js')
-const Ready = z.object({ url: z.string(), api_key: z.string(), pid: z.int() })
+/** What a ready file says. */
+export const Ready = z.object({ url: z.string(), api_key: z.string(), pid: z.int() })
 
 export type BatonProcess = { child: ChildProcess; output(): string; kill(signal?: NodeJS.Signals): Promise<void> }
 

@@ -17,8 +17,8 @@ const NO_END: OpenHarness = {
 }
 
 /**
- * Works on what was offered, each time in a sandbox folder of its own below `folder`. What `hand` throws first is thrown
- * here when the execution is over: to the runner it would be a harness that failed, which nobody may look at.
+ * Works on what was offered, each time in a sandbox folder of its own below `folder`. What `hand` throws first is
+ * thrown here when the execution is over: to the runner it would be a harness that failed, which nobody may look at.
  */
 export async function workByHand(house: House, piece: Piece, folder: string, hand: Hand): Promise<ExitReport> {
   const own = join(folder, piece.execution_id)

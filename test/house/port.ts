@@ -8,7 +8,7 @@ type Listener = Server & { closeAllConnections?(): void }
 
 export type Loopback = { url: string; port: number; close(): Promise<void> }
 
-/** Has `server` listen there, on a free port where none is named; `close` resolves when nobody is connected any more. */
+/** Has `server` listen there, on a free port where none is named; `close` resolves when nobody is connected. */
 export async function listenOnLoopback(server: Listener, port = 0): Promise<Loopback> {
   server.listen(port, '127.0.0.1')
   await once(server, 'listening')

@@ -35,11 +35,12 @@ export async function run(context: Context, given: Given): Promise<number> {
   const created = await client.runs.create({ body, signal: context.signal, ...idempotencyOf(options) })
   const page = webAddress(context, created.run_id)
   if (options.open === true) openInBrowser(page, context)
-  return waitAsAsked(context, client, options, created, [
+  const said = [
     `Spawned ambient agent with run ID: ${created.run_id}`,
     `View run: ${page}`,
     ...(created.at_capacity === true
       ? ['Agent state: QUEUED (as many runs as allowed are going on; it starts by itself)']
       : []),
-  ])
+  ]
+  return waitAsAsked(context, client, options, { created, said })
 }

@@ -49,7 +49,9 @@ export async function run(context: Context, given: Given): Promise<number> {
   // A run that is not there is refused before anything is read.
   const begun = await client.runs.get({ params: { run_id }, signal: context.signal })
   const after =
-    options.tail === undefined ? undefined : await printTail(client, run_id, options.tail, print, context.signal)
+    options.tail === undefined
+      ? undefined
+      : await printTail(client, { run_id, count: options.tail, print, signal: context.signal })
   if (!options.follow) {
     if (options.tail === undefined)
       for await (const entry of allEntries(client, run_id, context.signal)) await print(entry)
@@ -77,14 +79,10 @@ function printBare(context: Context, entry: Entry): void {
   else context.out.raw(ended)
 }
 
+type Tail = { run_id: string; count: number; print: (entry: Entry) => Promise<void>; signal: AbortSignal }
+
 /** Prints the last `count` entries; answers where they end. */
-async function printTail(
-  client: Client,
-  run_id: string,
-  count: number,
-  print: (entry: Entry) => Promise<void>,
-  signal: AbortSignal,
-): Promise<string> {
+async function printTail(client: Client, { run_id, count, print, signal }: Tail): Promise<string> {
   const tail: Entry[] = []
   let before: string | undefined
   let last = ''

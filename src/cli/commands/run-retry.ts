@@ -9,7 +9,6 @@ export function declare(command: Command): void {
 export async function run(context: Context, given: Given): Promise<number> {
   const client = clientOf(context)
   const created = await client.runs.retry({ params: { run_id: given.args[0] ?? '' }, signal: context.signal })
-  return waitAsAsked(context, client, given.options, created, [
-    `Run ${created.run_id} starts again (${created.state}).`,
-  ])
+  const said = [`Run ${created.run_id} starts again (${created.state}).`]
+  return waitAsAsked(context, client, given.options, { created, said })
 }

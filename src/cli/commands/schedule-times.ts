@@ -23,10 +23,11 @@ export const runNow: CommandModule = {
       signal: context.signal,
       ...idempotencyOf(given.options),
     })
-    return waitAsAsked(context, client, given.options, created, [
+    const said = [
       `Spawned ambient agent with run ID: ${created.run_id}`,
       `View run: ${webAddress(context, created.run_id)}`,
-    ])
+    ]
+    return waitAsAsked(context, client, given.options, { created, said })
   },
 }
 

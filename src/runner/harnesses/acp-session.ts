@@ -77,14 +77,14 @@ export async function openSession(
   const earlier = start.assignment.resume?.harness === name ? start.assignment.resume.session_id : null
   const method = able?.sessionCapabilities?.resume ? 'session/resume' : able?.loadSession ? 'session/load' : null
   if (earlier !== null) {
-    const modes = await resumed(agent, method, { ...params, sessionId: earlier }, start)
-    if (modes !== null) {
-      await setMode(agent, earlier, modes, plan, start)
+    const session = await resumed(agent, method, { ...params, sessionId: earlier }, start)
+    if (session !== null) {
+      await setMode(agent, session, plan, start)
       return earlier
     }
   }
   const session = Session.parse(await agent.request<unknown>('session/new', params))
-  await setMode(agent, session.sessionId, session, plan, start)
+  await setMode(agent, session, plan, start)
   return session.sessionId
 }
 
@@ -102,7 +102,7 @@ async function resumed(
   method: string | null,
   params: { sessionId: string },
   { sink }: HarnessStart,
-): Promise<z.infer<typeof Modes> | null> {
+): Promise<z.infer<typeof Session> | null> {
   const warn = (why: string) =>
     sink.entry({
       kind: 'system',
@@ -115,7 +115,8 @@ async function resumed(
     return null
   }
   try {
-    return Modes.catch({ modes: null }).parse(await agent.request<unknown>(method, params))
+    const { modes } = Modes.catch({ modes: null }).parse(await agent.request<unknown>(method, params))
+    return { sessionId: params.sessionId, modes }
   } catch (error) {
     warn(whyOf(error))
     return null
@@ -124,12 +125,10 @@ async function resumed(
 
 async function setMode(
   agent: ClientContext,
-  sessionId: string,
-  session: z.infer<typeof Modes>,
+  { sessionId, modes: offered }: z.infer<typeof Session>,
   plan: SessionPlan,
   start: HarnessStart,
 ): Promise<void> {
-  const offered = session.modes
   const wanted = plan.modes[start.permissions].find((id) => offered?.availableModes.some((mode) => mode.id === id))
   if (!offered || wanted === undefined || wanted === offered.currentModeId) return
   try {
