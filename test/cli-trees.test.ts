@@ -114,6 +114,8 @@ describe('trees', () => {
       })
     }
     expect(await stateOf(b.run_id)).toBe('SUCCEEDED')
+    const none = await baton(['run', 'cancel', b.run_id, '--tree'])
+    expect(none).toMatchObject({ code: 0, stdout: expect.stringMatching(/^There is nothing to cancel: /) })
   })
 
   test('cancelling one run leaves its children alone', async () => {
@@ -263,6 +265,8 @@ describe('the limits of a team', () => {
     expect(await json(['team', 'limits', '--max-tree-tokens', 'none'])).toMatchObject({ max_tree_tokens: null })
     for (const wrong of ['-1', 'many', '', 'none'])
       expect((await baton(['team', 'limits', `--max-depth=${wrong}`])).code, wrong).toBe(2)
+    const low = await baton(['team', 'limits', '--max-depth=-3'])
+    expect(low.stderr).toContain('--max-depth "-3" is not valid: too small: expected number to be >=0.')
     expect((await baton(['team', 'limits', '--max-depth', '9'], inside(lead))).code).toBe(4)
     expect(await json(['team', 'limits'])).toMatchObject({ max_depth: 0 })
   })

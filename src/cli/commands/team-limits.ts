@@ -54,17 +54,16 @@ function changeOf(options: Record<string, unknown>): ChangeTeamLimits {
     if (value === undefined) continue
     asked[name] = limitOf(value)
     const checked = Change.safeParse({ [name]: asked[name] })
-    if (!checked.success || value === '')
-      throw new CommandFailure(
-        'usage',
-        `--${option} ${JSON.stringify(value)} is nothing that it can be.`,
-        'See --help.',
-      )
+    if (checked.success && value !== '') continue
+    const why = checked.error?.issues[0]?.message.replace(/^[A-Z]/, (letter) => letter.toLowerCase()) ?? 'it is empty'
+    throw new CommandFailure('usage', `--${option} ${JSON.stringify(value)} is not valid: ${why}.`, 'See --help.')
   }
   return Change.parse(asked)
 }
 
 function limitOf(given: unknown): unknown {
   if (given === 'none') return null
-  return given === 'true' || given === 'false' ? given === 'true' : Number(given)
+  if (given === 'true' || given === 'false') return given === 'true'
+  const number = Number(given)
+  return Number.isNaN(number) ? given : number
 }
