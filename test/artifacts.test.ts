@@ -185,6 +185,8 @@ test('files are kept by whoever sees the run, by its id or its conversation, und
   const response = await fetch(downloadOf(await read(odd.artifact_uid)))
   expect(response.headers.get('content-disposition')).toContain(encodeURIComponent('ü "x".tar.gz'))
   expect(odd.mime_type).toBe('application/gzip')
+  const plain = await sendFile(house.client, { run_id: agent.run_id, filepath: 'x.constructor' }, 'plain')
+  expect(plain.mime_type).toMatch(/^(text\/plain|application\/octet-stream)$/)
   const upload = (body: object) => house.client.artifacts.upload({ body: { run_id: agent.run_id, ...body } as never })
   for (const filepath of ['../a', '/a', 'a/../../b', 'C:\\a', 'a\0b', 'a//b', '', '.', 'x'.repeat(1025)])
     await expect(upload({ filepath }), filepath).rejects.toMatchObject({ code: 'invalid_request' })

@@ -49,6 +49,17 @@ test('a harness called as what all objects have is one that nobody knows, and ke
   expect(pieces.map(({ run_id }) => run_id).sort()).toEqual([odd.run_id, plain.run_id].sort())
 })
 
+test('a failure whose reason nobody knows is ours, whatever it is called', async () => {
+  const house = await start()
+  const worker = await house.worker()
+  const { run_id } = await house.client.runs.create({ body: { prompt: 'work', config: { max_tries: 1 } } })
+  const piece = await worker.next()
+  piece.claim()
+  await piece.start()
+  worker.say({ type: 'task_failed', data: { task_id: run_id, message: 'boo', failure_reason: 'constructor' } })
+  await expect.poll(() => stateOf(house, run_id)).toBe('ERROR')
+})
+
 test('a run is offered within 100 ms of its creation, most of the time', async () => {
   const house = await start()
   const worker = await house.worker()
