@@ -75,6 +75,9 @@ describe('exit codes', () => {
     expect(late).toMatchObject({ code: 8, stderr: expect.stringContaining('it goes on') })
     const endless = await home.run(['run', 'wait', ...runs, '--timeout', '30d'])
     expect(endless).toMatchObject({ code: 2, stderr: expect.stringContaining('"30d" is too long.') })
+    const wrong = await home.run(['agent', 'run-cloud', 'unmade', '--harness', 'command', '--wait', '--timeout', 'x'])
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('"x" is no duration.') })
+    expect((await home.run(['run', 'list', '-q', 'unmade', '--jq', '.runs | length'])).stdout).toBe('0\n')
   }, 30_000)
 
   test('an error is JSON on stderr when JSON was asked for, and stdout stays empty', async () => {

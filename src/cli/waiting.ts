@@ -17,6 +17,7 @@ export function declareWaiting(command: Command): Command {
     .option(
       '--timeout <duration>',
       'with --wait or --follow: stop waiting after this long (exit code 8); the run goes on',
+      checkLimit,
     )
     .option('--fail-on-input', 'with --wait or --follow: stop with exit code 7 when the run waits for a person')
 }
@@ -33,6 +34,12 @@ export function limitOf(given: unknown): number | undefined {
   if (ms > WAIT_MS_MAX)
     throw new CommandFailure('usage', `"${String(given)}" is too long.`, 'It may be 24d; without it there is no limit.')
   return Math.ceil(ms)
+}
+
+/** Refused before anything is made. */
+function checkLimit(given: string): string {
+  limitOf(given)
+  return given
 }
 
 /** `created` is the record of what was made, `said` its lines for a person. Answers the exit code. */
