@@ -117,7 +117,9 @@ for await (const line of createInterface({ input: process.stdin })) {
       appendFileSync(join(folder, 'crashed'), '')
       process.exit(3)
     }
-    const update = { sessionUpdate: 'agent_message_chunk', content: { type: 'text', text: `I heard: ${text}` } }
+    // Not all of it: its last words are told to its parent, and no letter is to be heard twice.
+    const heard = `I heard: ${text.split('\n')[0]}`
+    const update = { sessionUpdate: 'agent_message_chunk', content: { type: 'text', text: heard } }
     send({ method: 'session/update', params: { sessionId: 's', update } })
     if (running !== null) running.ids.push(message.id)
     else {
