@@ -1,6 +1,7 @@
 /** The worker protocol over the real socket, the dispatch loop, and two servers on one database. */
 import { afterEach, expect, test } from 'vitest'
 import type { FromWorker } from '../src/contract/index.ts'
+import { connect } from '../src/sdk/client.ts'
 import { type House, type HouseOptions, startHouse } from './house/house.ts'
 
 const houses: House[] = []
@@ -259,6 +260,20 @@ test("another team's worker is offered nothing of ours and cannot speak of our r
   theirs.say({ type: 'task_rejected', data: { task_id: run_id, reason: 'mine now' } })
   await piece.append({ kind: 'text', text: 'undisturbed' })
   expect(await stateOf(house, run_id)).toBe('INPROGRESS')
+})
+
+test("a run that cannot even be read holds up no other team's", async () => {
+  const house = await start()
+  const other = await house.addTeam('others')
+  const { run_id } = await create(house)
+  await house.database.kysely.updateTable('runs').set({ config: '{"harness": 5}' }).execute()
+  const ours = await house.worker()
+  const theirs = await house.worker({ api_key: other.api_key })
+  const they = connect({ server: house.url, token: other.api_key })
+  const made = await they.runs.create({ body: { prompt: 'work' } })
+  expect((await theirs.next()).run_id).toBe(made.run_id)
+  await house.database.kysely.updateTable('runs').set({ config: '{}' }).where('run_id', '=', run_id).execute()
+  expect((await ours.next()).run_id).toBe(run_id)
 })
 
 test('a silent worker is pinged, and let go when it does not answer', async () => {

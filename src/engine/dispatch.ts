@@ -9,6 +9,7 @@ import { type Kysely, type RawBuilder, type Selectable, type SqlBool, sql } from
 import { AgentConfig, type FrozenEnvironment, harnessOf, type TaskAssignment } from '../contract/index.ts'
 import type { Tables } from '../db/connect.ts'
 import type { Runs } from '../db/tables.ts'
+import { isUnavailable } from '../db/unavailable.ts'
 import { arrayOf } from './array-of.ts'
 import type { Room } from './engine.ts'
 import { freezeEnvironments } from './environments.ts'
@@ -56,7 +57,13 @@ export function dispatchEngine(room: Room) {
     const offers: Offer[] = []
     for (const team_id of [...new Set(open.map((connection) => connection.team_id))].sort()) {
       const own = open.filter((connection) => connection.team_id === team_id)
-      if (await anyQueued(team_id)) offers.push(...(await offerTeam(team_id, own)))
+      try {
+        if (await anyQueued(team_id)) offers.push(...(await offerTeam(team_id, own)))
+      } catch (error) {
+        // What is wrong with the runs of one team holds up nobody else's.
+        if (isUnavailable(error)) throw error
+        room.log.error({ err: error, team_id }, 'dispatch.team_failed')
+      }
     }
     return offers
   }
