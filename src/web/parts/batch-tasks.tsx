@@ -62,7 +62,7 @@ export function BatchTasks({ batch, tasks, state }: Props) {
 
 function TaskRow({ task, batch }: { task: BatchTask; batch: Batch }) {
   return (
-    <div className="grid h-full grid-cols-[minmax(0,1fr)_7rem] content-center items-center gap-x-4 px-3 hover:bg-raised sm:grid-cols-[minmax(0,1fr)_8.5rem_6rem]">
+    <div className="grid h-full grid-cols-[minmax(0,1fr)_7rem] content-center items-center gap-x-4 px-3 hover:bg-raised sm:grid-cols-[minmax(0,1fr)_8.5rem_7rem]">
       <div className="min-w-0">
         <span className="flex min-w-0 items-baseline gap-2">
           <span className="shrink-0 text-sm text-soft tabular-nums">{task.number}</span>
