@@ -1,5 +1,5 @@
 /** Roles, members, invitations, and what is personal: over HTTP, as the people concerned. */
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { API_PREFIX, type Role, WORKER_SOCKET_PATH } from '../src/contract/index.ts'
 import { type House, type Person, startHouse } from './house/house.ts'
@@ -195,37 +195,35 @@ test("a personal run is offered to the team's workers and its owner's, not to a 
 
 test('streams tell of personal runs to their owner alone, live and replayed', async () => {
   const seen = { ann: [] as string[], other: [] as string[] }
-  const cuts = (['ann', 'other'] as const).map((who) => {
-    const cut = new AbortController()
-    const key = who === 'ann' ? ann.api_key : people.owner.api_key
-    void follow(key, cut.signal, (run_id) => seen[who].push(run_id))
-    return cut
-  })
+  const cut = new AbortController()
+  onTestFinished(() => cut.abort())
+  await follow(ann.api_key, cut.signal, (run_id) => seen.ann.push(run_id))
+  await follow(people.owner.api_key, cut.signal, (run_id) => seen.other.push(run_id))
   const { run_id: mine } = await ann.client.runs.create({ body: { ...prompt, team: false } })
   const { run_id: ours } = await ann.client.runs.create({ body: prompt })
   await expect.poll(() => seen.ann).toEqual(expect.arrayContaining([mine, ours]))
   await expect.poll(() => seen.other).toContain(ours)
   expect(seen.other).not.toContain(mine)
   const replayed: string[] = []
-  const cut = new AbortController()
-  void follow(people.owner.api_key, cut.signal, (run_id) => replayed.push(run_id), '?since=0')
+  await follow(people.owner.api_key, cut.signal, (run_id) => replayed.push(run_id), '?since=0')
   await expect.poll(() => replayed).toContain(ours)
   expect(replayed).not.toContain(mine)
-  for (const one of [...cuts, cut]) one.abort()
 })
 
+/** Resolves when the stream is open. */
 async function follow(key: string, signal: AbortSignal, tell: (run_id: string) => void, query = ''): Promise<void> {
-  try {
-    const headers = { authorization: `Bearer ${key}` }
-    const response = await fetch(`${house.url}${API_PREFIX}/agent/events/stream${query}`, { headers, signal })
+  const headers = { authorization: `Bearer ${key}` }
+  const response = await fetch(`${house.url}${API_PREFIX}/agent/events/stream${query}`, { headers, signal })
+  const read = async () => {
     for await (const bytes of response.body ?? [])
       for (const [, run_id] of Buffer.from(bytes)
         .toString()
         .matchAll(/"run_id":"([^"]+)"/g))
         tell(run_id ?? '')
-  } catch (error) {
-    if (!signal.aborted) throw error
   }
+  read().catch((error) => {
+    if (!signal.aborted) throw error
+  })
 }
 
 test('environments and agents are the team’s or personal; what is of the team uses no personal one', async () => {

@@ -138,7 +138,10 @@ describe('trees', () => {
     expect((await baton(['run', 'tree', lead.run_id])).stdout).toContain(`baton run release ${lead.run_id}`)
     const got = await baton(['run', 'get', lead.run_id])
     expect(got.stdout).toMatch(
-      new RegExp(`^Tree +was stopped: .*limit of 1\\. .*baton run release ${lead.run_id}$`, 'm'),
+      new RegExp(
+        `^Tree +was stopped: .*limit of 1 \\(max_tree_messages\\)\\. .*baton run release ${lead.run_id}$`,
+        'm',
+      ),
     )
     const released = await baton(['run', 'release', child.run_id])
     expect(released).toMatchObject({ code: 0, stdout: expect.stringContaining('The tree goes on.') })

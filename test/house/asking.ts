@@ -22,9 +22,10 @@ export async function serverThatAsks({ database, clock }: Pick<Opened, 'database
     return { ...client, query }
   }
   const kysely = new Kysely<DB>({ dialect: new PostgresDialect({ pool: { ...pool, connect } as never }) })
+  const asked = { ...database, kysely, byIndex: kysely }
   const log = pino({ level: 'silent' })
   const blobs = folderBlobs(tmpdir())
-  const server = await openEngine({ database: { ...database, kysely }, clock, blobs, log, server_id: randomUUID() })
+  const server = await openEngine({ database: asked, clock, blobs, log, server_id: randomUUID() })
   onTestFinished(() => server.close())
   return server
 }
